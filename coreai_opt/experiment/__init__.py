@@ -1,0 +1,14 @@
+"""One run: from a config to a trained, pruned, exported and recorded model."""
+
+from coreai_opt._lazy import lazy_exports
+
+__all__ = ["ConfigError", "RunFailedError", "hydra_app", "run"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "ConfigError": ".errors",
+        "RunFailedError": ".errors",
+        "hydra_app": ".app",
+    },
+)

@@ -1,0 +1,172 @@
+"""The one place where objects are made from a config."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from coreai_opt.data import MissingPackageError
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.models import Classifier
+from coreai_opt.pruning._registry import nearest
+
+__all__ = ["Objects", "build", "locate"]
+
+SCHEDULED_PRUNING = "lightning_callbacks.ScheduledPruning"
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What a run consists of; ``network`` is the part of ``model`` whose weights are exported."""
+
+    model: pl.LightningModule
+    network: nn.Module
+    data: pl.LightningDataModule
+    trainer: pl.Trainer
+
+
+def build(cfg: DictConfig, overrides: Sequence[str], quiet: bool) -> Objects:
+    """Build model, data, callbacks, loggers and trainer.
+
+    Args:
+        cfg: the composed config, already checked.
+        overrides: what the user set, ``key=value`` each; other values of an option may be left
+            out for a class of the user's own that does not take them.
+        quiet: no progress bar.
+
+    Raises:
+        ConfigError: a class that cannot be imported, or that refuses its arguments.
+    """
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    data = _make(config["data"], "data", given)
+    model, network = _build_model(config, given)
+    trainer = _build_trainer(config, quiet)
+    return Objects(model, network, data, trainer)
+
+
+def locate(target: str, name: str) -> Any:
+    """Import the object that a ``_target_`` names.
+
+    Args:
+        target: dotted path.
+        name: key of the ``_target_``, for the message.
+
+    Raises:
+        ConfigError: the module cannot be imported, or has no such attribute.
+    """
+    module_name, _, attribute = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError.of(name, f"{name}={target} cannot be imported: {reason}") from error
+    if not hasattr(module, attribute):
+        known = [key for key in vars(module) if not key.startswith("_")]
+        classes = [key for key in known if inspect.isclass(getattr(module, key))] or known
+        hint = nearest(attribute, sorted(classes))
+        raise ConfigError.of(name, f"{name}={target}: {module_name} has no {attribute!r}; {hint}")
+    return getattr(module, attribute)
+
+
+def _build_model(
+    config: Mapping[str, Any], given: set[str]
+) -> tuple[pl.LightningModule, nn.Module]:
+    parts = {"optimizer": dict(config["optimizer"])}
+    schedule = parts["optimizer"].pop("lr_schedule", None)
+    learning: dict[str, Any] = {"optimizer": _make(parts["optimizer"], "optimizer", given)}
+    learning["lr_schedule"] = schedule and _make(schedule, "optimizer.lr_schedule", given)
+    model = _make(config["model"], "model", given, offered=learning)
+    if isinstance(model, pl.LightningModule):
+        return model, model
+    if isinstance(model, nn.Module):
+        return Classifier(model, **learning), model
+    target = config["model"]["_target_"]
+    raise ConfigError.of(
+        "model._target_",
+        f"model._target_={target} makes a {type(model).__name__}; "
+        "allowed: a LightningModule, or an nn.Module that returns logits",
+    )
+
+
+def _build_trainer(config: Mapping[str, Any], quiet: bool) -> pl.Trainer:
+    node = dict(config["trainer"])
+    if quiet:
+        node["enable_progress_bar"] = False
+    callbacks = _each(config.get("callbacks"), "callbacks", lambda made: _is_wanted(made, node))
+    loggers = _each(config.get("logger"), "logger", lambda made: True)
+    with_lists = {"callbacks": callbacks, "logger": loggers or False}
+    trainer: pl.Trainer = _instantiate(node, "trainer", with_lists)
+    return trainer
+
+
+def _each(
+    nodes: Mapping[str, Any] | None, group: str, wanted: Callable[[Mapping[str, Any]], bool]
+) -> list[Any]:
+    named = {name: node for name, node in (nodes or {}).items() if node}
+    return [_instantiate(node, f"{group}.{name}") for name, node in named.items() if wanted(node)]
+
+
+def _is_wanted(node: Mapping[str, Any], trainer: Mapping[str, Any]) -> bool:
+    target = str(node["_target_"])
+    if target == SCHEDULED_PRUNING:
+        return node.get("schedule") is not None  # schedule=none is the dense control
+    return trainer["enable_progress_bar"] or not target.endswith("ProgressBar")
+
+
+def _make(
+    node: Mapping[str, Any], path: str, given: set[str], offered: Mapping[str, Any] | None = None
+) -> Any:
+    """Instantiate a node whose class may be the user's own.
+
+    What the option says by default and the class does not take is left out; what the user said
+    stays, and is an error where the class refuses it.
+    """
+    accepted = _parameters(locate(str(node["_target_"]), f"{path}._target_"))
+    fields = {
+        key: value
+        for key, value in node.items()
+        if key.startswith("_") or accepted is None or key in accepted or f"{path}.{key}" in given
+    }
+    takes = {
+        key: value
+        for key, value in (offered or {}).items()
+        if key not in fields and accepted is not None and key in accepted
+    }
+    return _instantiate(fields, path, takes)
+
+
+def _parameters(target: Any) -> set[str] | None:
+    """Return the names that a callable takes, None when it takes any."""
+    names: set[str] = set()
+    # A child that takes **kwargs hands them to its parent: all constructors on the way count.
+    classes = target.__mro__ if inspect.isclass(target) else []
+    chain = [vars(known)["__init__"] for known in classes if "__init__" in vars(known)] or [target]
+    for function in chain:
+        parameters = inspect.signature(function).parameters.values()
+        names |= {parameter.name for parameter in parameters}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return names
+    return None
+
+
+def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | None = None) -> Any:
+    try:
+        return instantiate(dict(node), _convert_="all", **(extra or {}))
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, MissingPackageError):
+            raise cause from error
+        # Hydra's message carries the whole call; the cause says it in one sentence.
+        reason = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
+        first = " ".join(reason.split())
+        raise ConfigError.of(
+            path, f"{path} ({node.get('_target_')}) cannot be made: {first}"
+        ) from error

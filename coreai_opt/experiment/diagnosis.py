@@ -1,0 +1,170 @@
+"""What a command line that Hydra refuses has wrong, in the user's words.
+
+Hydra stops at the first override that it cannot apply. Here that one is explained and taken away,
+and the rest is composed again until it works: the user sees all that is wrong at once.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from coreai_opt.experiment.errors import Problem
+from coreai_opt.experiment.groups import Group, config_groups
+from coreai_opt.experiment.hooks import first_point
+from coreai_opt.experiment.places import conf_dir
+from coreai_opt.experiment.validation import find_problems
+from coreai_opt.pruning._registry import nearest
+
+__all__ = ["diagnose"]
+
+KEY = re.compile(r"Could not (?:override|append) '([^']+)'|Error merging override (\S+?)=")
+
+Refusal = HydraException | OmegaConfBaseException
+
+
+def diagnose(error: Refusal, arguments: list[str]) -> list[Problem]:
+    """Return what is wrong with a command line, given the first error that it met.
+
+    Args:
+        error: what Hydra raised.
+        arguments: the command line, without the program.
+    """
+    overrides = list(get_args_parser().parse_args(arguments).overrides)
+    problems: list[Problem] = []
+    seen: Refusal | None = error
+    while seen is not None:
+        bad = _culprit(seen, overrides)
+        if bad is None:
+            problems.append(Problem("", _first_lines(seen)))
+            break
+        overrides.remove(bad)
+        problems.append(_explain(seen, bad, overrides))
+        seen = _refusal(overrides)
+    if seen is None:
+        problems += _remaining(overrides)
+    return problems
+
+
+def _culprit(error: Refusal, overrides: list[str]) -> str | None:
+    """Return the override that an error is about, None when that cannot be told."""
+    if isinstance(error, OverrideParseException):
+        return error.override if error.override in overrides else None
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        named = [one for one in overrides if _key(one) == group]
+        return next((one for one in named if option in one), None)
+    match = KEY.search(str(error))
+    if match is None:
+        return None
+    key = match[1] or match[2]
+    return next((one for one in reversed(overrides) if _key(one) == key), None)
+
+
+def _explain(error: Refusal, bad: str, others: list[str]) -> Problem:
+    key = _key(bad)
+    if isinstance(error, OverrideParseException):
+        return Problem(key, f"{bad}: not of the form KEY=VALUE; {_first_lines(error)}")
+    if isinstance(error, MissingConfigException):
+        option = str(error.missing_cfg_file).rpartition("/")[2]
+        options = [name for name in error.options or [] if not name.startswith("base_")]
+        return Problem(key, f"{key}={option}: there is no such option; {nearest(option, options)}")
+    if str(error).startswith("Error merging"):
+        cause = error.__cause__ or error
+        return Problem(key, f"{bad}: {_sentence(str(cause))}")
+    return Problem(key, _unknown_key(key, bad, others))
+
+
+def _unknown_key(key: str, bad: str, others: list[str]) -> str:
+    owners = list(_owners(key))
+    for group, names in owners:
+        chosen = _chosen(group, others)
+        option = next((one for one in group.options if one.name == chosen), None)
+        if option is not None:
+            own = ", ".join(knob.name for knob in option.knobs) or "none"
+            having = " and ".join(f"{group.name}={name}" for name in names)
+            return f"{bad}: {group.name}={chosen} has no {key!r}; allowed: {own}; {having} has it"
+    known = _known_keys(others)
+    depth = key.count(".")
+    same_depth = [name for name in known if name.count(".") == depth]
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in same_depth if name.rpartition(".")[0] == parent]
+    return f"{bad}: there is no key {key!r}; {nearest(key, siblings or same_depth)}"
+
+
+def _owners(key: str) -> Iterator[tuple[Group, list[str]]]:
+    """Yield the groups whose options put a knob of that name at the root, and those options."""
+    for group in config_groups():
+        names = [opt.name for opt in group.options if key in {knob.name for knob in opt.knobs}]
+        if names and group.name != "experiment":
+            yield group, names
+
+
+def _chosen(group: Group, overrides: list[str]) -> str | None:
+    value = next((one for one in overrides if _key(one) == group.name), None)
+    if value is not None:
+        return value.partition("=")[2]
+    composed = _compose(overrides, with_hydra=True)
+    choice = OmegaConf.select(composed, f"hydra.runtime.choices.{group.name}")
+    return None if choice is None else str(choice)
+
+
+def _known_keys(overrides: list[str]) -> list[str]:
+    try:
+        composed = _compose(overrides)
+    except (HydraException, OmegaConfBaseException):
+        composed = _compose([])
+    groups = [group.name for group in config_groups()]
+    return sorted({*groups, *_dotted(composed)})
+
+
+def _dotted(config: Any, prefix: str = "") -> Iterator[str]:
+    for key in config:
+        if str(key).startswith("_"):
+            continue
+        yield f"{prefix}{key}"
+        child = config._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            yield from _dotted(child, f"{prefix}{key}.")
+
+
+def _refusal(overrides: list[str]) -> Refusal | None:
+    try:
+        _compose(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        return error
+    return None
+
+
+def _remaining(overrides: list[str]) -> list[Problem]:
+    """Return what validation has against the overrides that Hydra accepts."""
+    composed = _compose(overrides)
+    with_paths = OmegaConf.merge(composed, {"paths": {"run_dir": "."}})
+    assert isinstance(with_paths, DictConfig)
+    return find_problems(with_paths)
+
+
+def _compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", first_point(overrides), return_hydra_config=with_hydra)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _first_lines(error: BaseException) -> str:
+    return _sentence(str(error))
+
+
+def _sentence(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("full_key:", "object_type="))]
+    return "; ".join(kept[:2])

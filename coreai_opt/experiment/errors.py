@@ -1,0 +1,45 @@
+"""What a user did that cannot be run, and a run that failed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ConfigError", "Problem", "RunFailedError"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in the configuration, as one sentence for the person who typed it."""
+
+    key: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class ConfigError(Exception):
+    """The configuration or the command line is wrong; all problems that were found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+    @classmethod
+    def of(cls, key: str, sentence: str) -> "ConfigError":
+        """Return the error that consists of one problem."""
+        return cls([Problem(key, sentence)])
+
+    # Hydra's launchers pickle what a job raises; the arguments of Exception would not rebuild it.
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[Problem]]]:
+        return type(self), (self.problems,)
+
+
+class RunFailedError(Exception):
+    """A run failed while it was built or trained; its record holds the traceback."""
+
+    def __init__(self, cause: str, record: Path) -> None:
+        self.cause, self.record = cause, record
+        super().__init__(f"the run failed: {cause} (the traceback is in {record})")
+
+    def __reduce__(self) -> tuple[type["RunFailedError"], tuple[str, Path]]:
+        return type(self), (self.cause, self.record)

@@ -1,0 +1,115 @@
+"""What Hydra calls before a run or a sweep makes its first directory."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from coreai_opt.experiment.errors import Problem
+from coreai_opt.experiment.places import RunPaths, is_main_process
+from coreai_opt.experiment.validation import find_problems
+
+__all__ = ["CheckConfig", "first_point", "print_problems", "sweep_points"]
+
+CHECKED_POINTS = 20  # of a sweep, before it starts; each job checks its own config anyway
+
+
+class CheckConfig(Callback):
+    """Refuses a bad config before a directory is made or anything is written over.
+
+    Hydra turns exceptions of its callbacks into warnings: a refusal is printed here, and leaves as
+    SystemExit.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        problems = find_problems(_task_config(config, str(config.hydra.run.dir)))
+        problems += _occupied(Path(config.hydra.run.dir))
+        _refuse(problems)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        root = str(config.hydra.sweep.dir)
+        _refuse(find_problems(_task_config(config, root)))
+        overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
+        found: dict[str, Problem] = {}
+        for point in sweep_points([str(override) for override in overrides])[:CHECKED_POINTS]:
+            point_config = compose(config.hydra.job.config_name, point, return_hydra_config=True)
+            for problem in find_problems(_task_config(point_config, root)):
+                found[problem.sentence] = problem
+        _refuse(list(found.values()))
+
+
+def print_problems(problems: list[Problem]) -> None:
+    """Print one line for each problem."""
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+
+
+def sweep_points(overrides: list[str]) -> list[list[str]]:
+    """Return command lines that together hold every value of a sweep once.
+
+    They are as many as the longest list of values: every bad value shows, though not every bad
+    combination. Without a swept value there is none.
+
+    Example:
+        >>> sweep_points(["power=1,2,3", "seed=1,2", "lr=0.1"])
+        [['power=1', 'seed=1', 'lr=0.1'], ['power=2', 'seed=2', 'lr=0.1'], \
+['power=3', 'seed=1', 'lr=0.1']]
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    if any(one.is_sweep_override() and not one.is_discrete_sweep() for one in parsed):
+        return []  # a searching sweeper: its points are not known yet
+    columns = [
+        list(_values(override, text)) for override, text in zip(parsed, overrides, strict=True)
+    ]
+    longest = max((len(column) for column in columns), default=0)
+    if longest <= 1:
+        return []
+    return [[column[row % len(column)] for column in columns] for row in range(longest)]
+
+
+def first_point(overrides: list[str]) -> list[str]:
+    """Return the overrides with the first value of each list, as one run takes them."""
+    points = sweep_points(overrides)
+    return points[0] if points else overrides
+
+
+def _values(override: Override, text: str) -> Iterator[str]:
+    if not override.is_sweep_override():
+        yield text
+        return
+    for value in override.sweep_string_iterator():
+        yield f"{override.get_key_element()}={value}"
+
+
+def _task_config(config: DictConfig, run_dir: str) -> DictConfig:
+    """Return the config as the job will see it, with the directory that it will have."""
+    config = config.copy()
+    with read_write(config), open_dict(config):
+        config.hydra.runtime.output_dir = os.path.abspath(run_dir)  # noqa: PTH100
+        HydraConfig.instance().set_config(config)
+        task = config.copy()
+        del task["hydra"]
+    return task
+
+
+def _occupied(run_dir: Path) -> list[Problem]:
+    result = RunPaths(run_dir).result
+    if not result.exists() or not is_main_process():
+        return []
+    sentence = f"hydra.run.dir={run_dir} holds the record of a run already; allowed: a directory "
+    return [Problem("hydra.run.dir", sentence + "without result.json")]
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if not problems:
+        return
+    print_problems(problems)
+    raise SystemExit(1)

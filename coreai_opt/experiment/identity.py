@@ -1,0 +1,49 @@
+"""Which runs are the same experiment: a hash of what can change the result."""
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["config_hash", "identity_config"]
+
+
+def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a resolved config that can change the result, by dotted key.
+
+    Scalars at the root are aliases of values in the nodes and are left out, but for ``seed``;
+    so is what ``identity.ignore`` lists, as patterns over dotted keys.
+
+    Example:
+        >>> identity_config({"power": 2, "seed": 1, "schedule": {"power": 2.0}, "paths": {"a": 1},
+        ...                  "identity": {"ignore": ["paths"]}})
+        {'schedule.power': 2.0, 'seed': 1}
+    """
+    ignore = [*config.get("identity", {}).get("ignore", []), "identity"]
+    nodes = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    # A dense control has no schedule, and that is part of what it is.
+    flat = _flatten({**nodes, "seed": config.get("seed"), "schedule": config.get("schedule")})
+    return {key: flat[key] for key in sorted(flat) if not _is_ignored(key, ignore)}
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits that are equal for configs of the same experiment."""
+    text = json.dumps(identity_config(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= _flatten(child, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _is_ignored(key: str, patterns: list[str]) -> bool:
+    return any(
+        fnmatch.fnmatchcase(key, pattern) or fnmatch.fnmatchcase(key, f"{pattern}.*")
+        for pattern in patterns
+    )

@@ -1,0 +1,160 @@
+"""The structured configs: ``base_*`` nodes that carry ``_target_``, derived from pydantic classes.
+
+One table says which node has which class. The schemas in Hydra's ConfigStore are made from it, and
+validation looks up the class of a node in it by ``_target_``, so that the two cannot differ.
+"""
+
+import types
+from dataclasses import dataclass, field, make_dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from coreai_opt.experiment import settings
+from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
+from coreai_opt.pruning.config.schedules import SparsityScheduleBase
+
+__all__ = ["Node", "model_of_target", "nodes", "register_nodes", "schema_of"]
+
+PRIMITIVES = (int, float, str, bool)
+
+# The option names that people type, where they are shorter than the key in the registry.
+SCHEDULE_NAMES = {"polynomial_decay": "poly"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A ``base_*`` node: its group and name, what it instantiates, and the class of its fields."""
+
+    group: str
+    name: str
+    target: str
+    model: type[BaseModel]
+    partial: bool = False
+
+
+def nodes() -> list[Node]:
+    """Return all nodes; schedules that a user has registered are among them."""
+    return [*_schedule_nodes(), *_other_nodes()]
+
+
+def register_nodes() -> None:
+    """Put the schema of every node into Hydra's ConfigStore; doing it twice does no harm."""
+    store = ConfigStore.instance()
+    for node in nodes():
+        schema = schema_of(node.model, node.target, node.partial)
+        store.store(group=node.group, name=f"base_{node.name}", node=schema, provider="coreai_opt")
+
+
+def model_of_target(target: str) -> type[BaseModel] | None:
+    """Return the class that validates nodes with this ``_target_``; None for a user's own."""
+    return next((node.model for node in nodes() if node.target == target), None)
+
+
+def schema_of(model: type[BaseModel], target: str | None = None, partial: bool = False) -> type:
+    """Return a dataclass with the fields of a pydantic class, as OmegaConf can hold them.
+
+    Names, types and defaults are taken over; ranges stay with the pydantic class. What OmegaConf
+    has no type for (literals, unions, any object) becomes ``str`` or ``Any``. A default that is
+    itself made of pydantic objects becomes ``???``: the config file has to say it.
+    """
+    fields: list[tuple[str, Any, Any]] = []
+    if target is not None:
+        fields.append(("_target_", str, field(default=target)))
+    if partial:
+        fields.append(("_partial_", bool, field(default=True)))
+    for name, info in model.model_fields.items():
+        fields.append((name, _omegaconf_type(info.annotation), _default(info)))
+    return make_dataclass(f"{model.__name__}Schema", fields, namespace={"__doc__": model.__doc__})
+
+
+@cache
+def _nested_schema(model: type[BaseModel]) -> type:
+    return schema_of(model)
+
+
+def _omegaconf_type(annotation: Any) -> Any:
+    origin = get_origin(annotation)
+    arguments = get_args(annotation)
+    if origin is Annotated:
+        return _omegaconf_type(arguments[0])
+    if origin is Literal:
+        return str
+    if origin in (Union, types.UnionType):
+        return _optional(arguments)
+    if origin is list:
+        return list[_omegaconf_type(arguments[0])]  # type: ignore[misc]
+    if origin is dict and arguments[0] is str:
+        return dict[str, _omegaconf_type(arguments[1])]  # type: ignore[misc]
+    if annotation in PRIMITIVES:
+        return annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        # A base class of many (schemes, schedules) has no fields to hold: any dict may stand there.
+        return _nested_schema(annotation) if annotation.model_fields else Any
+    return Any
+
+
+def _optional(arguments: tuple[Any, ...]) -> Any:
+    kinds = [kind for kind in arguments if kind is not type(None)]
+    if len(kinds) != 1 or len(kinds) == len(arguments):
+        return Any
+    inner = _omegaconf_type(kinds[0])
+    return inner if inner is Any else inner | None
+
+
+def _default(info: FieldInfo) -> Any:
+    if info.is_required():
+        return field(default=MISSING)
+    value = info.get_default(call_default_factory=False)
+    if info.default_factory is not None:
+        empty: Any = info.default_factory
+        return field(default_factory=empty) if empty in (dict, list) else field(default=MISSING)
+    if isinstance(value, BaseModel):
+        return field(default_factory=value.model_dump)
+    if isinstance(value, list | dict):
+        return field(default_factory=lambda: type(value)(value))
+    return field(default=value)
+
+
+def _schedule_nodes() -> list[Node]:
+    made = []
+    for key in SparsityScheduleBase.list_registry_keys():
+        cls = SparsityScheduleBase.get_class(key)
+        module = cls.__module__.removesuffix(".schedules")
+        name = SCHEDULE_NAMES.get(key, key)
+        made.append(Node("schedule", name, f"{module}.{cls.__qualname__}", cls))
+    return made
+
+
+def _other_nodes() -> list[Node]:
+    models, data = "coreai_opt.models", "coreai_opt.data"
+    image, vision = settings.ImageDataSettings, settings.TorchvisionSettings
+    pruning = settings.ScheduledPruningSettings
+    monitor = settings.SparsityMonitorSettings
+    return [
+        Node(
+            "pruning",
+            "magnitude",
+            "coreai_opt.pruning.MagnitudePrunerConfig",
+            MagnitudePrunerConfig,
+        ),
+        Node("model", "mlp", f"{models}.MLP", settings.MLPSettings),
+        Node("model", "convnet", f"{models}.ConvNet", settings.ConvNetSettings),
+        Node("model", "resnet", f"{models}.ResNet", settings.ResNetSettings),
+        Node(
+            "model", "transformer", f"{models}.TransformerClassifier", settings.TransformerSettings
+        ),
+        Node("data", "mnist_subset", f"{data}.MNISTSubset", image),
+        Node("data", "digits", f"{data}.Digits", image),
+        Node("data", "mnist", f"{data}.MNIST", vision),
+        Node("data", "cifar10", f"{data}.CIFAR10", vision),
+        Node("optimizer", "sgd", "torch.optim.SGD", settings.SGDSettings, partial=True),
+        Node("optimizer", "adamw", "torch.optim.AdamW", settings.AdamWSettings, partial=True),
+        Node("trainer", "trainer", "pytorch_lightning.Trainer", settings.TrainerSettings),
+        Node("callbacks", "scheduled_pruning", "lightning_callbacks.ScheduledPruning", pruning),
+        Node("callbacks", "sparsity_monitor", "lightning_callbacks.SparsityMonitor", monitor),
+    ]

@@ -1,0 +1,58 @@
+"""Where things are: the config tree, and every path of a run."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["RunPaths", "conf_dir", "is_main_process"]
+
+
+def conf_dir() -> Path:
+    """Return the config tree: inside the installed package, else beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / "conf", package.parent / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise FileNotFoundError(f"no config tree in {package / 'conf'} or {package.parent / 'conf'}")
+
+
+def is_main_process() -> bool:
+    """Return whether this process writes the record: the only one, or rank 0 of several."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every path of one run."""
+
+    root: Path
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.root / "progress.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.csv"
+
+    @property
+    def sparsity(self) -> Path:
+        return self.root / "sparsity.csv"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights.pt"
+
+    @property
+    def plot(self) -> Path:
+        return self.root / "run.png"
+
+    def relative(self, path: str | Path) -> str:
+        """Return a path below the run directory as it stands in the record."""
+        path = Path(path).resolve()
+        root = self.root.resolve()
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -1,0 +1,52 @@
+"""The picture of a run: sparsity and accuracy over steps."""
+
+import csv
+from pathlib import Path
+
+from coreai_opt.experiment.places import RunPaths
+
+__all__ = ["draw_run", "read_curve"]
+
+Curve = tuple[list[int], list[float]]
+
+
+def draw_run(paths: RunPaths) -> str | None:
+    """Draw ``run.png`` from the CSV files of a run.
+
+    Returns:
+        None when it is drawn, else one sentence that says what is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return "matplotlib is not installed: pip install 'hydra-coreai-opt[demo]'"
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="optimizer step", ylabel="share", ylim=(-0.02, 1.02))
+    total = [row for row in _rows(paths.sparsity) if row["layer"] == "total"]
+    for column, style in (("target", ":"), ("scheduled", "--"), ("sparsity", "-")):
+        label = {"sparsity": "sparsity, counted"}.get(column, f"sparsity, {column}")
+        axes.plot(*read_curve(total, column), style, label=label, drawstyle="steps-post")
+    metrics = _rows(paths.metrics)
+    for column in ("val/accuracy", "train/accuracy"):
+        steps, values = read_curve(metrics, column)
+        if steps:
+            axes.plot(steps, values, "o-", markersize=3, label=column)
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+    figure.savefig(paths.plot, dpi=120)
+    return None
+
+
+def read_curve(rows: list[dict[str, str]], column: str) -> Curve:
+    """Return steps and values of the rows that have a value in that column."""
+    filled = [row for row in rows if row.get(column)]
+    return [int(row["step"]) for row in filled], [float(row[column]) for row in filled]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,71 @@
+"""What a person sees when a run ends: a table of layers, one line, a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from coreai_opt.experiment.places import RunPaths
+from coreai_opt.experiment.plot import draw_run
+
+__all__ = ["layer_table", "show_result", "summary_line"]
+
+
+def show_result(result: Mapping[str, Any], paths: RunPaths, quiet: bool) -> None:
+    """Draw the picture and print the summary; without a terminal the line alone."""
+    console = Console(soft_wrap=True, highlight=False)
+    missing = draw_run(paths)
+    if not quiet:
+        console.print(layer_table(result))
+    if missing is not None:
+        console.print(f"no picture of the run: {missing}")
+    console.print(summary_line(result, paths.root))
+
+
+def layer_table(result: Mapping[str, Any]) -> Table:
+    """Return the table of layers: elements, kept, sparsity, target."""
+    table = Table("layer", title="pruned weights")
+    for column in ("elements", "kept", "sparsity", "target"):
+        table.add_column(column, justify="right")
+    sparsity = result["sparsity"]
+    for layer in sparsity["layers"]:
+        target = "dense" if layer["target"] is None else _percent(layer["target"])
+        table.add_row(layer["name"], *_counts(layer["elements"], layer["nonzero"]), target)
+    counted = [known for known in sparsity["layers"] if known["target"] is not None]
+    counted = counted or sparsity["layers"]
+    elements = sum(layer["elements"] for layer in counted)
+    nonzero = sum(layer["nonzero"] for layer in counted)
+    table.add_section()
+    table.add_row("total", *_counts(elements, nonzero), _percent(sparsity["target"]))
+    return table
+
+
+def summary_line(result: Mapping[str, Any], root: Path) -> str:
+    """Return one line with accuracy, sparsity, size, time and the run directory."""
+    metrics, objective = result["metrics"], result["objective"]
+    parts = [
+        f"{name} {_percent(metrics[name])}"
+        for name in ("test/accuracy", "val/accuracy")
+        if name in metrics
+    ]
+    if not parts and objective["value"] is not None:
+        parts = [f"{objective['name']} {objective['value']:.4g}"]
+    size = result["parameters"]
+    parts += [
+        f"sparsity {_percent(result['sparsity']['achieved'])}",
+        f"{size['nonzero']:,} of {size['total']:,} parameters",
+        f"{result['wall_seconds']:.1f} s",
+        str(root),
+    ]
+    return ", ".join(parts)
+
+
+def _counts(elements: int, nonzero: int) -> tuple[str, str, str]:
+    share = 1 - nonzero / elements if elements else 0.0
+    return f"{elements:,}", f"{nonzero:,}", _percent(share)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

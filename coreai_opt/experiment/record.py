@@ -1,0 +1,185 @@
+"""The record of a run: ``result.json`` from its start to its end, ``progress.json`` in between."""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from coreai_opt import __version__
+from coreai_opt.experiment.identity import config_hash
+from coreai_opt.experiment.places import RunPaths
+
+__all__ = ["Heartbeat", "Record", "write_json"]
+
+SCHEMA = 1
+PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file beside its place and rename it: a reader never sees half of one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+class Record:
+    """``result.json``: written when the run starts, rewritten when it ends, however it ends.
+
+    Args:
+        paths: the run's paths.
+        config: the resolved config.
+        overrides: what the user set, ``key=value`` each.
+        write: whether this process writes; false on ranks other than 0.
+    """
+
+    def __init__(
+        self, paths: RunPaths, config: Mapping[str, Any], overrides: list[str], write: bool = True
+    ) -> None:
+        self._paths, self._write = paths, write
+        self._began = time.monotonic()
+        digest = config_hash(config)
+        self.content: dict[str, Any] = {
+            "schema": SCHEMA,
+            "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{digest[:8]}-{os.getpid()}",
+            "sweep": None,
+            "status": "running",
+            "started": _now(),
+            "finished": None,
+            "wall_seconds": None,
+            "attempts": 1,
+            "overrides": overrides,
+            "config": dict(config),
+            "config_hash": digest,
+            "seed": config.get("seed"),
+            "git": _git(),
+            "versions": _versions(),
+            "threads": None,
+            "device": None,
+            "training": None,
+            "objective": None,
+            "metrics": {},
+            "sparsity": None,
+            "parameters": None,
+            "checkpoints": None,
+            "error": None,
+        }
+        self.save()
+
+    def update(self, **fields: Any) -> None:
+        """Set fields that the record has.
+
+        Raises:
+            KeyError: there is no such field.
+        """
+        for name in fields:
+            self.content[name]  # a misspelt field must not become a new one
+        self.content.update(fields)
+
+    def complete(self) -> None:
+        """Say that the run has completed."""
+        self._finish("completed", None)
+
+    def fail(self, status: str, error: BaseException) -> None:
+        """Say that the run has failed or was interrupted, and by what."""
+        text = "".join(traceback.format_exception(error))
+        self._finish(
+            status,
+            {"type": type(error).__name__, "message": str(error), "traceback": text},
+        )
+
+    def save(self) -> None:
+        """Write the record as it stands."""
+        if self._write:
+            write_json(self._paths.result, self.content)
+
+    def _finish(self, status: str, error: dict[str, str] | None) -> None:
+        seconds = round(time.monotonic() - self._began, 3)
+        self.update(status=status, finished=_now(), wall_seconds=seconds, error=error)
+        self.save()
+
+
+class Heartbeat:
+    """Renews ``progress.json`` every five seconds for as long as the process lives.
+
+    Args:
+        path: the file.
+        read: returns steps finished and steps in all (None = not known yet).
+        write: whether this process writes.
+    """
+
+    PERIOD_S = 5.0
+
+    def __init__(
+        self, path: Path, read: Callable[[], tuple[int, int | None]], write: bool = True
+    ) -> None:
+        self._path, self._read, self._write = path, read, write
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._write:
+            self.beat()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._write:
+            self._stop.set()
+            self._thread.join()
+            self.beat()
+
+    def beat(self) -> None:
+        """Write the file now."""
+        step, total = self._read()
+        content = {
+            "step": step,
+            "total_steps": total,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": time.time(),
+        }
+        write_json(self._path, content)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.PERIOD_S):
+            self.beat()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(package) for name, package in PACKAGES.items()}
+    return {"python": platform.python_version(), **packages, "coreai_opt": __version__}
+
+
+def _git() -> dict[str, Any] | None:
+    """Return commit and state of the checkout that the run is started in, None outside one."""
+    try:
+        sha = _git_output("rev-parse", "HEAD")
+        return {"sha": sha, "dirty": bool(_git_output("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git_output(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()

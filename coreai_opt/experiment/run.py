@@ -1,0 +1,120 @@
+"""One run: check, build, fit, test, export, record. Torch is imported only once that has begun."""
+
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from coreai_opt.experiment.errors import ConfigError, RunFailedError
+from coreai_opt.experiment.places import RunPaths, is_main_process
+from coreai_opt.experiment.record import Heartbeat, Record
+from coreai_opt.experiment.signals import exit_code_of, signals_end_run
+from coreai_opt.experiment.validation import check_config
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+__all__ = ["run"]
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train, prune, test, export and record one run.
+
+    Args:
+        cfg: the composed config, without Hydra's own node.
+
+    Returns:
+        The objective, for sweepers; None when it was not logged.
+
+    Raises:
+        ConfigError: the config is wrong.
+        RunFailedError: building or training failed; the record says how.
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    check_config(cfg)
+    paths = RunPaths(Path(cfg.paths.run_dir))
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    record = Record(paths, {str(key): config[key] for key in config}, overrides, is_main_process())
+    try:
+        with signals_end_run():
+            objective = _execute(cfg, paths, record, overrides)
+    except BaseException as error:
+        raise _failed(record, paths, error) from error
+    return objective
+
+
+def _execute(
+    cfg: DictConfig, paths: RunPaths, record: Record, overrides: list[str]
+) -> float | None:
+    running: list[pl.Trainer] = []
+    with Heartbeat(paths.progress, lambda: _progress(running), is_main_process()):
+        _ignore_known_noise()
+        from coreai_opt.experiment.build import build
+        from coreai_opt.experiment.train import train
+
+        quiet = not sys.stdout.isatty()
+        objects = build(cfg, overrides, quiet)
+        running.append(objects.trainer)
+        objective: float | None = train(cfg, objects, paths, record)
+    record.complete()
+    if is_main_process():
+        from coreai_opt.experiment.present import show_result
+
+        show_result(record.content, paths, quiet)
+    return objective
+
+
+def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseException:
+    """Write the record of a run that did not complete, and return what to raise instead."""
+    exit_code = exit_code_of(error)
+    record.fail("interrupted" if exit_code is not None else "failed", error)
+    if exit_code is not None:
+        print(f"interrupted; the record is in {paths.result}", file=sys.stderr)
+        return SystemExit(exit_code)
+    if isinstance(error, ConfigError):
+        return error
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    if _is_plain(error):
+        return ConfigError.of("", sentence)
+    traceback.print_exception(error)
+    return RunFailedError(f"{type(error).__name__}: {sentence}", paths.result)
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Whether the message alone tells the user what to change."""
+    if "torch" not in sys.modules:
+        return False
+    from coreai_opt.data import MissingPackageError
+    from coreai_opt.pruning import PruningError
+
+    return isinstance(error, MissingPackageError | PruningError)
+
+
+def _progress(running: "list[pl.Trainer]") -> tuple[int, int | None]:
+    if not running:
+        return 0, None
+    trainer = running[0]
+    batches: float = trainer.num_training_batches
+    if not 0 < batches < float("inf") or trainer.max_epochs in (None, -1):
+        return trainer.global_step, None
+    return trainer.global_step, int(trainer.estimated_stepping_batches)
+
+
+def _ignore_known_noise() -> None:
+    import logging
+
+    # "GPU available: False" and its like, before every fit, validation and test.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    # A run directory is never empty: Hydra's files and the record are there first.
+    warnings.filterwarnings("ignore", ".*[Ll]og.* directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty")
+    # Lightning's own use of torch's pytree.
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.. is deprecated")
+    # Data in memory needs no workers.
+    warnings.filterwarnings("ignore", ".*does not have many workers")

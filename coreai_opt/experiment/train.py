@@ -1,0 +1,136 @@
+"""What a run does with its objects: fit, choose a checkpoint, validate, test, export."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from coreai_opt.experiment.build import Objects
+from coreai_opt.experiment.places import RunPaths
+from coreai_opt.experiment.record import Record
+from coreai_opt.pruning.export import fold_masks
+from coreai_opt.pruning.stats import SparsityReport, count_sparsity
+from coreai_opt.pruning.targets import pruned_tensors
+
+__all__ = ["train"]
+
+
+def train(cfg: DictConfig, objects: Objects, paths: RunPaths, record: Record) -> float | None:
+    """Fit, then measure and export the best checkpoint at target sparsity.
+
+    Returns:
+        The objective at that checkpoint, None when no metric of that name was logged.
+    """
+    trainer, model, data = objects.trainer, objects.model, objects.data
+    record.update(threads=torch.get_num_threads(), device=_device(trainer))
+    record.save()
+    for logger in trainer.loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    trainer.fit(model, datamodule=data)
+    record.update(training=_training(trainer))
+    metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
+    best, last = _checkpoints(trainer)
+    if (chosen := best or last) is not None:
+        metrics |= _evaluate(objects, chosen)
+    report = count_sparsity(model)
+    parameters = _export(objects, paths)
+    name, mode = cfg.objective.name, cfg.objective.mode
+    value = metrics.get(name, metrics.get(f"last/{name}"))
+    record.update(
+        objective={"name": name, "mode": mode, "value": value},
+        metrics=metrics,
+        sparsity=_sparsity(report),
+        parameters=parameters,
+        checkpoints={
+            "best": best and paths.relative(best),
+            "last": last and paths.relative(last),
+        },
+    )
+    return value
+
+
+def _evaluate(objects: Objects, checkpoint: str) -> dict[str, float]:
+    """Return the metrics of validation and test at a checkpoint, whose weights the model keeps."""
+    trainer, model, data = objects.trainer, objects.model, objects.data
+    metrics: dict[str, float] = {}
+    given: dict[str, Any] = {"datamodule": data, "ckpt_path": checkpoint, "verbose": False}
+    if is_overridden("validation_step", model):
+        trainer.validate(model, **given)
+        metrics |= _metrics(trainer)
+    if is_overridden("test_step", model) and is_overridden("test_dataloader", data):
+        trainer.test(model, **given)
+        metrics |= _metrics(trainer)
+    return metrics
+
+
+def _metrics(trainer: pl.Trainer) -> dict[str, float]:
+    named = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in named if name != "sparsity"}
+
+
+def _checkpoints(trainer: pl.Trainer) -> tuple[str | None, str | None]:
+    """Return the best checkpoint at target sparsity, and the last one."""
+    best = last = None
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            path = callback.best_model_path or None
+            best, last = (path, last) if callback.monitor is not None else (best, path)
+    return best, last
+
+
+def _export(objects: Objects, paths: RunPaths) -> dict[str, int]:
+    """Write the weights with the masks folded in, and return how many there are."""
+    if any(pruned_tensors(objects.model)):
+        fold_masks(objects.model)
+    parameters = list(objects.network.parameters())
+    nonzero = sum(int(torch.count_nonzero(parameter)) for parameter in parameters)
+    if objects.trainer.is_global_zero:
+        state = {key: value.cpu() for key, value in objects.network.state_dict().items()}
+        beside = paths.weights.with_name(f".{paths.weights.name}")
+        torch.save(state, beside)
+        beside.replace(paths.weights)
+    return {"total": sum(parameter.numel() for parameter in parameters), "nonzero": nonzero}
+
+
+def _sparsity(report: SparsityReport) -> dict[str, Any]:
+    layers = [
+        {
+            "name": layer.name,
+            "shape": list(layer.shape),
+            "elements": layer.elements,
+            "nonzero": layer.nonzero,
+            "target": layer.target,
+        }
+        for layer in report.layers
+    ]
+    return {"target": report.target, "achieved": report.achieved, "layers": layers}
+
+
+def _training(trainer: pl.Trainer) -> dict[str, Any]:
+    steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+    return {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "steps_per_epoch": steps_per_epoch,
+    }
+
+
+def _device(trainer: pl.Trainer) -> dict[str, str]:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return {"accelerator": "cuda", "name": torch.cuda.get_device_name(device)}
+    return {"accelerator": device.type, "name": _processor()}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

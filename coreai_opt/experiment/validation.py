@@ -1,0 +1,186 @@
+"""Resolving and checking a whole config before anything heavy is imported.
+
+All problems are found at once. A value is named as the user typed it: where a node's value is
+``${power}``, the problem is called ``power``.
+"""
+
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.length import ramp_problem
+from coreai_opt.experiment.nodes import model_of_target
+from coreai_opt.experiment.settings import ObjectiveSettings, RootSettings
+from coreai_opt.pruning._registry import nearest
+
+__all__ = ["check_config", "find_problems"]
+
+ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
+
+Path = tuple[str | int, ...]
+
+
+class _Reading:
+    """A config read into plain values, with the names under which its values are known."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.names: dict[Path, str] = {}
+        self.problems: list[Problem] = []
+        self.values: dict[str, Any] = {}
+        for key in cfg:
+            self.values[str(key)] = self._read(cfg, str(key), (str(key),))
+
+    def name(self, path: Path) -> str:
+        """Return how a person would type the key at this path."""
+        return self.names.get(path, ".".join(str(part) for part in path))
+
+    def _read(self, parent: Container, key: Any, path: Path) -> Any:
+        raw = self._alias(parent, key, path)
+        try:
+            missing = OmegaConf.is_missing(parent, key)
+            value = None if missing else parent[key]
+        except OmegaConfBaseException as error:
+            return self._unreadable(parent, error, path, raw)
+        if missing:
+            name = self.name(path)
+            self.problems.append(Problem(name, f"{name} is not given; give {name}=VALUE"))
+        if isinstance(value, DictConfig):
+            return {str(child): self._read(value, child, (*path, str(child))) for child in value}
+        if isinstance(value, ListConfig):
+            return [self._read(value, index, (*path, index)) for index in range(len(value))]
+        return value
+
+    def _alias(self, parent: Any, key: Any, path: Path) -> str | None:
+        node = parent._get_node(key)
+        match = ALIAS.match(str(node._value())) if node is not None else None
+        if match and ":" not in match[1]:
+            self.names[path] = match[1]
+            return match[1]
+        return None
+
+    def _unreadable(
+        self, parent: Any, error: OmegaConfBaseException, path: Path, alias: str | None
+    ) -> Any:
+        # The value does not fit the schema's type. Where it stands elsewhere under a name, it is
+        # taken from there, and the pydantic class says what is wrong with it.
+        root = parent._get_root()
+        if alias is not None and OmegaConf.select(root, alias, default=None) is not None:
+            return OmegaConf.select(root, alias)
+        name = self.name(path)
+        text = str(error).splitlines()[0]
+        self.problems.append(Problem(name, f"{name} cannot be read: {text}"))
+        return None
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Raise a ``ConfigError`` with everything that is wrong in a config.
+
+    Args:
+        cfg: the composed config, without Hydra's own node.
+    """
+    if problems := find_problems(cfg):
+        raise ConfigError(problems)
+
+
+def find_problems(cfg: DictConfig) -> list[Problem]:
+    """Return everything that can be seen to be wrong in a config without heavy imports."""
+    reading = _Reading(cfg)
+    problems = list(reading.problems)
+    for path, model, values in _checked_nodes(reading.values):
+        problems += _node_problems(reading, path, model, values)
+    problems += _target_problems(reading)
+    if not problems:
+        problems += ramp_problem(reading.values)
+    return list({problem.sentence: problem for problem in problems}.values())
+
+
+def _checked_nodes(
+    values: dict[str, Any],
+) -> Iterator[tuple[Path, type[BaseModel], dict[str, Any]]]:
+    root = {key: values[key] for key in RootSettings.model_fields if key in values}
+    yield (), RootSettings, root
+    if isinstance(values.get("objective"), Mapping):
+        yield ("objective",), ObjectiveSettings, dict(values["objective"])
+    for path, node in _nodes_with_target(values, ()):
+        model = model_of_target(str(node["_target_"]))
+        if model is not None:
+            fields = {key: value for key, value in node.items() if not _is_special(key)}
+            yield path, model, fields
+
+
+def _nodes_with_target(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    if not isinstance(value, Mapping):
+        return
+    if "_target_" in value:
+        yield path, dict(value)
+    for key, child in value.items():
+        # The callback repeats the nodes of the schedule and of pruning by reference.
+        if not (path and str(path[0]) == "callbacks" and key in ("schedule", "config")):
+            yield from _nodes_with_target(child, (*path, str(key)))
+
+
+def _node_problems(
+    reading: _Reading, path: Path, model: type[BaseModel], values: dict[str, Any]
+) -> list[Problem]:
+    try:
+        model.model_validate(values, context={"without_torch": True})
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        return [_problem(reading, path, model, details) for details in found]
+    return []
+
+
+def _problem(
+    reading: _Reading, path: Path, model: type[BaseModel], details: ErrorDetails
+) -> Problem:
+    location = details["loc"]
+    name = reading.name((*path, *location))
+    if details["type"] == "extra_forbidden":
+        allowed = nearest(str(location[-1]), list(model.model_fields))
+        return Problem(name, f"{name}: there is no such key; {allowed}")
+    reason = details["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    field = model.model_fields.get(str(location[0])) if location else None
+    allowed = f"; allowed: {field.description}" if field and len(location) == 1 else ""
+    shown = "" if details["type"] in ("missing", "value_error") else f"={details['input']}"
+    return Problem(name, f"{name}{shown}: {reason}{allowed}")
+
+
+def _is_special(key: str) -> bool:
+    return key.startswith("_") and key.endswith("_")
+
+
+def _target_problems(reading: _Reading) -> list[Problem]:
+    problems = []
+    for path, node in _nodes_with_target(reading.values, ()):
+        target, name = str(node["_target_"]), reading.name((*path, "_target_"))
+        module, _, attribute = target.rpartition(".")
+        top = target.partition(".")[0]
+        if not module or not _exists(top):
+            sentence = f"{name}={target} cannot be imported: there is no module {top!r}"
+            problems.append(Problem(name, f"{sentence}; allowed: a dotted path, my.module.Class"))
+        elif (names := _exports(module)) and attribute not in names:
+            sentence = f"{name}={target}: {module} has no {attribute!r}"
+            problems.append(Problem(name, f"{sentence}; {nearest(attribute, names)}"))
+    return problems
+
+
+def _exists(top: str) -> bool:
+    try:
+        return importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _exports(module: str) -> list[str]:
+    # Only our own packages: their __init__ is lazy, importing somebody else's may take seconds.
+    if module.startswith("coreai_opt.") and module.count(".") == 1:
+        return list(importlib.import_module(module).__all__)
+    return []

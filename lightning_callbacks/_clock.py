@@ -1,0 +1,63 @@
+"""The schedule's clock: what counts as a step."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+__all__ = ["OptimizerSteps"]
+
+
+class OptimizerSteps:
+    """Counts the steps that optimizers have really made, by a hook on each.
+
+    The hook runs after the optimizer's own ``step``: gradient accumulation calls that once for
+    several batches, and a gradient scaler does not call it at all when it skips a step. Several
+    optimizers are not added up: the one that has made most steps is the clock. Only optimizers that
+    hold one of the given parameters count, or all of them where none does.
+    """
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def finished(self) -> int:
+        """Optimizer steps finished."""
+        return max(self.counts, default=0)
+
+    def attach(self, optimizers: list[Optimizer], parameters: Iterable[nn.Parameter]) -> None:
+        """Begin to count; counts that were restored from a checkpoint go on."""
+        wanted = {id(parameter) for parameter in parameters}
+        if len(self.counts) != len(optimizers):
+            self.counts = [0] * len(optimizers)
+        holders = [index for index, opt in enumerate(optimizers) if _holds(opt, wanted)]
+        for index in holders or range(len(optimizers)):
+            self._handles.append(optimizers[index].register_step_post_hook(self._hook(index)))
+
+    def detach(self) -> None:
+        """Stop counting, and leave the optimizers as they were."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _hook(self, index: int) -> Any:
+        def count(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if not _skipped_inside(optimizer):
+                self.counts[index] += 1
+
+        return count
+
+
+def _holds(optimizer: Optimizer, wanted: set[int]) -> bool:
+    return any(id(param) in wanted for group in optimizer.param_groups for param in group["params"])
+
+
+def _skipped_inside(optimizer: Optimizer) -> bool:
+    # Fused optimizers are called under a gradient scaler even when they are to skip, and find that
+    # out on the device by this tensor. Reading it is the one copy to the host in a step; only fused
+    # optimizers under a scaler (16-mixed) have it.
+    found_inf = getattr(optimizer, "found_inf", None)
+    return found_inf is not None and bool(found_inf.item())

@@ -1,0 +1,32 @@
+"""A progress bar that shows sparsity now / target."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+
+from lightning_callbacks.sparsity_monitor import SparsityMonitor
+
+__all__ = ["SparsityProgressBar"]
+
+
+class SparsityProgressBar(RichProgressBar):
+    """Lightning's ``RichProgressBar`` with the column ``sparsity=now/target``.
+
+    The numbers come from the ``SparsityMonitor`` of the same trainer; without one there is no
+    such column. Arguments are those of ``RichProgressBar``.
+    """
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        metrics = dict(super().get_metrics(trainer, pl_module))
+        metrics.pop("v_num", None)
+        metrics.pop("sparsity", None)
+        if (report := _last_report(trainer)) is not None:
+            metrics["sparsity"] = f"{report.achieved:.3f}/{report.target:.3g}"
+        return metrics
+
+
+def _last_report(trainer: pl.Trainer) -> Any:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    monitors = (known for known in callbacks if isinstance(known, SparsityMonitor))
+    return next((monitor.report for monitor in monitors), None)

@@ -1,0 +1,233 @@
+"""Pruning on a schedule during a Lightning training."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from pytorch_lightning.utilities import rank_zero_warn
+
+from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
+from coreai_opt.pruning.config.pruner import check_schedule
+from coreai_opt.pruning.config.schedules import SparsitySchedule
+from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks._clock import OptimizerSteps
+
+__all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPruning"]
+
+Interval = Literal["step", "epoch", "percent"]
+
+SHARDED = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
+
+
+class RampTooLongError(PruningError):
+    """The ramp cannot end inside the training."""
+
+    def __init__(self, end: int, total: int, interval: Interval) -> None:
+        self.end, self.total, self.interval = end, total, interval
+        unit = {"step": "steps", "epoch": "epochs", "percent": "percent"}[interval]
+        super().__init__(
+            f"the ramp cannot end inside the training: it ends after {end} {unit} "
+            f"(begin_step + total_iters), and the training has {total}; "
+            f"allowed: begin_step + total_iters <= {total}, or a longer training"
+        )
+
+
+class MasksMissingError(PruningError):
+    """A checkpoint of a dense model is offered to a pruned run."""
+
+    def __init__(self, missing: list[str]) -> None:
+        self.missing = missing
+        super().__init__(
+            f"the checkpoint holds no mask for {len(missing)} of the pruned weights "
+            f"(the first is {missing[0]!r}): it was saved without pruning, or with another config"
+        )
+
+
+class ScheduledPruning(pl.Callback):
+    """Prunes the module along a schedule while it trains, on any accelerator.
+
+    The schedule is asked before the first batch for step 0, and after the k-th optimizer step for
+    k; with ``interval="epoch"`` k counts epochs finished, with ``"percent"`` hundredths of the
+    training. Gradient accumulation, steps that a gradient scaler skips and several optimizers do
+    not make it count twice or too early. The model is prepared before the optimizers are made, and
+    layers made in ``configure_model`` are included.
+
+    The state is in the checkpoint: masks and step counter in the model's state dict, the counts of
+    the optimizers in the callback's.
+
+    Args:
+        schedule: a schedule, a dict with its ``type``, or any object with ``compute_sparsity``;
+            None = the schedules in ``config``, and all at once where that has none.
+        target_sparsity: the sparsity of every prunable weight at the end, in [0, 1]; instead of
+            ``config``.
+        config: which weights are pruned how far, a ``MagnitudePrunerConfig`` or its dict.
+        interval: what the schedule counts: ``"step"``, ``"epoch"`` or ``"percent"``.
+
+    Raises:
+        ValueError: a bad value, an object without ``compute_sparsity``, or both of
+            ``target_sparsity`` and ``config``.
+
+    Example:
+        >>> from coreai_opt.pruning.config import PolynomialDecaySchedule
+        >>> from lightning_callbacks import ScheduledPruning
+        >>> ramp = PolynomialDecaySchedule(total_iters=400, power=2)
+        >>> callback = ScheduledPruning(ramp, target_sparsity=0.9)
+        >>> trainer = pl.Trainer(callbacks=[callback], logger=False, barebones=True)
+    """
+
+    def __init__(
+        self,
+        schedule: SparsitySchedule | Mapping[str, Any] | None = None,
+        target_sparsity: float | None = None,
+        config: MagnitudePrunerConfig | Mapping[str, Any] | None = None,
+        interval: Interval = "step",
+    ) -> None:
+        if interval not in get_args(Interval):
+            raise ValueError(f"interval is {interval!r}; allowed: {', '.join(get_args(Interval))}")
+        self.interval = interval
+        self.config = _with_schedule(_as_config(config, target_sparsity), check_schedule(schedule))
+        self.pruner: MagnitudePruner | None = None
+        self._steps = OptimizerSteps()
+        self._clock = 0
+        self._total_steps: float = math.inf
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if isinstance(trainer.strategy, SHARDED):
+            raise PruningError(
+                f"{type(trainer.strategy).__name__} shards the weights, and a mask needs the whole "
+                "tensor; allowed: one device, or ddp"
+            )
+        if self.pruner is not None and any(pruned_tensors(pl_module)):
+            return
+        # A checkpoint of a pruned model has masks to load; without one, evaluating prunes nothing.
+        if stage == "fit" or trainer.ckpt_path is not None:
+            _call_after_configure_model(pl_module, lambda: self._prepare(pl_module))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        total = float(trainer.estimated_stepping_batches)
+        self._total_steps = total if total > 0 else math.inf
+        self._check_ramps(trainer)
+        originals = (tensor.original for tensor in pruned_tensors(pl_module))
+        self._steps.attach(trainer.optimizers, originals)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._advance_to(self.clock_reading(trainer.current_epoch))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        self._advance_to(self.clock_reading(trainer.current_epoch))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._advance_to(self.clock_reading(trainer.current_epoch + 1))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._steps.detach()
+        if self.pruner is not None and not self.pruner.at_target():
+            rank_zero_warn(
+                f"the training ended at {self.interval} {self._clock} of the schedule, before the "
+                "target sparsity was reached"
+            )
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._steps.detach()
+
+    def clock_reading(self, epochs_finished: int) -> int:
+        """Return what the schedule's clock should show now, in units of ``interval``."""
+        if self.interval == "epoch":
+            return epochs_finished
+        if self.interval == "percent":
+            return int(100 * self._steps.finished // self._total_steps)
+        return self._steps.finished
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"clock": self._clock, "optimizer_steps": list(self._steps.counts)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._clock = state_dict["clock"]
+        self._steps.counts = list(state_dict["optimizer_steps"])
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        saved = checkpoint["state_dict"]
+        keys = [tensor.mask_key for tensor in pruned_tensors(pl_module)]
+        if missing := [key for key in keys if key not in saved]:
+            raise MasksMissingError(missing)
+
+    def _prepare(self, pl_module: pl.LightningModule) -> None:
+        self.pruner = MagnitudePruner(pl_module, self.config)
+        self.pruner.prepare()
+
+    def _advance_to(self, reading: int) -> None:
+        if self.pruner is not None and reading > self._clock:
+            self.pruner.step(reading - self._clock)
+            self._clock = reading
+
+    def _check_ramps(self, trainer: pl.Trainer) -> None:
+        total = self._length(trainer)
+        if self.interval == "percent" and math.isinf(self._total_steps):
+            raise PruningError(
+                "interval='percent' needs a training of known length: give max_epochs or max_steps"
+            )
+        for schedule in self._schedules():
+            end = getattr(schedule, "end_step", None)
+            if end is not None and end > total:
+                raise RampTooLongError(end, int(total), self.interval)
+
+    def _length(self, trainer: pl.Trainer) -> float:
+        if self.interval == "percent":
+            return 100
+        if self.interval == "step" or math.isinf(self._total_steps):
+            return self._total_steps
+        steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        return math.ceil(self._total_steps / steps_per_epoch)
+
+    def _schedules(self) -> list[SparsitySchedule]:
+        named = list(self.config.module_name_configs.values())
+        configs = [config for config in [self.config.global_config, *named] if config is not None]
+        schedules = (config.sparsity_schedule for config in configs)
+        return [schedule for schedule in schedules if schedule is not None]
+
+
+def _as_config(
+    config: MagnitudePrunerConfig | Mapping[str, Any] | None, target_sparsity: float | None
+) -> MagnitudePrunerConfig:
+    if config is not None and target_sparsity is not None:
+        raise ValueError("both config and target_sparsity are given; allowed: one of them")
+    if target_sparsity is not None:
+        return MagnitudePrunerConfig.uniform(target_sparsity)
+    return MagnitudePrunerConfig.model_validate(config if config is not None else {})
+
+
+def _with_schedule(
+    config: MagnitudePrunerConfig, schedule: SparsitySchedule | None
+) -> MagnitudePrunerConfig:
+    config = config.model_copy(deep=True)
+    for module_config in [config.global_config, *config.module_name_configs.values()]:
+        if module_config is not None and module_config.sparsity_schedule is None:
+            module_config.sparsity_schedule = schedule
+    return config
+
+
+def _call_after_configure_model(pl_module: pl.LightningModule, action: Callable[[], None]) -> None:
+    # Lightning calls the callbacks' setup before the module's own setup and configure_model, and
+    # makes the optimizers after them: between the two there is no hook, so this instance gets a
+    # configure_model that removes itself when it is called. functools.wraps would hide it:
+    # Lightning looks through __wrapped__ to see whether the hook is overridden.
+    own = vars(pl_module).get("configure_model")
+    configure_model = pl_module.configure_model
+
+    def configure_model_then_act() -> None:
+        if own is None:
+            del pl_module.configure_model
+        else:
+            pl_module.configure_model = own  # type: ignore[method-assign]
+        configure_model()
+        action()
+
+    pl_module.configure_model = configure_model_then_act  # type: ignore[method-assign]

@@ -1,0 +1,110 @@
+"""Sparsity as it is: counted zeros, to loggers, a CSV file and the progress bar."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from coreai_opt.pruning.stats import SparsityReport, count_sparsity
+
+__all__ = ["SparsityMonitor"]
+
+COLUMNS = ["step", "epoch", "layer", "elements", "nonzero", "sparsity", "scheduled", "target"]
+
+
+class SparsityMonitor(pl.Callback):
+    """Reports achieved and target sparsity, global and per layer.
+
+    Achieved means counted zeros of the weights that the forward pass uses, ``scheduled`` what the
+    schedule asks for now, ``target`` what it is to arrive at. The zeros are counted when training
+    starts, every ``every_n_steps`` steps and at the end of each epoch; a step in between costs
+    nothing.
+
+    It writes ``sparsity/achieved``, ``sparsity/scheduled``, ``sparsity/target`` and
+    ``sparsity/<layer>`` to every logger, ``sparsity`` to the progress bar, and one row for each
+    layer (and one named ``total``) to the CSV file. A model without masks is counted as well: a
+    dense control has a curve too.
+
+    Args:
+        csv_path: the file, relative to the trainer's ``default_root_dir``; None = no file.
+        every_n_steps: optimizer steps between two counts, >= 1; None = the trainer's
+            ``log_every_n_steps``.
+
+    Attributes:
+        report: the last count, None before the first.
+    """
+
+    def __init__(
+        self, csv_path: str | Path | None = "sparsity.csv", every_n_steps: int | None = None
+    ) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"every_n_steps is {every_n_steps}; allowed: 1 or more")
+        self.csv_path = csv_path
+        self.every_n_steps = every_n_steps
+        self.report: SparsityReport | None = None
+        self._counted_at = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._counted_at = -1
+        self._count(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        if self._is_due(trainer):
+            report = self._count(trainer, pl_module)
+            pl_module.log("sparsity", report.achieved, prog_bar=True, logger=False)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        report = self._count(trainer, pl_module)
+        pl_module.log("sparsity", report.achieved, prog_bar=True, logger=False)
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        cadence: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = self.every_n_steps or max(cadence, 1)
+        step = trainer.global_step
+        return step != self._counted_at and step % every == 0
+
+    def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> SparsityReport:
+        report = count_sparsity(pl_module)
+        step = trainer.global_step
+        if report != self.report or step != self._counted_at:
+            self.report, self._counted_at = report, step
+            self._log(trainer, report)
+            self._write(trainer, report)
+        return report
+
+    def _log(self, trainer: pl.Trainer, report: SparsityReport) -> None:
+        metrics = {
+            "sparsity/achieved": report.achieved,
+            "sparsity/scheduled": report.scheduled,
+            "sparsity/target": report.target,
+        }
+        metrics |= {f"sparsity/{layer.name}": layer.sparsity for layer in report.layers}
+        # The step that Lightning itself logs under, as its LearningRateMonitor does: with several
+        # optimizers global_step runs ahead of it.
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=step)
+
+    def _write(self, trainer: pl.Trainer, report: SparsityReport) -> None:
+        if self.csv_path is None or not trainer.is_global_zero:
+            return
+        path = Path(trainer.default_root_dir, self.csv_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(COLUMNS)
+            writer.writerows(_rows(report, trainer.global_step, trainer.current_epoch))
+
+
+def _rows(report: SparsityReport, step: int, epoch: int) -> list[list[Any]]:
+    total = [report.elements, report.nonzero, report.achieved, report.scheduled, report.target]
+    rows: list[list[Any]] = [[step, epoch, "total", *total]]
+    for layer in report.layers:
+        counted = [layer.elements, layer.nonzero, layer.sparsity, layer.scheduled, layer.target]
+        rows.append([step, epoch, layer.name, *counted])
+    return rows

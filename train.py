@@ -1,0 +1,27 @@
+"""Trains a model while pruning it on a schedule: python train.py --help."""
+
+import sys
+
+from omegaconf import DictConfig
+
+try:
+    from coreai_opt.experiment.app import hydra_app
+except ImportError:
+    from importlib.metadata import packages_distributions
+
+    owners = sorted(set(packages_distributions().get("coreai_opt", [])))
+    if len(owners) > 1:
+        sys.exit(f"error: {' and '.join(owners)} both provide coreai_opt; uninstall one of them")
+    raise
+
+
+@hydra_app
+def main(cfg: DictConfig) -> float | None:
+    """Run once and return the objective."""
+    from coreai_opt.experiment.run import run
+
+    return run(cfg)
+
+
+if __name__ == "__main__":
+    main()
