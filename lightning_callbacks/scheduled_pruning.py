@@ -54,6 +54,8 @@ class ScheduledPruning(pl.Callback):
     not make it count twice or too early. The model is prepared before the optimizers are made, and
     layers made in ``configure_model`` are included.
 
+    Weights that have become NaN end the training at the end of the epoch; the error names them.
+
     The state is in the checkpoint: masks and step counter in the model's state dict, the counts of
     the optimizers in the callback's.
 
@@ -122,6 +124,8 @@ class ScheduledPruning(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._advance_to(self.clock_reading(trainer.current_epoch + 1))
+        if self.pruner is not None:
+            self.pruner.check_weights()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._steps.detach()

@@ -53,12 +53,17 @@ class SparsityMonitor(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
         if self._is_due(trainer):
-            report = self._count(trainer, pl_module)
-            pl_module.log("sparsity", report.achieved, prog_bar=True, logger=False)
+            self._count(trainer, pl_module)
+            self._show(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        report = self._count(trainer, pl_module)
-        pl_module.log("sparsity", report.achieved, prog_bar=True, logger=False)
+        self._count(trainer, pl_module)
+
+    def _show(self, pl_module: pl.LightningModule) -> None:
+        # Masks are the same on every rank: there is nothing to synchronise.
+        assert self.report is not None
+        achieved = self.report.achieved
+        pl_module.log("sparsity", achieved, prog_bar=True, logger=False, rank_zero_only=True)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         cadence: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -66,14 +71,13 @@ class SparsityMonitor(pl.Callback):
         step = trainer.global_step
         return step != self._counted_at and step % every == 0
 
-    def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> SparsityReport:
+    def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         report = count_sparsity(pl_module)
         step = trainer.global_step
         if report != self.report or step != self._counted_at:
             self.report, self._counted_at = report, step
             self._log(trainer, report)
             self._write(trainer, report)
-        return report
 
     def _log(self, trainer: pl.Trainer, report: SparsityReport) -> None:
         metrics = {

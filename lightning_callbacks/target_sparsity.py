@@ -4,6 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor
 
 from coreai_opt.pruning.targets import pruned_tensors
 
@@ -18,13 +19,15 @@ def at_target_sparsity(model: pl.LightningModule) -> bool:
 class _TargetSparsityGate(pl.Callback):
     """Lets a metric through to the class behind it only when it was measured at target sparsity.
 
-    A metric of validation counts when the masks were at target as it ran. What is looked at when a
-    training epoch ends may be a mean over that epoch, or stem from an earlier validation: both must
-    have been at target throughout.
+    A validation metric counts when the masks were at target as the validation ran, which may have
+    been an epoch ago; any other is taken for a mean over the training epoch, and the masks have to
+    have been at target since it began.
     """
 
     _epoch_at_target = False
     _validated_at_target = True
+    _monitors_validation = False
+    _before_validation: Tensor | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_at_target = at_target_sparsity(pl_module)
@@ -36,18 +39,37 @@ class _TargetSparsityGate(pl.Callback):
         if at_target_sparsity(pl_module) and self._validated_at_target:
             super().on_train_batch_end(trainer, pl_module, *args)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._before_validation = self._current(trainer)
+        super().on_validation_start(trainer, pl_module)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated_at_target = at_target_sparsity(pl_module)
+        # A validation that logs the metric makes a new tensor; one that does not leaves the old.
+        if self._current(trainer) is not self._before_validation:
+            self._monitors_validation = True
         if self._validated_at_target:
             super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._epoch_at_target and self._validated_at_target:
+        at_target = at_target_sparsity(pl_module)
+        if self._monitor is not None:
+            measured = self._validated_at_target
+            at_target &= measured if self._monitors_validation else self._epoch_at_target
+        if at_target:
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if at_target_sparsity(pl_module):
             super().on_train_end(trainer, pl_module)
+
+    def _current(self, trainer: pl.Trainer) -> Tensor | None:
+        return None if self._monitor is None else trainer.callback_metrics.get(self._monitor)
+
+    @property
+    def _monitor(self) -> str | None:
+        monitor: str | None = getattr(self, "monitor", None)
+        return monitor
 
 
 class TargetSparsityCheckpoint(_TargetSparsityGate, ModelCheckpoint):

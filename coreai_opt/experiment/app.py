@@ -5,14 +5,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from coreai_opt.experiment.errors import ConfigError, Problem, RunFailedError
+from coreai_opt.experiment.errors import ConfigError, RunFailedError
 from coreai_opt.experiment.help import help_text
 from coreai_opt.experiment.hooks import print_problems
 from coreai_opt.experiment.nodes import register_nodes
@@ -44,13 +47,31 @@ def hydra_app(task: Task) -> Callable[[], None]:
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         register_nodes()
-        hydra_main = hydra.main(str(conf_dir()), "config", version_base="1.3")(task)
+        decorate = hydra.main(str(conf_dir()), "config", version_base="1.3")
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            hydra_main()
+            decorate(task)()
         else:
-            _run_with_sentences(hydra_main)
+            _run_with_sentences(decorate(_leaving_a_single_run(task)))
 
     return main
+
+
+def _leaving_a_single_run(task: Task) -> Task:
+    """Let the errors of a single run leave as SystemExit: Hydra prints a heading above all others.
+
+    In a sweep they stay exceptions, for the other runs to go on.
+    """
+
+    @functools.wraps(task)
+    def run_task(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except (ConfigError, RunFailedError) as error:
+            if HydraConfig.get().mode != RunMode.RUN:
+                raise
+            _exit_with(error)
+
+    return run_task
 
 
 def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
@@ -58,28 +79,28 @@ def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra_main()
-    except RunFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(RUN_FAILED)
-    except ConfigError as error:
-        _exit_with(error.problems)
+    except (ConfigError, RunFailedError) as error:
+        _exit_with(error)
     except (HydraException, OmegaConfBaseException) as error:
         from coreai_opt.experiment.diagnosis import diagnose
 
-        _exit_with(diagnose(error, sys.argv[1:]))
+        _exit_with(ConfigError(diagnose(error, get_args_parser().parse_args().overrides)))
     except OSError as error:
         name = f" {error.filename!r}" if error.filename else ""
-        sentence = f"the run directory cannot be written: {error.strerror}{name}"
-        _exit_with([Problem("", f"{sentence}; allowed: paths.output_root=DIR that is writable")])
+        reason = f"the run directory cannot be written: {error.strerror}{name}"
+        _exit_with(ConfigError.of("", f"{reason}; allowed: paths.output_root=DIR, writable"))
     except ValueError as error:
-        _exit_with([Problem("", str(error))])
+        _exit_with(ConfigError.of("", str(error)))
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _exit_with(problems: list[Problem]) -> None:
-    print_problems(problems)
-    sys.exit(CONFIG_WRONG)
+def _exit_with(error: ConfigError | RunFailedError) -> NoReturn:
+    if isinstance(error, ConfigError):
+        print_problems(error.problems)
+        sys.exit(CONFIG_WRONG)
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(RUN_FAILED)
 
 
 def _command() -> str:

@@ -10,14 +10,16 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.experiment.errors import Problem
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.validation import find_problems
 
-__all__ = ["CheckConfig", "first_point", "print_problems", "sweep_points"]
+__all__ = ["CheckConfig", "first_point", "print_problems", "sweep_points", "task_config"]
 
 CHECKED_POINTS = 20  # of a sweep, before it starts; each job checks its own config anyway
 
@@ -30,18 +32,17 @@ class CheckConfig(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        problems = find_problems(_task_config(config, str(config.hydra.run.dir)))
+        problems = find_problems(task_config(config, str(config.hydra.run.dir)))
         problems += _occupied(Path(config.hydra.run.dir))
         _refuse(problems)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         root = str(config.hydra.sweep.dir)
-        _refuse(find_problems(_task_config(config, root)))
+        _refuse(find_problems(task_config(config, root)))
         overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
         found: dict[str, Problem] = {}
         for point in sweep_points([str(override) for override in overrides])[:CHECKED_POINTS]:
-            point_config = compose(config.hydra.job.config_name, point, return_hydra_config=True)
-            for problem in find_problems(_task_config(point_config, root)):
+            for problem in _point_problems(point, config.hydra.job.config_name, root):
                 found[problem.sentence] = problem
         _refuse(list(found.values()))
 
@@ -89,7 +90,17 @@ def _values(override: Override, text: str) -> Iterator[str]:
         yield f"{override.get_key_element()}={value}"
 
 
-def _task_config(config: DictConfig, run_dir: str) -> DictConfig:
+def _point_problems(point: list[str], config_name: str, root: str) -> list[Problem]:
+    try:
+        config = compose(config_name, point, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        from coreai_opt.experiment.diagnosis import diagnose
+
+        return diagnose(error, point)
+    return find_problems(task_config(config, root))
+
+
+def task_config(config: DictConfig, run_dir: str) -> DictConfig:
     """Return the config as the job will see it, with the directory that it will have."""
     config = config.copy()
     with read_write(config), open_dict(config):

@@ -12,13 +12,14 @@ __all__ = ["config_hash", "identity_config"]
 def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that can change the result, by dotted key.
 
+    Numbers are floats, so that ``2`` and ``2.0`` are one value wherever they stand.
     Scalars at the root are aliases of values in the nodes and are left out, but for ``seed``;
     so is what ``identity.ignore`` lists, as patterns over dotted keys.
 
     Example:
         >>> identity_config({"power": 2, "seed": 1, "schedule": {"power": 2.0}, "paths": {"a": 1},
         ...                  "identity": {"ignore": ["paths"]}})
-        {'schedule.power': 2.0, 'seed': 1}
+        {'schedule.power': 2.0, 'seed': 1.0}
     """
     ignore = [*config.get("identity", {}).get("ignore", []), "identity"]
     nodes = {key: value for key, value in config.items() if isinstance(value, Mapping)}
@@ -35,11 +36,17 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
+        return {prefix: _as_floats(value)}
     flat: dict[str, Any] = {}
     for key, child in value.items():
         flat |= _flatten(child, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _as_floats(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _is_ignored(key: str, patterns: list[str]) -> bool:

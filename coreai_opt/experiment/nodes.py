@@ -68,7 +68,12 @@ def schema_of(model: type[BaseModel], target: str | None = None, partial: bool =
     if partial:
         fields.append(("_partial_", bool, field(default=True)))
     for name, info in model.model_fields.items():
-        fields.append((name, _omegaconf_type(info.annotation), _default(info)))
+        if info.default_factory is dict:
+            # Only an untyped null can be set to a dict on the command line: a dict that is there
+            # takes no new keys, and OmegaConf 2.3 cannot merge into a typed one that is null.
+            fields.append((name, Any, field(default=None)))
+        else:
+            fields.append((name, _omegaconf_type(info.annotation), _default(info)))
     return make_dataclass(f"{model.__name__}Schema", fields, namespace={"__doc__": model.__doc__})
 
 
@@ -111,8 +116,7 @@ def _default(info: FieldInfo) -> Any:
         return field(default=MISSING)
     value = info.get_default(call_default_factory=False)
     if info.default_factory is not None:
-        empty: Any = info.default_factory
-        return field(default_factory=empty) if empty in (dict, list) else field(default=MISSING)
+        return field(default=MISSING)
     if isinstance(value, BaseModel):
         return field(default_factory=value.model_dump)
     if isinstance(value, list | dict):

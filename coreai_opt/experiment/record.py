@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from coreai_opt import __version__
 from coreai_opt.experiment.identity import config_hash
 from coreai_opt.experiment.places import RunPaths
 
-__all__ = ["Heartbeat", "Record", "write_json"]
+__all__ = ["Heartbeat", "Progress", "Record", "write_json"]
 
 SCHEMA = 1
 PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}
@@ -108,21 +109,31 @@ class Record:
         self.save()
 
 
+@dataclass
+class Progress:
+    """Optimizer steps finished and in all, None = not known (yet).
+
+    The training sets it and the heartbeat reads it: a thread of its own must not ask the trainer,
+    whose answers may load data or wait for other ranks.
+    """
+
+    step: int = 0
+    total_steps: int | None = None
+
+
 class Heartbeat:
     """Renews ``progress.json`` every five seconds for as long as the process lives.
 
     Args:
         path: the file.
-        read: returns steps finished and steps in all (None = not known yet).
+        progress: what to write of the training.
         write: whether this process writes.
     """
 
     PERIOD_S = 5.0
 
-    def __init__(
-        self, path: Path, read: Callable[[], tuple[int, int | None]], write: bool = True
-    ) -> None:
-        self._path, self._read, self._write = path, read, write
+    def __init__(self, path: Path, progress: Progress, write: bool = True) -> None:
+        self._path, self._progress, self._write = path, progress, write
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -145,10 +156,9 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Write the file now."""
-        step, total = self._read()
         content = {
-            "step": step,
-            "total_steps": total,
+            "step": self._progress.step,
+            "total_steps": self._progress.total_steps,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "time": time.time(),

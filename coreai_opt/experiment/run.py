@@ -4,19 +4,15 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.experiment.errors import ConfigError, RunFailedError
 from coreai_opt.experiment.places import RunPaths, is_main_process
-from coreai_opt.experiment.record import Heartbeat, Record
+from coreai_opt.experiment.record import Heartbeat, Progress, Record
 from coreai_opt.experiment.signals import exit_code_of, signals_end_run
 from coreai_opt.experiment.validation import check_config
-
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
 
 __all__ = ["run"]
 
@@ -52,16 +48,15 @@ def run(cfg: DictConfig) -> float | None:
 def _execute(
     cfg: DictConfig, paths: RunPaths, record: Record, overrides: list[str]
 ) -> float | None:
-    running: list[pl.Trainer] = []
-    with Heartbeat(paths.progress, lambda: _progress(running), is_main_process()):
+    progress = Progress()
+    with Heartbeat(paths.progress, progress, is_main_process()):
         _ignore_known_noise()
         from coreai_opt.experiment.build import build
         from coreai_opt.experiment.train import train
 
         quiet = not sys.stdout.isatty()
         objects = build(cfg, overrides, quiet)
-        running.append(objects.trainer)
-        objective: float | None = train(cfg, objects, paths, record)
+        objective: float | None = train(cfg, objects, paths, record, progress)
     record.complete()
     if is_main_process():
         from coreai_opt.experiment.present import show_result
@@ -96,21 +91,13 @@ def _is_plain(error: BaseException) -> bool:
     return isinstance(error, MissingPackageError | PruningError)
 
 
-def _progress(running: "list[pl.Trainer]") -> tuple[int, int | None]:
-    if not running:
-        return 0, None
-    trainer = running[0]
-    batches: float = trainer.num_training_batches
-    if not 0 < batches < float("inf") or trainer.max_epochs in (None, -1):
-        return trainer.global_step, None
-    return trainer.global_step, int(trainer.estimated_stepping_batches)
-
-
 def _ignore_known_noise() -> None:
     import logging
 
     # "GPU available: False" and its like, before every fit, validation and test.
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
     # A run directory is never empty: Hydra's files and the record are there first.
     warnings.filterwarnings("ignore", ".*[Ll]og.* directory .* exists and is not empty")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty")

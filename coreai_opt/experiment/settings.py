@@ -5,7 +5,7 @@ Each field's description says what it is, with its unit and range; errors and ``
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 __all__ = [
     "AdamWSettings",
@@ -24,15 +24,24 @@ __all__ = [
     "TransformerSettings",
 ]
 
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise ValueError("trains nothing")
+    return value
+
+
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Limit = Annotated[int, Field(ge=-1), AfterValidator(_not_zero)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):
     """Base: unknown fields and infinite numbers are refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    # Each class is built when it first validates: a command touches three or four of them.
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class RootSettings(Settings):
@@ -127,10 +136,10 @@ class AdamWSettings(Settings):
 class TrainerSettings(Settings):
     """``pytorch_lightning.Trainer``: what is often set; ``+trainer.KEY=`` gives any other key."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, defer_build=True)
 
-    max_epochs: int = Field(15, ge=-1, description="passes over the data, >= 1; -1 = no limit")
-    max_steps: int = Field(-1, ge=-1, description="optimizer steps, >= 1; -1 = no limit")
+    max_epochs: Limit = Field(15, description="passes over the data, >= 1; -1 = no limit")
+    max_steps: Limit = Field(-1, description="optimizer steps, >= 1; -1 = no limit")
     accelerator: str = Field("auto", description="auto, cpu, gpu, mps or tpu")
     devices: Any = Field(1, description="devices: a number, a list of indices, or auto")
     num_nodes: Positive = Field(1, description="machines, >= 1")

@@ -1,5 +1,6 @@
 """What a run does with its objects: fit, choose a checkpoint, validate, test, export."""
 
+import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from coreai_opt.experiment.build import Objects
 from coreai_opt.experiment.places import RunPaths
-from coreai_opt.experiment.record import Record
+from coreai_opt.experiment.record import Progress, Record
 from coreai_opt.pruning.export import fold_masks
 from coreai_opt.pruning.stats import SparsityReport, count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
@@ -20,7 +21,25 @@ from coreai_opt.pruning.targets import pruned_tensors
 __all__ = ["train"]
 
 
-def train(cfg: DictConfig, objects: Objects, paths: RunPaths, record: Record) -> float | None:
+class _ProgressCallback(pl.Callback):
+    """Says how far the training is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        total = float(trainer.estimated_stepping_batches)
+        self._progress.total_steps = int(total) if 0 < total < math.inf else None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        self._progress.step = trainer.global_step
+
+
+def train(
+    cfg: DictConfig, objects: Objects, paths: RunPaths, record: Record, progress: Progress
+) -> float | None:
     """Fit, then measure and export the best checkpoint at target sparsity.
 
     Returns:
@@ -29,6 +48,8 @@ def train(cfg: DictConfig, objects: Objects, paths: RunPaths, record: Record) ->
     trainer, model, data = objects.trainer, objects.model, objects.data
     record.update(threads=torch.get_num_threads(), device=_device(trainer))
     record.save()
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(_ProgressCallback(progress))
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
     trainer.fit(model, datamodule=data)

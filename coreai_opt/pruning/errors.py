@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
+from coreai_opt.pruning._registry import nearest
+
 __all__ = [
     "AlreadyParametrizedError",
+    "DivergedWeightError",
     "NoPrunableLayerError",
     "PruningError",
     "TiedWeightError",
     "UninitializedWeightError",
     "UnknownModuleError",
 ]
-
-_LISTED = 40  # names shown of a model; a transformer has hundreds
 
 
 class PruningError(ValueError):
@@ -32,16 +33,12 @@ class NoPrunableLayerError(PruningError):
 class UnknownModuleError(PruningError):
     """A name in the config matches no module, or no module with a weight to prune."""
 
-    def __init__(self, pattern: str, existing: Sequence[str], nearest: str | None = None) -> None:
+    def __init__(self, pattern: str, existing: Sequence[str]) -> None:
         self.pattern = pattern
         self.existing = list(existing)
-        shown = ", ".join(self.existing[:_LISTED]) or "none"
-        more = len(self.existing) - _LISTED
-        tail = f" and {more} more" if more > 0 else ""
-        hint = f"; did you mean {nearest!r}?" if nearest else ""
         super().__init__(
             f"{pattern!r} matches no module with a prunable weight; "
-            f"prunable layers: {shown}{tail}{hint}"
+            f"{nearest(pattern, self.existing)}"
         )
 
 
@@ -64,6 +61,17 @@ class AlreadyParametrizedError(PruningError):
         super().__init__(
             f"{name!r} already carries a parametrization; leave it out with "
             "module_name_configs={name: None}, or remove the parametrization first"
+        )
+
+
+class DivergedWeightError(ArithmeticError):
+    """A weight has become NaN: no mask of it means anything."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        super().__init__(
+            f"the training has diverged: NaN in {', '.join(repr(name) for name in self.names)}; "
+            "a lower learning rate or gradient clipping may help"
         )
 
 

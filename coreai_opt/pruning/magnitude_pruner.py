@@ -1,12 +1,13 @@
 """The pruner: puts masks on a model, moves them along their schedules, folds them in."""
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from coreai_opt.common import ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.errors import PruningError
+from coreai_opt.pruning.errors import DivergedWeightError, PruningError
 from coreai_opt.pruning.export import fold_masks
 from coreai_opt.pruning.spec.prune_impl import ScheduleClock
 from coreai_opt.pruning.targets import PrunedTensor, find_targets, pruned_tensors
@@ -128,6 +129,19 @@ class MagnitudePruner:
         """Return whether every mask stands at the target sparsity of its spec."""
         self._check_prepared()
         return all(tensor.at_target for tensor in pruned_tensors(self.model))
+
+    def check_weights(self) -> None:
+        """Look for NaN in the pruned weights; copies one number a tensor to the host.
+
+        ``step`` does not look, because that would make it wait for the device.
+
+        Raises:
+            DivergedWeightError: names the weights that have NaN.
+        """
+        tensors = list(pruned_tensors(self.model))
+        found = torch.stack([tensor.original.isnan().any() for tensor in tensors]).tolist()
+        if names := [tensor.name for tensor, bad in zip(tensors, found, strict=True) if bad]:
+            raise DivergedWeightError(names)
 
     def _apply(self, steps: "range | list[int]") -> None:
         for tensor, schedule in self._scheduled:

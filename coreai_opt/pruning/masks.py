@@ -53,6 +53,7 @@ def unstructured_mask(scores: Tensor, sparsity: float) -> Tensor:
     """Prune exactly the ``floor(numel * sparsity)`` elements of the lowest score.
 
     Ties go by index, lowest pruned first, so that every rank and every device picks the same mask.
+    NaN counts as the highest score.
 
     Args:
         scores: any shape and real dtype; higher = keep.
@@ -67,7 +68,7 @@ def unstructured_mask(scores: Tensor, sparsity: float) -> Tensor:
         return torch.ones_like(scores, dtype=torch.bool)
     if count == scores.numel():
         return torch.zeros_like(scores, dtype=torch.bool)
-    flat = scores.flatten()
+    flat = scores.flatten().nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     threshold = _kth_smallest(flat, count)
     below = flat < threshold
     ties = flat == threshold

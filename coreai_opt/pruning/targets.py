@@ -1,6 +1,5 @@
 """Which tensors of a model a config prunes, and which are pruned already."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -146,8 +145,7 @@ def _check_patterns(model: nn.Module, config: MagnitudePrunerConfig) -> None:
         # A layer left dense need not be prunable, and a deeper pattern may cover a wider one.
         if matches and (module_config is None or pattern in reached):
             continue
-        near = difflib.get_close_matches(pattern, modules, n=1)
-        raise UnknownModuleError(pattern, prunable, near[0] if near else None)
+        raise UnknownModuleError(pattern, prunable)
 
 
 def _check_ties(model: nn.Module, targets: list[Target]) -> None:

@@ -54,7 +54,7 @@ class ModuleMagnitudePrunerConfig(BaseModel):
         ValueError: an unknown field, or a value outside its range.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
 
     op_state_spec: SpecByParameter | None = Field(
         default_factory=_default_specs, description="parameter name -> spec, null = left dense"
@@ -93,7 +93,7 @@ class MagnitudePrunerConfig(BaseModel):
         (True, False)
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
 
     global_config: ModuleMagnitudePrunerConfig | None = Field(
         default_factory=ModuleMagnitudePrunerConfig, description="for all modules, null = none"
@@ -101,6 +101,11 @@ class MagnitudePrunerConfig(BaseModel):
     module_name_configs: dict[str, ModuleMagnitudePrunerConfig | None] = Field(
         default_factory=dict, description="regular expression over module names -> config"
     )
+
+    @field_validator("module_name_configs", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
 
     @field_validator("module_name_configs")
     @classmethod

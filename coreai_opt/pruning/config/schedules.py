@@ -39,7 +39,7 @@ class SparsityScheduleBase(BaseModel, Registry):
         ConstantSparsitySchedule(begin_step=3)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @abstractmethod
     def compute_sparsity(

@@ -39,7 +39,7 @@ class PruningSpec(BaseModel):
         True
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
     target_sparsity: float = Field(0.5, ge=0, le=1, description="share of weights to prune, 0 to 1")
     pruning_scheme: Annotated[

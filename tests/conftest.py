@@ -1,0 +1,90 @@
+"""What tests share: isolation from each other, and the ways to run the project."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict, read_write
+
+from coreai_opt.experiment.nodes import register_nodes
+from coreai_opt.experiment.places import conf_dir
+from coreai_opt.pruning.config.schedules import SparsityScheduleBase
+from coreai_opt.pruning.spec.prune_impl import PruneImplBase
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(autouse=True)
+def _isolated() -> Iterator[None]:
+    """Give each test the same random state, and fail one that leaks what others would see."""
+    environment = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    schedules, criteria = dict(SparsityScheduleBase._registry), dict(PruneImplBase._registry)
+    threads = torch.get_num_threads()
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    yield
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+    SparsityScheduleBase._registry = schedules
+    PruneImplBase._registry = criteria
+    assert torch.get_num_threads() == threads, "the number of threads leaked"
+    changed = {
+        key for key in environment | dict(os.environ) if os.environ.get(key) != environment.get(key)
+    }
+    # pytest names the test in the environment, Lightning the seed for its workers.
+    changed -= {"PYTEST_CURRENT_TEST", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"}
+    os.environ.pop("PL_GLOBAL_SEED", None)
+    os.environ.pop("PL_SEED_WORKERS", None)
+    assert not changed, f"environment variables leaked: {changed}"
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+
+
+@pytest.fixture
+def compose_config(tmp_path: Path) -> Compose:
+    """Compose the project's config as a job in its own directory sees it."""
+
+    def make(*overrides: str, run_dir: Path | None = None) -> DictConfig:
+        register_nodes()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose("config", list(overrides), return_hydra_config=True)
+        directory = run_dir or tmp_path / "run"
+        directory.mkdir(parents=True, exist_ok=True)
+        with read_write(cfg), open_dict(cfg):
+            cfg.hydra.runtime.output_dir = str(directory)
+            HydraConfig.instance().set_config(cfg)
+            task = cfg.copy()
+            del task["hydra"]
+        return task
+
+    return make
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run ``python train.py ARGUMENTS`` as a user does, in a directory of its own."""
+
+    def run(*arguments: str, timeout: float = 100) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
