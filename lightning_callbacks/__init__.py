@@ -1,12 +1,15 @@
 """Adapters from Lightning's hooks to coreai_opt.pruning."""
 
-from lightning_callbacks.progress_bar import SparsityProgressBar
-from lightning_callbacks.scheduled_pruning import ScheduledPruning
-from lightning_callbacks.sparsity_monitor import SparsityMonitor
-from lightning_callbacks.target_sparsity import (
-    TargetSparsityCheckpoint,
-    TargetSparsityEarlyStopping,
-)
+from typing import TYPE_CHECKING
+
+from coreai_opt._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .progress_bar import SparsityProgressBar as SparsityProgressBar
+    from .scheduled_pruning import ScheduledPruning as ScheduledPruning
+    from .sparsity_monitor import SparsityMonitor as SparsityMonitor
+    from .target_sparsity import TargetSparsityCheckpoint as TargetSparsityCheckpoint
+    from .target_sparsity import TargetSparsityEarlyStopping as TargetSparsityEarlyStopping
 
 __all__ = [
     "ScheduledPruning",
@@ -15,3 +18,14 @@ __all__ = [
     "TargetSparsityCheckpoint",
     "TargetSparsityEarlyStopping",
 ]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "ScheduledPruning": ".scheduled_pruning",
+        "SparsityMonitor": ".sparsity_monitor",
+        "SparsityProgressBar": ".progress_bar",
+        "TargetSparsityCheckpoint": ".target_sparsity",
+        "TargetSparsityEarlyStopping": ".target_sparsity",
+    },
+)

@@ -46,8 +46,9 @@ def _isolated() -> Iterator[None]:
     changed = {
         key for key in environment | dict(os.environ) if os.environ.get(key) != environment.get(key)
     }
-    # pytest names the test in the environment, Lightning the seed for its workers.
-    changed -= {"PYTEST_CURRENT_TEST", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"}
+    # What pytest, torch and Lightning themselves set, once or at every run.
+    theirs = ("PYTEST_", "PL_", "KMP_", "TORCHINDUCTOR_", "PYTORCH_NVML_")
+    changed = {key for key in changed if not key.startswith(theirs)}
     os.environ.pop("PL_GLOBAL_SEED", None)
     os.environ.pop("PL_SEED_WORKERS", None)
     assert not changed, f"environment variables leaked: {changed}"

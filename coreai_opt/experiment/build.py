@@ -33,7 +33,7 @@ class Objects:
 
 
 def build(cfg: DictConfig, overrides: Sequence[str], quiet: bool) -> Objects:
-    """Build model, data, callbacks, loggers and trainer.
+    """Seed all random numbers, and build model, data, callbacks, loggers and trainer.
 
     Args:
         cfg: the composed config, already checked.
@@ -45,6 +45,7 @@ def build(cfg: DictConfig, overrides: Sequence[str], quiet: bool) -> Objects:
         ConfigError: a class that cannot be imported, or that refuses its arguments.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     data = _make(config["data"], "data", given)
     model, network = _build_model(config, given)

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from coreai_opt.experiment.errors import Problem
+from coreai_opt.experiment.nodes import model_of_target
+from coreai_opt.experiment.settings import ImageDataSettings
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 
 __all__ = ["planned_steps", "ramp_problem"]
@@ -23,7 +25,10 @@ def planned_steps(config: Mapping[str, Any]) -> int | None:
     data, trainer = config.get("data") or {}, config.get("trainer") or {}
     devices, epochs = trainer.get("devices"), trainer.get("max_epochs", -1)
     unusual = any(trainer.get(key) for key in ("fast_dev_run", "overfit_batches", "max_time"))
-    if "num_train" not in data or not isinstance(devices, int) or devices < 1 or unusual:
+    # A class of the user's own in place of ours leaves our numbers standing in the config.
+    settings = model_of_target(str(data.get("_target_")))
+    ours = settings is not None and issubclass(settings, ImageDataSettings)
+    if not ours or not isinstance(devices, int) or devices < 1 or unusual:
         return None
     share = ceil(data["num_train"] / (devices * trainer.get("num_nodes", 1)))
     batches = _limited(ceil(share / data["batch_size"]), trainer.get("limit_train_batches"))

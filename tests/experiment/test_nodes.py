@@ -1,0 +1,97 @@
+"""Schemas are derived from the pydantic classes, and cannot drift from them."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+from pydantic import BaseModel, Field
+
+from coreai_opt.experiment.nodes import (
+    Node,
+    model_of_target,
+    nodes,
+    register_nodes,
+    schema_of,
+)
+from coreai_opt.pruning.config import PolynomialDecaySchedule, SparsityScheduleBase
+
+
+@pytest.mark.parametrize("node", nodes(), ids=lambda node: f"{node.group}/{node.name}")
+def test_a_schema_has_the_fields_of_its_class_and_holds_their_defaults(node: Node) -> None:
+    schema = OmegaConf.structured(schema_of(node.model, node.target))
+    assert set(schema) == {"_target_", *node.model.model_fields}
+    for name, info in node.model.model_fields.items():
+        if info.is_required():
+            assert OmegaConf.is_missing(schema, name)
+        elif info.default_factory is None and not isinstance(info.default, BaseModel):
+            assert schema[name] == info.default
+
+
+class Inner(BaseModel):
+    size: int = 3
+
+
+class Everything(BaseModel):
+    needed: int
+    share: float = 0.5
+    word: Literal["a", "b"] = "a"
+    maybe: int | None = None
+    either: int | str = 4
+    many: list[int] = [1, 2]
+    inner: Inner = Field(default_factory=Inner)
+    named: dict[str, Inner] = Field(default_factory=dict)
+
+
+def test_types_are_kept_where_omegaconf_has_them() -> None:
+    schema = OmegaConf.structured(schema_of(Everything))
+    assert OmegaConf.is_missing(schema, "needed")
+    assert OmegaConf.is_missing(schema, "inner")
+    schema.either = "text"
+    merged = OmegaConf.merge(schema, {"inner": {"size": 5}, "named": {"x": {"size": 1}}})
+    assert (merged.inner.size, merged.named.x.size) == (5, 1)
+    for key, bad in {"share": "x", "maybe": "x", "many": ["x"], "needed": "x"}.items():
+        with pytest.raises(ValueError, match="could not be converted"):
+            schema[key] = bad
+
+
+def test_registering_twice_does_no_harm_and_every_node_is_there() -> None:
+    register_nodes()
+    register_nodes()
+    repository = ConfigStore.instance().repo
+    for node in nodes():
+        assert f"base_{node.name}.yaml" in repository[node.group]
+
+
+@pytest.fixture
+def own_schedule() -> Iterator[type[SparsityScheduleBase]]:
+    @SparsityScheduleBase.register("half_way")
+    class HalfWay(SparsityScheduleBase):
+        middle: int = 5
+
+        def compute_sparsity(
+            self, step_count: int, target_sparsity: float, prev_sparsity: float | None = None
+        ) -> float:
+            return target_sparsity if step_count > self.middle else target_sparsity / 2
+
+    yield HalfWay
+    ConfigStore.instance().repo["schedule"].pop("base_half_way.yaml", None)
+
+
+def test_a_registered_schedule_gets_its_node(own_schedule: type[SparsityScheduleBase]) -> None:
+    node = next(node for node in nodes() if node.name == "half_way")
+    schema = OmegaConf.structured(schema_of(node.model, node.target))
+    assert schema.middle == 5
+    assert model_of_target(node.target) is own_schedule
+
+
+def test_the_class_of_a_node_is_found_by_its_target() -> None:
+    target = "coreai_opt.pruning.config.PolynomialDecaySchedule"
+    assert model_of_target(target) is PolynomialDecaySchedule
+    assert model_of_target("their.module.Schedule") is None
+
+
+def test_a_required_field_is_missing_in_the_schema() -> None:
+    schema = schema_of(PolynomialDecaySchedule)
+    assert schema().total_iters == MISSING

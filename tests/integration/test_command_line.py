@@ -1,0 +1,206 @@
+"""The real command line: bad input, help, signals, and what a terminal shows."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Command
+
+QUICK = ["experiment=quick", "trainer.accelerator=cpu"]
+
+BAD_INPUT = {
+    ("power=-1",): ["power=-1: should be greater than 0", "allowed: exponent of the ramp, > 0"],
+    ("power=abc",): ["power=abc: should be a valid number", "exponent of the ramp, > 0"],
+    ("powr=2",): ["powr=2: there is no key 'powr'", "did you mean 'power'?"],
+    ("schedule=plo",): ["schedule=plo: there is no such option", "did you mean 'poly'?"],
+    ("schedule=constant", "power=2"): ["power=2: schedule=constant has no 'power'", "begin_step"],
+    ("target_sparsity=1.5",): ["target_sparsity=1.5: should be less than or equal to 1", "0 to 1"],
+    ("total_iters=0",): ["total_iters=0: should be greater than 0", ">= 1"],
+    ("total_iters=10.5",): ["total_iters=10.5: should be a valid integer", ">= 1"],
+    ("total_iters=100000",): ["total_iters=100000: the ramp ends after 100000", "has 825"],
+    ("data.batch_size=0",): ["data.batch_size=0: should be greater than or equal to 1", ">= 1"],
+    ("data.batch_size=abc",): ["data.batch_size=abc", "could not be converted to Integer", ">= 1"],
+    ("model._target_=nowhere.Net",): ["nowhere.Net cannot be imported", "my.module.Class"],
+    ("model._target_=coreai_opt.models.MPL",): ["has no 'MPL'", "did you mean 'MLP'?"],
+    ("paths.output_root=/proc/none",): ["run directory cannot be written", "/proc/none"],
+    ("power",): ["power: not of the form KEY=VALUE"],
+    ("optimizer.lr=[1",): ["optimizer.lr=[1: not of the form KEY=VALUE"],
+    ("-m", "power=1,-1"): ["power=-1: should be greater than 0"],
+    ("-m", "schedule=poly,plo"): ["schedule=plo: there is no such option"],
+    ("--run", "--multirun"): ["Only one of --run, --multirun"],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"), BAD_INPUT.items(), ids=lambda value: " ".join(value)
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], parts: list[str]
+) -> None:
+    done = command(*arguments)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert all(part in lines[0] for part in parts), lines[0]
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_everything_that_is_wrong_is_said_at_once(command: Command) -> None:
+    done = command("power=-1", "powr=2", "schedule=plo", "data.batch_size=0", "optimizer.lr=x")
+    assert done.returncode == 1
+    keys = {line.removeprefix("error: ").partition("=")[0] for line in done.stderr.splitlines()}
+    assert keys == {"power", "powr", "schedule", "data.batch_size", "optimizer.lr"}
+
+
+def test_stack_traces_are_kept_for_those_who_ask(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in command("schedule=plo").stderr
+    monkeypatch.undo()
+
+
+IMPORTS = """
+import runpy, sys
+sys.argv = ["train.py", *{arguments!r}]
+try:
+    runpy.run_path({script!r}, run_name="__main__")
+except SystemExit as error:
+    assert not error.code, error.code
+heavy = {{"torch", "pytorch_lightning", "sklearn", "matplotlib"}} & sys.modules.keys()
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--cfg", "job", "power=2"]])
+def test_help_and_cfg_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    code = IMPORTS.format(arguments=arguments, script=str(ROOT / "train.py"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_help_names_groups_options_knobs_and_examples(command: Command) -> None:
+    text = command("--help").stdout
+    assert len(re.findall(r"^  python train\.py ", text, re.MULTILINE)) == 3
+    for option in ("poly", "constant", "none", "mlp", "resnet", "mnist_subset", "adamw", "ddp"):
+        assert re.search(rf"^    {option} +\S", text, re.MULTILINE), option
+    assert re.search(r"^  power=3\.0 .*schedule=poly", text, re.MULTILINE)
+    assert re.search(r"^  target_sparsity=0\.9 .*0 to 1", text, re.MULTILINE)
+    assert "base_" not in text
+
+
+def test_a_run_that_holds_a_record_is_not_written_over(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "result.json").write_text("{}")
+    done = command(*QUICK, "hydra.run.dir=old")
+    assert done.returncode == 1
+    assert "old holds the record of a run already" in done.stderr
+    assert [file.name for file in (tmp_path / "old").iterdir()] == ["result.json"]
+
+
+def test_a_class_that_only_importing_shows_to_be_missing(command: Command, tmp_path: Path) -> None:
+    done = command(*QUICK, "model._target_=torch.nn.Linea")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: model._target_=torch.nn.Linea: torch.nn has no 'Linea'")
+    assert "did you mean 'Linear'?" in done.stderr
+    assert only_record(tmp_path)["status"] == "failed"
+
+
+def test_without_a_terminal_one_line_is_printed(command: Command, tmp_path: Path) -> None:
+    done = command(*QUICK)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+    assert "sparsity 90.00 %" in done.stdout
+    record = only_record(tmp_path)
+    assert record["status"] == "completed"
+    assert record["git"] is None
+
+
+def test_a_terminal_shows_progress_table_and_line(tmp_path: Path) -> None:
+    screen = in_terminal([sys.executable, str(ROOT / "train.py"), *QUICK], tmp_path)
+    assert re.search(r"sparsity: 0\.\d+/0\.9", screen)
+    assert "train/loss" in screen
+    assert "val/accuracy" in screen
+    assert re.search(r"network\.layers\.1\.weight +│ +\S+ │ +\S+ │ +90\.00 % │ +90\.00 %", screen)
+    assert re.search(r"test/accuracy .*, sparsity 90\.00 %, .* parameters, .* s, ", screen)
+
+
+def test_sigterm_leaves_a_readable_record(tmp_path: Path) -> None:
+    check_signal(tmp_path, signal.SIGTERM, 143)
+
+
+def test_ctrl_c_leaves_a_readable_record(tmp_path: Path) -> None:
+    check_signal(tmp_path, signal.SIGINT, 130)
+
+
+def check_signal(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    long = ["trainer.max_epochs=10000", "trainer.log_every_n_steps=1000"]
+    command = [sys.executable, str(ROOT / "train.py"), *QUICK, *long]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until_training(tmp_path, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    record = only_record(tmp_path)
+    assert record["status"] == "interrupted"
+    assert record["finished"] is not None
+    assert record["wall_seconds"] > 0
+
+
+def wait_until_training(tmp_path: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if list(tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no checkpoint came; exit code {process.poll()}")
+
+
+def only_record(tmp_path: Path) -> dict[str, Any]:
+    (path,) = tmp_path.glob("outputs/*/*/result.json")
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
+
+
+def in_terminal(command: list[str], cwd: Path) -> str:
+    """Return what a command writes to a terminal of 160 columns."""
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "160", "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        command, cwd=cwd, env=environment, stdin=follower, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    written = b""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([leader], [], [], 1)
+        try:
+            part = os.read(leader, 65536) if ready else b""
+        except OSError:  # Linux's way to say that the other end is closed
+            break
+        written += part
+        if not part and process.poll() is not None:
+            break
+    os.close(leader)
+    assert process.wait(timeout=10) == 0, written.decode(errors="replace")
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode(errors="replace"))
