@@ -57,10 +57,10 @@ class Registry:
         Raises:
             ValueError: nothing is registered under it; the message lists what is.
         """
-        if key not in cls._registry:
+        if not isinstance(key, str) or key not in cls._registry:
             raise ValueError(
                 f"no {cls.__name__} is registered as {key!r}; "
-                f"{nearest(key, cls.list_registry_keys())}"
+                f"{nearest(str(key), cls.list_registry_keys())}"
             )
         return cls._registry[key]
 

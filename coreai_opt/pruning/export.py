@@ -18,11 +18,20 @@ def fold_masks(model: nn.Module) -> nn.Module:
     if not tensors:
         raise RuntimeError("the model carries no mask: it must be prepared for pruning first")
     for tensor in tensors:
+        _own_class(tensor.module)
         parametrize.remove_parametrizations(
             tensor.module, tensor.parameter, leave_parametrized=True
         )
         _move_first(tensor.module, tensor.parameter)
     return model
+
+
+def _own_class(module: nn.Module) -> None:
+    # A deepcopy shares the class that torch made for the parametrized original, and removing the
+    # parametrization deletes the property from that class, under the feet of the other.
+    shared = type(module)
+    content = {key: value for key, value in vars(shared).items() if key != "__dict__"}
+    module.__class__ = type(shared.__name__, shared.__bases__, content)
 
 
 def _move_first(module: nn.Module, parameter: str) -> None:

@@ -91,7 +91,7 @@ class MagnitudePruner:
                 the masks are computed once.
 
         Raises:
-            RuntimeError: the model must be prepared first.
+            RuntimeError: the model must be prepared first, or has been finalized.
         """
         self._check_prepared()
         if count < 0:
@@ -123,6 +123,8 @@ class MagnitudePruner:
             )
         if model is None:
             self._check_prepared()
+            self._prepared = False
+            self._scheduled.clear()
         return fold_masks(self.model if model is None else model)
 
     def at_target(self) -> bool:
@@ -137,7 +139,9 @@ class MagnitudePruner:
 
         Raises:
             DivergedWeightError: names the weights that have NaN.
+            RuntimeError: the model must be prepared first.
         """
+        self._check_prepared()
         tensors = list(pruned_tensors(self.model))
         found = torch.stack([tensor.original.isnan().any() for tensor in tensors]).tolist()
         if names := [tensor.name for tensor, bad in zip(tensors, found, strict=True) if bad]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from coreai_opt.pruning.targets import prunable_parameters, pruned_tensors
 
@@ -82,6 +83,8 @@ def count_sparsity(model: nn.Module) -> SparsityReport:
     counts: list[Tensor] = []
     for module_name, module, parameter in prunable_parameters(model):
         weight: Any = getattr(module, parameter)
+        if is_lazy(weight):
+            continue
         name = f"{module_name}.{parameter}".lstrip(".")
         found.append((name, tuple(weight.shape), weight.numel()))
         counts.append(torch.count_nonzero(weight))

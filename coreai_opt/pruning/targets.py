@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
+from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig, self_and_ancestors
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import (
     AlreadyParametrizedError,
@@ -126,7 +126,8 @@ def _target(
     spec = None if module_config is None else module_config.spec_for(parameter)
     if module_config is None or spec is None:
         return None
-    if parametrize.is_parametrized(module, parameter):
+    # Hook-based pruning and weight norm leave a plain attribute where the parameter was.
+    if parameter not in module._parameters:
         raise AlreadyParametrizedError(f"{name}.{parameter}")
     if is_lazy(getattr(module, parameter)):
         raise UninitializedWeightError(name)
@@ -139,19 +140,20 @@ def _target(
 def _check_patterns(model: nn.Module, config: MagnitudePrunerConfig) -> None:
     prunable = [name for name, _, _ in prunable_parameters(model)]
     modules = [name for name, _ in model.named_modules()]
-    reached = {config.matching_pattern(name) for name in prunable}
+    reached = {around for name in prunable for around in self_and_ancestors(name)}
     for pattern, module_config in config.module_name_configs.items():
-        matches = any(re.fullmatch(pattern, name) for name in modules)
-        # A layer left dense need not be prunable, and a deeper pattern may cover a wider one.
-        if matches and (module_config is None or pattern in reached):
-            continue
-        raise UnknownModuleError(pattern, prunable)
+        # What is left dense need not be prunable.
+        names = modules if module_config is None else reached
+        if not any(re.fullmatch(pattern, name) for name in names):
+            raise UnknownModuleError(pattern, prunable)
 
 
 def _check_ties(model: nn.Module, targets: list[Target]) -> None:
+    # Modules are visited once each: one that stands under two names needs only one mask.
     names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            names.setdefault(id(parameter), []).append(f"{module_name}.{name}".lstrip("."))
     for target in targets:
         shared = names.get(id(getattr(target.module, target.parameter)), [])
         if len(shared) > 1:

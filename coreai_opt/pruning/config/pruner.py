@@ -33,13 +33,25 @@ def check_schedule(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return SparsityScheduleBase.maybe_build_from_dict(value)
-    if value is None or callable(getattr(value, "compute_sparsity", None)):
+    usable = callable(getattr(value, "compute_sparsity", None)) and not isinstance(value, type)
+    if value is None or usable:
         return value
     raise ValueError(
         f"{value!r} is no schedule: it has no compute_sparsity(step_count, target_sparsity, "
         "prev_sparsity); allowed: a SparsityScheduleBase, a dict with its 'type', "
         "or an object with that method"
     )
+
+
+def self_and_ancestors(name: str) -> list[str]:
+    """Return a module's name and those of the modules around it, from the inside out.
+
+    Example:
+        >>> self_and_ancestors("body.0.conv")
+        ['body.0.conv', 'body.0', 'body']
+    """
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
 
 
 class ModuleMagnitudePrunerConfig(BaseModel):
@@ -124,9 +136,7 @@ class MagnitudePrunerConfig(BaseModel):
 
     def matching_pattern(self, name: str) -> str | None:
         """Return the pattern that matches the module or its nearest ancestor, None for none."""
-        parts = name.split(".")
-        for length in range(len(parts), 0, -1):
-            ancestor = ".".join(parts[:length])
+        for ancestor in self_and_ancestors(name):
             for pattern in self.module_name_configs:
                 if re.fullmatch(pattern, ancestor):
                     return pattern

@@ -164,6 +164,8 @@ class PolynomialDecaySchedule(SparsityScheduleBase):
         return self.begin_step + self.total_iters
 
     def _at_update(self, index: int, target: float) -> float:
+        if index == 0:  # the formula's rounding may fall short of it
+            return self.initial_sparsity
         last_index = max(ceil(self.total_iters / self.update_frequency) - 1, 1)
         t = index / last_index
         left: float = (1 - t) ** self.power

@@ -1,0 +1,95 @@
+"""Compares schedules on the MNIST subset at 90 % sparsity; see bench-schedules."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The same training for all; total_iters and begin_step are optimizer steps of 825.
+VARIANTS = {
+    "none (dense control)": ["schedule=none"],
+    "poly, power 2, 400 steps": ["schedule=poly", "power=2", "total_iters=400"],
+    "linear, 400 steps": ["schedule=linear", "total_iters=400"],
+    "constant, all at once at step 0": ["schedule=constant", "begin_step=0"],
+    "constant, all at once at step 400": ["schedule=constant", "begin_step=400"],
+}
+
+
+def main() -> None:
+    """Run every variant with every seed, print the table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="seeds a variant (default: 3)")
+    parser.add_argument("--json", type=Path, default=ROOT / "docs/benchmarks/schedules.json")
+    arguments = parser.parse_args()
+    seeds = list(range(1, arguments.seeds + 1))
+    with tempfile.TemporaryDirectory() as folder:
+        results = {
+            name: list(_runs(overrides, seeds, Path(folder, str(index))))
+            for index, (name, overrides) in enumerate(VARIANTS.items())
+        }
+    Console().print(_table(results))
+    arguments.json.write_text(json.dumps(_report(results, seeds), indent=2) + "\n")
+
+
+def _runs(overrides: list[str], seeds: list[int], folder: Path) -> Iterator[dict[str, Any]]:
+    swept = f"seed={','.join(str(seed) for seed in seeds)}"
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, swept]
+    subprocess.run([*command, f"hydra.sweep.dir={folder}"], check=True, cwd=folder.parent)
+    for job in range(len(seeds)):
+        yield json.loads((folder / str(job) / "result.json").read_text())
+
+
+def _table(results: dict[str, list[dict[str, Any]]]) -> Table:
+    table = Table("schedule", title="test accuracy at the target sparsity, percent")
+    for column in ("mean", "std", "against dense", "sparsity", "seconds a run"):
+        table.add_column(column, justify="right")
+    dense = _mean(next(iter(results.values())), "test/accuracy")
+    for name, runs in results.items():
+        accuracies = [100 * run["metrics"]["test/accuracy"] for run in runs]
+        mean, std = statistics.mean(accuracies), statistics.stdev(accuracies)
+        sparsity = statistics.mean(run["sparsity"]["achieved"] for run in runs)
+        seconds = statistics.median(run["wall_seconds"] for run in runs)
+        cells = (f"{mean:.2f}", f"{std:.2f}", f"{mean - dense:+.2f}", f"{100 * sparsity:.1f}")
+        table.add_row(name, *cells, f"{seconds:.1f}")
+    return table
+
+
+def _mean(runs: list[dict[str, Any]], metric: str) -> float:
+    return 100 * statistics.mean(run["metrics"][metric] for run in runs)
+
+
+def _report(results: dict[str, list[dict[str, Any]]], seeds: list[int]) -> dict[str, Any]:
+    first = next(iter(results.values()))[0]
+    kept = ("overrides", "metrics", "wall_seconds", "training")
+    return {
+        "command": "scripts/bench-schedules",
+        "seeds": seeds,
+        "versions": first["versions"],
+        "device": first["device"],
+        "threads": first["threads"],
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "runs": {
+            name: [
+                {**{key: run[key] for key in kept}, "sparsity": run["sparsity"]["achieved"]}
+                for run in runs
+            ]
+            for name, runs in results.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
