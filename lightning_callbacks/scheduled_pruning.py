@@ -1,7 +1,7 @@
 """Pruning on a schedule during a Lightning training."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -11,8 +11,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config.pruner import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
 from lightning_callbacks._clock import OptimizerSteps
+from lightning_callbacks._instance_hooks import InstanceHooks
 
 __all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPruning"]
 
@@ -92,8 +93,9 @@ class ScheduledPruning(pl.Callback):
         self.config = _with_schedule(_as_config(config, target_sparsity), check_schedule(schedule))
         self.pruner: MagnitudePruner | None = None
         self._steps = OptimizerSteps()
+        self._steps_seen = 0
         self._clock = 0
-        self._total_steps: float = math.inf
+        self._hooks = InstanceHooks()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if isinstance(trainer.strategy, SHARDED):
@@ -101,29 +103,38 @@ class ScheduledPruning(pl.Callback):
                 f"{type(trainer.strategy).__name__} shards the weights, and a mask needs the whole "
                 "tensor; allowed: one device, or ddp"
             )
-        if self.pruner is not None and any(pruned_tensors(pl_module)):
-            return
-        # A checkpoint of a pruned model has masks to load; without one, evaluating prunes nothing.
-        if stage == "fit" or trainer.ckpt_path is not None:
-            _call_after_configure_model(pl_module, lambda: self._prepare(pl_module))
+        # Lightning calls this before the module's own setup and configure_model, and makes the
+        # optimizers after them; it loads a checkpoint into the model before callbacks see it.
+        self._hooks.restore()
+        if stage == "fit" and not self._is_prepared(pl_module):
+            self._hooks.after(pl_module, "configure_model", lambda: self._prepare(pl_module))
+        loads = lambda checkpoint: self._expect_masks(pl_module, checkpoint, stage)  # noqa: E731
+        self._hooks.before(pl_module, "on_load_checkpoint", loads)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        total = float(trainer.estimated_stepping_batches)
-        self._total_steps = total if total > 0 else math.inf
-        self._check_ramps(trainer)
+        self._hooks.restore()
+        self._check_ramps(trainer, pl_module)
         originals = (tensor.original for tensor in pruned_tensors(pl_module))
         self._steps.attach(trainer.optimizers, originals)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._advance_to(self.clock_reading(trainer.current_epoch))
+        if self.interval == "epoch":
+            self._advance_to(trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
-        self._advance_to(self.clock_reading(trainer.current_epoch))
+        # Masks change only after a step: accumulated gradients belong to one mask. In manual
+        # optimization a batch may step none of the optimizers that count, and time goes on.
+        by_batch = self.interval == "percent" and not pl_module.automatic_optimization
+        stepped = self._steps.finished > self._steps_seen
+        if self.interval != "epoch" and (stepped or by_batch):
+            self._steps_seen = self._steps.finished
+            self._advance_to(self.clock_reading(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._advance_to(self.clock_reading(trainer.current_epoch + 1))
+        if self.interval == "epoch":
+            self._advance_to(trainer.current_epoch + 1)
         if self.pruner is not None:
             self.pruner.check_weights()
 
@@ -139,13 +150,17 @@ class ScheduledPruning(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         self._steps.detach()
+        self._hooks.restore()
 
-    def clock_reading(self, epochs_finished: int) -> int:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._hooks.restore()
+
+    def clock_reading(self, trainer: pl.Trainer) -> int:
         """Return what the schedule's clock should show now, in units of ``interval``."""
         if self.interval == "epoch":
-            return epochs_finished
+            return trainer.current_epoch
         if self.interval == "percent":
-            return int(100 * self._steps.finished // self._total_steps)
+            return max(percent_finished(trainer), default=0)
         return self._steps.finished
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,48 +169,85 @@ class ScheduledPruning(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._clock = state_dict["clock"]
         self._steps.counts = list(state_dict["optimizer_steps"])
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        saved = checkpoint["state_dict"]
-        keys = [tensor.mask_key for tensor in pruned_tensors(pl_module)]
-        if missing := [key for key in keys if key not in saved]:
-            raise MasksMissingError(missing)
+        self._steps_seen = self._steps.finished
 
     def _prepare(self, pl_module: pl.LightningModule) -> None:
         self.pruner = MagnitudePruner(pl_module, self.config)
         self.pruner.prepare()
+        self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
+
+    def _is_prepared(self, pl_module: pl.LightningModule) -> bool:
+        return self.pruner is not None and any(pruned_tensors(pl_module))
+
+    def _expect_masks(
+        self, pl_module: pl.LightningModule, checkpoint: dict[str, Any], stage: str
+    ) -> None:
+        saved = checkpoint["state_dict"]
+        if stage != "fit" and not self._is_prepared(pl_module) and any(map(is_mask_key, saved)):
+            self._prepare(pl_module)
+        keys = [tensor.mask_key for tensor in pruned_tensors(pl_module)]
+        if missing := [key for key in keys if key not in saved]:
+            raise MasksMissingError(missing)
 
     def _advance_to(self, reading: int) -> None:
         if self.pruner is not None and reading > self._clock:
             self.pruner.step(reading - self._clock)
             self._clock = reading
 
-    def _check_ramps(self, trainer: pl.Trainer) -> None:
-        total = self._length(trainer)
-        if self.interval == "percent" and math.isinf(self._total_steps):
+    def _check_ramps(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.interval == "percent" and not percent_finished(trainer):
             raise PruningError(
                 "interval='percent' needs a training of known length: give max_epochs or max_steps"
             )
+        total = {"percent": 100, "epoch": _epochs(trainer), "step": _steps(trainer)}[self.interval]
         for schedule in self._schedules():
             end = getattr(schedule, "end_step", None)
-            if end is not None and end > total:
-                raise RampTooLongError(end, int(total), self.interval)
-
-    def _length(self, trainer: pl.Trainer) -> float:
-        if self.interval == "percent":
-            return 100
-        if self.interval == "step" or math.isinf(self._total_steps):
-            return self._total_steps
-        steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        return math.ceil(self._total_steps / steps_per_epoch)
+            if end is None or end <= total:
+                continue
+            error = RampTooLongError(end, int(total), self.interval)
+            # How often a module that steps by itself will step is not known beforehand.
+            if self.interval == "step" and not pl_module.automatic_optimization:
+                rank_zero_warn(f"with one optimizer step a batch {error}")
+            else:
+                raise error
 
     def _schedules(self) -> list[SparsitySchedule]:
         named = list(self.config.module_name_configs.values())
         configs = [config for config in [self.config.global_config, *named] if config is not None]
         schedules = (config.sparsity_schedule for config in configs)
         return [schedule for schedule in schedules if schedule is not None]
+
+
+def percent_finished(trainer: pl.Trainer) -> list[int]:
+    """Return how far the training is by each of its limits, in hundredths; empty = no limit.
+
+    Counted in batches and in Lightning's own steps, which end it, and not in optimizer steps: those
+    may be skipped, or several to a batch. It ends with the limit that is nearest to its end.
+    """
+    shares = []
+    if trainer.max_epochs not in (None, -1) and math.isfinite(trainer.num_training_batches):
+        batches = trainer.max_epochs * int(trainer.num_training_batches)
+        shares.append(100 * (trainer.fit_loop.total_batch_idx + 1) // max(batches, 1))
+    if trainer.max_steps != -1:
+        shares.append(100 * trainer.global_step // max(trainer.max_steps, 1))
+    return [min(share, 100) for share in shares]
+
+
+def _steps(trainer: pl.Trainer) -> float:
+    """Return the optimizer steps of the whole training, one to a batch; infinite = not known."""
+    steps = float(trainer.estimated_stepping_batches)
+    return steps if steps >= 0 else math.inf
+
+
+def _epochs(trainer: pl.Trainer) -> float:
+    """Return the epochs of the whole training; infinite = not known."""
+    limits = [math.inf]
+    if trainer.max_epochs not in (None, -1):
+        limits.append(trainer.max_epochs)
+    if trainer.max_steps != -1 and math.isfinite(trainer.num_training_batches):
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        limits.append(math.ceil(trainer.max_steps / per_epoch))
+    return min(limits)
 
 
 def _as_config(
@@ -216,22 +268,3 @@ def _with_schedule(
         if module_config is not None and module_config.sparsity_schedule is None:
             module_config.sparsity_schedule = schedule
     return config
-
-
-def _call_after_configure_model(pl_module: pl.LightningModule, action: Callable[[], None]) -> None:
-    # Lightning calls the callbacks' setup before the module's own setup and configure_model, and
-    # makes the optimizers after them: between the two there is no hook, so this instance gets a
-    # configure_model that removes itself when it is called. functools.wraps would hide it:
-    # Lightning looks through __wrapped__ to see whether the hook is overridden.
-    own = vars(pl_module).get("configure_model")
-    configure_model = pl_module.configure_model
-
-    def configure_model_then_act() -> None:
-        if own is None:
-            del pl_module.configure_model
-        else:
-            pl_module.configure_model = own  # type: ignore[method-assign]
-        configure_model()
-        action()
-
-    pl_module.configure_model = configure_model_then_act  # type: ignore[method-assign]

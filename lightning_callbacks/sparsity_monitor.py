@@ -46,7 +46,6 @@ class SparsityMonitor(pl.Callback):
         self._counted_at = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._counted_at = -1
         self._count(trainer, pl_module)
 
     def on_train_batch_end(

@@ -20,12 +20,13 @@ class _TargetSparsityGate(pl.Callback):
     """Lets a metric through to the class behind it only when it was measured at target sparsity.
 
     A validation metric counts when the masks were at target as the validation ran, which may have
-    been an epoch ago; any other is taken for a mean over the training epoch, and the masks have to
-    have been at target since it began.
+    been an epoch ago. Any other is taken for a mean over the last training epoch that has ended,
+    and the masks have to have been at target since that one began.
     """
 
     _epoch_at_target = False
-    _validated_at_target = True
+    _last_epoch_at_target = False
+    _validated_at_target = False
     _monitors_validation = False
     _before_validation: Tensor | None = None
 
@@ -36,7 +37,7 @@ class _TargetSparsityGate(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
-        if at_target_sparsity(pl_module) and self._validated_at_target:
+        if self._counts(pl_module):
             super().on_train_batch_end(trainer, pl_module, *args)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -48,20 +49,27 @@ class _TargetSparsityGate(pl.Callback):
         # A validation that logs the metric makes a new tensor; one that does not leaves the old.
         if self._current(trainer) is not self._before_validation:
             self._monitors_validation = True
-        if self._validated_at_target:
+        if self._counts(pl_module):
             super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        at_target = at_target_sparsity(pl_module)
-        if self._monitor is not None:
-            measured = self._validated_at_target
-            at_target &= measured if self._monitors_validation else self._epoch_at_target
-        if at_target:
+        self._last_epoch_at_target = self._epoch_at_target
+        if self._counts(pl_module):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if at_target_sparsity(pl_module):
             super().on_train_end(trainer, pl_module)
+
+    def _counts(self, pl_module: pl.LightningModule) -> bool:
+        """Whether the masks are at target, and were when the metric was measured."""
+        if not at_target_sparsity(pl_module):
+            return False
+        if self._monitor is None or not any(pruned_tensors(pl_module)):
+            return True
+        if self._monitors_validation:
+            return self._validated_at_target
+        return self._last_epoch_at_target
 
     def _current(self, trainer: pl.Trainer) -> Tensor | None:
         return None if self._monitor is None else trainer.callback_metrics.get(self._monitor)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The same training for all; total_iters and begin_step are optimizer steps of 825.
+# The same training for all; total_iters and begin_step are optimizer steps of 550.
 VARIANTS = {
     "none (dense control)": ["schedule=none"],
     "poly, power 2, 400 steps": ["schedule=poly", "power=2", "total_iters=400"],

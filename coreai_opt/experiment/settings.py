@@ -138,7 +138,7 @@ class TrainerSettings(Settings):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, defer_build=True)
 
-    max_epochs: Limit = Field(15, description="passes over the data, >= 1; -1 = no limit")
+    max_epochs: Limit = Field(10, description="passes over the data, >= 1; -1 = no limit")
     max_steps: Limit = Field(-1, description="optimizer steps, >= 1; -1 = no limit")
     accelerator: str = Field("auto", description="auto, cpu, gpu, mps or tpu")
     devices: Any = Field(1, description="devices: a number, a list of indices, or auto")

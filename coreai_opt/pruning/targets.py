@@ -22,7 +22,14 @@ from coreai_opt.pruning.masks import prune_count
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.spec.spec import PruningSpec
 
-__all__ = ["PrunedTensor", "Target", "find_targets", "prunable_parameters", "pruned_tensors"]
+__all__ = [
+    "PrunedTensor",
+    "Target",
+    "find_targets",
+    "is_mask_key",
+    "prunable_parameters",
+    "pruned_tensors",
+]
 
 PRUNABLE: dict[type[nn.Module], str] = {
     nn.Linear: "weight",
@@ -75,6 +82,11 @@ class PrunedTensor:
         parametrizations: Any = self.module.parametrizations
         original: nn.Parameter = parametrizations[self.parameter].original
         return original
+
+
+def is_mask_key(key: str) -> bool:
+    """Return whether a key of a state dict is that of a mask, as ``PrunedTensor.mask_key`` is."""
+    return re.search(r"(^|\.)parametrizations\.\w+\.0\.mask$", key) is not None
 
 
 def prunable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

@@ -63,14 +63,14 @@ def test_identity_holds_no_path(compose_config: Any, tmp_path: Any) -> None:
 
 
 PLANS = {
-    (): 15 * math.ceil(3500 / 64),
-    ("data.batch_size=500",): 15 * 7,
-    ("trainer.accumulate_grad_batches=4",): 15 * math.ceil(55 / 4),
+    (): 10 * math.ceil(3500 / 64),
+    ("data.batch_size=500",): 10 * 7,
+    ("trainer.accumulate_grad_batches=4",): 10 * math.ceil(55 / 4),
     ("trainer.max_steps=100",): 100,
     ("trainer.max_epochs=-1", "trainer.max_steps=77"): 77,
-    ("trainer.limit_train_batches=10",): 150,
-    ("trainer.limit_train_batches=0.5",): 15 * 27,
-    ("trainer.devices=2",): 15 * math.ceil(1750 / 64),
+    ("trainer.limit_train_batches=10",): 100,
+    ("trainer.limit_train_batches=0.5",): 10 * 27,
+    ("trainer.devices=2",): 10 * math.ceil(1750 / 64),
     ("trainer.devices=auto",): None,
     ("trainer.max_epochs=-1",): None,
     ("+trainer.fast_dev_run=true",): None,

@@ -31,8 +31,8 @@ BAD = {
     "trainer.max_epochs=0": "trainer.max_epochs=0: trains nothing; allowed: passes over the data",
     "model.hidden=[0]": "model.hidden.0=0: should be greater than or equal to 1",
     "callbacks.sparsity_monitor.every_n_steps=0": "every_n_steps=0: should be greater than",
-    "total_iters=100000": "ends after 100000 steps (it begins at 0) and the training has 825",
-    "begin_step=500": "ends after 900 steps (it begins at 500) and the training has 825",
+    "total_iters=100000": "ends after 100000 steps (it begins at 0) and the training has 550",
+    "begin_step=500": "ends after 900 steps (it begins at 500) and the training has 550",
     "model._target_=nowhere.Net": "there is no module 'nowhere'",
     "model._target_=Net": "model._target_=Net cannot be imported",
     "model._target_=coreai_opt.models.MPL": "did you mean 'MLP'?",
@@ -77,7 +77,7 @@ def test_check_config_raises_with_the_problems(compose_config: Any) -> None:
 
 @pytest.mark.parametrize("interval", ["epoch", "percent"])
 def test_the_length_of_a_ramp_is_checked_in_its_unit(compose_config: Any, interval: str) -> None:
-    length = {"epoch": 15, "percent": 100}[interval]
+    length = {"epoch": 10, "percent": 100}[interval]
     assert not sentences(compose_config, f"interval={interval}", f"total_iters={length}")
     said = sentences(compose_config, f"interval={interval}", f"total_iters={length + 1}")
     assert f"the training has {length}" in said[0]

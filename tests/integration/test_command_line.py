@@ -27,7 +27,7 @@ BAD_INPUT = {
     ("target_sparsity=1.5",): ["target_sparsity=1.5: should be less than or equal to 1", "0 to 1"],
     ("total_iters=0",): ["total_iters=0: should be greater than 0", ">= 1"],
     ("total_iters=10.5",): ["total_iters=10.5: should be a valid integer", ">= 1"],
-    ("total_iters=100000",): ["total_iters=100000: the ramp ends after 100000", "has 825"],
+    ("total_iters=100000",): ["total_iters=100000: the ramp ends after 100000", "has 550"],
     ("data.batch_size=0",): ["data.batch_size=0: should be greater than or equal to 1", ">= 1"],
     ("data.batch_size=abc",): ["data.batch_size=abc", "could not be converted to Integer", ">= 1"],
     ("model._target_=nowhere.Net",): ["nowhere.Net cannot be imported", "my.module.Class"],

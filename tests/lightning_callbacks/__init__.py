@@ -1,0 +1,1 @@
+"""Tests of the adapters from Lightning's hooks to the pruning library."""

@@ -1,0 +1,214 @@
+"""When the model gets its masks, and how a run goes on from a checkpoint."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks import ScheduledPruning
+from lightning_callbacks.scheduled_pruning import MasksMissingError
+from tests.lightning_callbacks.helpers import (
+    FIRST_LAYER,
+    LIGHTNING_WARNINGS,
+    EvaluatedModule,
+    RecordingSchedule,
+    TinyModule,
+    linear_ramp,
+    loader,
+    make_trainer,
+    zeros,
+)
+
+pytestmark = LIGHTNING_WARNINGS
+
+
+def names_of(module: nn.Module) -> list[str]:
+    return [tensor.name for tensor in pruned_tensors(module)]
+
+
+class LateModule(TinyModule):
+    """Its second layer is made in ``configure_model``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.second
+
+    def configure_model(self) -> None:
+        if not hasattr(self, "second"):
+            self.second = nn.Linear(16, 4)
+
+
+class SetUpModule(TinyModule):
+    """Its second layer is made in ``setup``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.second
+
+    def setup(self, stage: str) -> None:
+        if not hasattr(self, "second"):
+            self.second = nn.Linear(16, 4)
+
+
+def test_the_model_is_prepared_before_the_optimizers_are_made(tmp_path: Path) -> None:
+    class Probe(TinyModule):
+        def configure_optimizers(self) -> Any:
+            seen.extend(name for name, _ in self.named_parameters())
+            return super().configure_optimizers()
+
+    seen: list[str] = []
+    module = Probe()
+    trainer = make_trainer(tmp_path, ScheduledPruning(target_sparsity=0.5))
+    trainer.fit(module, loader())
+    held = {id(param) for group in trainer.optimizers[0].param_groups for param in group["params"]}
+    assert seen.count("first.parametrizations.weight.original") == 1
+    assert {id(tensor.original) for tensor in pruned_tensors(module)} <= held
+
+
+@pytest.mark.parametrize("make", [TinyModule, LateModule, SetUpModule])
+def test_layers_are_pruned_wherever_they_are_made(
+    tmp_path: Path, make: Callable[[], TinyModule]
+) -> None:
+    module = make()
+    make_trainer(tmp_path, ScheduledPruning(target_sparsity=0.5)).fit(module, loader())
+    assert names_of(module) == ["first.weight", "second.weight"]
+    assert (zeros(module.first.weight), zeros(module.second.weight)) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("make", [TinyModule, LateModule])
+def test_configure_model_is_the_class_s_own_afterwards(
+    tmp_path: Path, make: Callable[[], TinyModule]
+) -> None:
+    module = make()
+    make_trainer(tmp_path, ScheduledPruning()).fit(module, loader())
+    assert "configure_model" not in vars(module)
+
+
+def test_configure_model_of_the_instance_is_called_and_put_back(tmp_path: Path) -> None:
+    def own() -> None:
+        calls.append(names_of(module))
+
+    calls: list[list[str]] = []
+    module = TinyModule()
+    module.configure_model = own
+    make_trainer(tmp_path, ScheduledPruning()).fit(module, loader())
+    assert module.configure_model is own
+    assert calls == [[]]
+
+
+def test_a_fit_after_one_that_failed_in_setup_prepares_the_model_once(tmp_path: Path) -> None:
+    class Moody(TinyModule):
+        def setup(self, stage: str) -> None:
+            if not failed:
+                failed.append(stage)
+                raise OSError("the disk is away")
+
+    failed: list[str] = []
+    module, pruning = Moody(), ScheduledPruning(target_sparsity=0.5)
+    trainer = make_trainer(tmp_path, pruning)
+    with pytest.raises(OSError, match="away"):
+        trainer.fit(module, loader())
+    trainer.fit(module, loader())
+    assert zeros(module.first.weight) == 0.5
+
+
+def test_bfloat16_weights_are_pruned(tmp_path: Path) -> None:
+    module = TinyModule()
+    schedule = RecordingSchedule(linear_ramp(16))
+    pruning = ScheduledPruning(schedule, config=FIRST_LAYER)
+    make_trainer(tmp_path, pruning, precision="bf16-true").fit(module, loader())
+    assert module.first.weight.dtype == torch.bfloat16
+    assert next(pruned_tensors(module)).impl.mask.dtype == torch.bool
+    assert zeros(module.first.weight) == 0.5
+    assert schedule.asked == list(range(17))
+
+
+def test_a_second_fit_goes_on_where_the_first_one_ended(tmp_path: Path) -> None:
+    module, schedule = TinyModule(), RecordingSchedule(linear_ramp(16))
+    pruning = ScheduledPruning(schedule, config=FIRST_LAYER)
+    trainer = make_trainer(tmp_path, pruning, max_epochs=1)
+    with pytest.warns(UserWarning, match="before the target"):
+        trainer.fit(module, loader())
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, loader())
+    assert schedule.asked == list(range(17))
+    assert zeros(module.first.weight) == 0.5
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch", "percent"])
+def test_a_callback_prunes_a_second_model_from_the_beginning(tmp_path: Path, interval: Any) -> None:
+    schedule = RecordingSchedule()
+    pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval=interval)
+    make_trainer(tmp_path, pruning).fit(TinyModule(), loader())
+    first, schedule.asked = schedule.asked, []
+    make_trainer(tmp_path, pruning).fit(TinyModule(), loader())
+    assert schedule.asked == first
+
+
+def test_validating_before_training_prunes_nothing(tmp_path: Path) -> None:
+    module, pruning = EvaluatedModule(), ScheduledPruning(target_sparsity=0.5)
+    trainer = make_trainer(tmp_path, pruning, num_sanity_val_steps=0)
+    trainer.validate(module, loader(), verbose=False)
+    assert names_of(module) == []
+    trainer.fit(module, loader(), loader(2))
+    assert names_of(module) == ["first.weight", "second.weight"]
+
+
+def pruned_checkpoint(root: Path) -> tuple[TinyModule, Path]:
+    """Train with masks, and save the model and all else at the end."""
+    module = EvaluatedModule()
+    trainer = make_trainer(root, ScheduledPruning(linear_ramp(16), target_sparsity=0.5))
+    trainer.fit(module, loader(), loader(2))
+    trainer.save_checkpoint(root / "pruned.ckpt")
+    return module, root / "pruned.ckpt"
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_evaluating_a_checkpoint_restores_the_masks(tmp_path: Path, verb: str) -> None:
+    trained, path = pruned_checkpoint(tmp_path)
+    torch.manual_seed(99)
+    module = EvaluatedModule()
+    trainer = make_trainer(
+        tmp_path, ScheduledPruning(linear_ramp(16), target_sparsity=0.5), max_epochs=1
+    )
+    getattr(trainer, verb)(module, loader(), ckpt_path=path)
+    assert names_of(module) == ["first.weight", "second.weight"]
+    assert all(map(torch.equal, state(module).values(), state(trained).values()))
+
+
+def test_evaluating_a_dense_model_after_a_resumed_fit_prunes_nothing(tmp_path: Path) -> None:
+    _, path = pruned_checkpoint(tmp_path)
+    pruning = ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
+    trainer = make_trainer(tmp_path, pruning, max_epochs=3)
+    trainer.fit(EvaluatedModule(), loader(), loader(2), ckpt_path=path)
+    dense = EvaluatedModule()
+    trainer.test(dense, loader(), verbose=False)
+    assert names_of(dense) == []
+
+
+def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
+    _, path = pruned_checkpoint(tmp_path)
+    saved = torch.load(path, weights_only=True)
+    assert saved["callbacks"]["ScheduledPruning"] == {"clock": 16, "optimizer_steps": [16]}
+    pruning = ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
+    trainer = make_trainer(tmp_path, pruning, max_epochs=3)
+    trainer.fit(EvaluatedModule(), loader(), loader(2), ckpt_path=path, weights_only=True)
+    assert pruning.pruner is not None
+    assert pruning.pruner.step_count == 24
+
+
+def test_a_dense_checkpoint_is_refused_by_a_pruned_fit(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.fit(TinyModule(), loader())
+    trainer.save_checkpoint(tmp_path / "dense.ckpt")
+    pruned = make_trainer(tmp_path, ScheduledPruning(target_sparsity=0.5), max_epochs=3)
+    with pytest.raises(MasksMissingError, match=r"first\.parametrizations\.weight\.0\.mask"):
+        pruned.fit(TinyModule(), loader(), ckpt_path=tmp_path / "dense.ckpt")
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return module.state_dict()

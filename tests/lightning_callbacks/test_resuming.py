@@ -1,0 +1,162 @@
+"""A run that is taken up from a checkpoint ends as the uninterrupted one does."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lightning_callbacks import ScheduledPruning
+from tests.lightning_callbacks.helpers import (
+    FIRST_LAYER,
+    LIGHTNING_WARNINGS,
+    ManualModule,
+    RecordingSchedule,
+    TinyModule,
+    linear_ramp,
+    loader,
+    make_trainer,
+    zeros,
+)
+
+pytestmark = LIGHTNING_WARNINGS
+
+EPOCHS, BATCHES = 3, 8
+
+
+class SaveAt(pl.Callback):
+    """Saves a checkpoint once, when a batch or an epoch has ended."""
+
+    def __init__(self, path: Path, step: int, hook: str) -> None:
+        self.path, self.step, self.hook = path, step, hook
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self._save(trainer, "batch")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer, "epoch")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer, "validation")
+
+    def _save(self, trainer: pl.Trainer, hook: str) -> None:
+        if hook == self.hook and trainer.global_step == self.step and not self.path.exists():
+            trainer.save_checkpoint(self.path)
+
+
+class ValidatedModule(TinyModule):
+    """A module whose validation leaves no trace."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.loss(batch)
+
+
+@dataclass
+class Run:
+    """How a run is set up; each call trains a new module with new callbacks."""
+
+    root: Path
+    ramp: dict[str, Any]
+    interval: Any = "step"
+    settings: dict[str, Any] = field(default_factory=dict)
+    make: Any = TinyModule
+
+    def train(self, *callbacks: pl.Callback, seed: int = 0, **given: Any) -> tuple[Any, list[int]]:
+        torch.manual_seed(seed)
+        module, schedule = self.make(), RecordingSchedule(linear_ramp(**self.ramp))
+        pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval=self.interval)
+        trainer = make_trainer(
+            self.root,
+            pruning,
+            *callbacks,
+            max_epochs=EPOCHS,
+            num_sanity_val_steps=0,
+            **self.settings,
+        )
+        validation = loader(1) if self.make is ValidatedModule else None
+        trainer.fit(module, loader(BATCHES), validation, **given)
+        return module, schedule.asked
+
+
+def assert_resumes_exactly(run: Run, step: int, clock: int, hook: str = "batch") -> None:
+    """Compare with the uninterrupted run; ``clock`` is the schedule's at the checkpoint."""
+    path = run.root / "cut.ckpt"
+    whole, asked = run.train(SaveAt(path, step, hook))
+    # Another start, so that everything has to come from the checkpoint.
+    resumed, asked_again = run.train(seed=1, ckpt_path=path)
+    assert zeros(whole.first.weight) == 0.5
+    # 0 is asked again when the model is prepared, before the checkpoint is read.
+    assert asked_again == [0, *range(clock + 1, asked[-1] + 1)]
+    assert asked == list(range(asked[-1] + 1))
+    theirs, ours = whole.state_dict(), resumed.state_dict()
+    assert list(theirs) == list(ours)
+    assert [name for name in theirs if not torch.equal(theirs[name], ours[name])] == []
+
+
+@pytest.mark.parametrize("step", [1, 5, 13, 19, 23])
+def test_in_the_middle_of_an_epoch_and_of_the_ramp(tmp_path: Path, step: int) -> None:
+    assert_resumes_exactly(Run(tmp_path, {"total_iters": 18}), step, clock=step)
+
+
+@pytest.mark.parametrize("step", [8, 16])
+def test_at_the_end_of_an_epoch(tmp_path: Path, step: int) -> None:
+    assert_resumes_exactly(Run(tmp_path, {"total_iters": 20}), step, clock=step, hook="epoch")
+
+
+@pytest.mark.parametrize("step", [13, 14])
+def test_between_two_updates(tmp_path: Path, step: int) -> None:
+    ramp = {"total_iters": 20, "begin_step": 2, "update_frequency": 5}
+    assert_resumes_exactly(Run(tmp_path, ramp), step, clock=step)
+
+
+@pytest.mark.parametrize(("step", "clock", "hook"), [(13, 1, "batch"), (16, 2, "epoch")])
+def test_when_epochs_are_counted(tmp_path: Path, step: int, clock: int, hook: str) -> None:
+    run = Run(tmp_path, {"total_iters": 3}, interval="epoch")
+    assert_resumes_exactly(run, step, clock, hook)
+
+
+@pytest.mark.parametrize(("step", "clock"), [(5, 20), (13, 54)])
+def test_when_hundredths_are_counted(tmp_path: Path, step: int, clock: int) -> None:
+    run = Run(tmp_path, {"total_iters": 100}, interval="percent")
+    assert_resumes_exactly(run, step, clock)
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_with_accumulated_gradients(tmp_path: Path, step: int) -> None:
+    run = Run(tmp_path, {"total_iters": 9}, settings={"accumulate_grad_batches": 2})
+    assert_resumes_exactly(run, step, clock=step)
+
+
+@pytest.mark.parametrize("step", [5, 13])
+def test_with_two_optimizers(tmp_path: Path, step: int) -> None:
+    run = Run(tmp_path, {"total_iters": 18}, make=lambda: ManualModule(lambda batch: (0, 1)))
+    # Lightning's own count is that of both.
+    assert_resumes_exactly(run, 2 * step, clock=step)
+
+
+@pytest.mark.parametrize(("interval", "clock"), [("step", 4), ("epoch", 0)])
+def test_at_a_validation_within_an_epoch(tmp_path: Path, interval: Any, clock: int) -> None:
+    ramp = {"total_iters": 18 if interval == "step" else 3}
+    settings = {"val_check_interval": 0.5}
+    run = Run(tmp_path, ramp, interval, settings, make=ValidatedModule)
+    assert_resumes_exactly(run, 4, clock, hook="validation")
+
+
+@pytest.mark.parametrize(("interval", "clock"), [("step", 8), ("epoch", 0)])
+def test_at_the_validation_that_ends_an_epoch(tmp_path: Path, interval: Any, clock: int) -> None:
+    ramp = {"total_iters": 18 if interval == "step" else 3}
+    run = Run(tmp_path, ramp, interval, make=ValidatedModule)
+    assert_resumes_exactly(run, 8, clock, hook="validation")
+
+
+def test_a_run_that_is_cut_twice(tmp_path: Path) -> None:
+    run = Run(tmp_path, {"total_iters": 20})
+    first, second = tmp_path / "first.ckpt", tmp_path / "second.ckpt"
+    whole, _ = run.train(SaveAt(first, 5, "batch"))
+    run.train(SaveAt(second, 13, "batch"), seed=1, ckpt_path=first)
+    resumed, asked = run.train(seed=2, ckpt_path=second)
+    assert asked == [0, *range(14, 25)]
+    assert torch.equal(whole.first.weight, resumed.first.weight)

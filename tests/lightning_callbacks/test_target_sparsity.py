@@ -1,0 +1,226 @@
+"""Checkpoint and early stopping that see only what was measured at target sparsity."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from coreai_opt.pruning.config import ConstantSparsitySchedule
+from lightning_callbacks import (
+    ScheduledPruning,
+    TargetSparsityCheckpoint,
+)
+from lightning_callbacks.target_sparsity import at_target_sparsity
+from tests.lightning_callbacks.helpers import (
+    LIGHTNING_WARNINGS,
+    WORSENING,
+    ScriptedModule,
+    linear_ramp,
+    loader,
+    make_trainer,
+    pruned_from,
+)
+
+pytestmark = LIGHTNING_WARNINGS
+
+
+def checkpoint(root: Path, monitor: str | None, **settings: Any) -> TargetSparsityCheckpoint:
+    return TargetSparsityCheckpoint(
+        dirpath=root / "kept",
+        filename="{epoch}-{step}",
+        monitor=monitor,
+        mode="max",
+        **settings,
+    )
+
+
+def fit(root: Path, *callbacks: pl.Callback, module: Any = None, **settings: Any) -> pl.Trainer:
+    settings = {"max_epochs": 4, "enable_checkpointing": True, **settings}
+    trainer = make_trainer(root, *callbacks, **settings)
+    trainer.fit(module or ScriptedModule(), loader(), loader(2))
+    return trainer
+
+
+def kept(root: Path) -> set[str]:
+    return {path.stem for path in (root / "kept").glob("*.ckpt")}
+
+
+@pytest.mark.parametrize(
+    ("begin", "chosen"),
+    [(0, "0-step=8"), (8, "0-step=8"), (9, "1-step=16"), (16, "1-step=16"), (17, "2-step=24")],
+)
+def test_the_best_validation_is_chosen_among_those_at_target(
+    tmp_path: Path, begin: int, chosen: str
+) -> None:
+    saving = checkpoint(tmp_path, "val")
+    fit(tmp_path, pruned_from(begin), saving)
+    assert Path(saving.best_model_path).stem == f"epoch={chosen}"
+    assert kept(tmp_path) == {f"epoch={chosen}"}
+
+
+def test_a_better_epoch_at_target_replaces_a_worse_one(tmp_path: Path) -> None:
+    saving = checkpoint(tmp_path, "val")
+    module = ScriptedModule([0.9, 0.5, 0.7, 0.6])
+    fit(tmp_path, pruned_from(12), saving, module=module)
+    assert Path(saving.best_model_path).stem == "epoch=2-step=24"
+    assert float(saving.best_model_score) == pytest.approx(0.7)
+
+
+def test_a_ramp_counts_only_when_it_has_ended(tmp_path: Path) -> None:
+    saving = checkpoint(tmp_path, "val", save_top_k=-1)
+    # Its last update is at step 19.
+    pruning = ScheduledPruning(linear_ramp(20), target_sparsity=0.5)
+    fit(tmp_path, pruning, saving)
+    assert kept(tmp_path) == {"epoch=2-step=24", "epoch=3-step=32"}
+
+
+def test_a_validation_before_the_masks_of_its_epoch_does_not_count(tmp_path: Path) -> None:
+    # The masks move when the epoch has ended, after its validation.
+    saving = checkpoint(tmp_path, "val", save_top_k=-1)
+    fit(tmp_path, pruned_from(2, "epoch"), saving)
+    assert kept(tmp_path) == {"epoch=2-step=24", "epoch=3-step=32"}
+
+
+@pytest.mark.parametrize(
+    ("begin", "first"), [(16, "epoch=1-step=16"), (17, "epoch=3-step=32"), (24, "epoch=3-step=32")]
+)
+def test_validation_every_second_epoch(tmp_path: Path, begin: int, first: str) -> None:
+    saving = checkpoint(tmp_path, "val")
+    fit(tmp_path, pruned_from(begin), saving, max_epochs=6, check_val_every_n_epoch=2)
+    assert Path(saving.best_model_path).stem == first
+
+
+def test_a_validation_of_an_earlier_epoch_keeps_what_it_was(tmp_path: Path) -> None:
+    # At the end of epoch 2 the masks are at target, but the metric is that of epoch 1.
+    saving = checkpoint(tmp_path, "val", save_top_k=-1, save_on_train_epoch_end=True)
+    fit(tmp_path, pruned_from(17), saving, max_epochs=6, check_val_every_n_epoch=2)
+    assert kept(tmp_path) == {"epoch=3-step=32", "epoch=4-step=40", "epoch=5-step=48"}
+
+
+@pytest.mark.parametrize(
+    ("begin", "first"), [(8, "epoch=0-step=8"), (11, "epoch=1-step=12"), (13, "epoch=1-step=16")]
+)
+def test_validation_twice_an_epoch(tmp_path: Path, begin: int, first: str) -> None:
+    saving = checkpoint(tmp_path, "val")
+    module = ScriptedModule([*WORSENING, 0.3, 0.2], by_validation=True)
+    fit(tmp_path, pruned_from(begin), saving, module=module, val_check_interval=0.5)
+    assert Path(saving.best_model_path).stem == first
+
+
+@pytest.mark.parametrize(
+    ("begin", "first"), [(0, "epoch=0-step=8"), (8, "epoch=1-step=16"), (9, "epoch=2-step=24")]
+)
+@pytest.mark.parametrize("limit_val_batches", [0, 2], ids=["not validated", "validated"])
+def test_a_mean_over_an_epoch_counts_when_all_of_it_was_at_target(
+    tmp_path: Path, begin: int, first: str, limit_val_batches: int
+) -> None:
+    saving = checkpoint(tmp_path, "train")
+    fit(tmp_path, pruned_from(begin), saving, limit_val_batches=limit_val_batches)
+    assert Path(saving.best_model_path).stem == first
+
+
+def test_a_mean_over_a_dense_epoch_does_not_count_at_a_later_validation(tmp_path: Path) -> None:
+    # Validation at the end of epochs 1, 3 and 5 finds the means of epochs 0, 2 and 4.
+    saving = checkpoint(tmp_path, "train")
+    fit(tmp_path, pruned_from(12), saving, max_epochs=6, check_val_every_n_epoch=2)
+    assert float(saving.best_model_score) == pytest.approx(0.7)
+
+
+def test_a_mean_over_a_dense_epoch_does_not_count_at_a_later_step(tmp_path: Path) -> None:
+    saving = checkpoint(tmp_path, "train", every_n_train_steps=2)
+    fit(tmp_path, pruned_from(9), saving, limit_val_batches=0)
+    assert float(saving.best_model_score) == pytest.approx(0.7)
+
+
+def test_a_validation_before_target_does_not_count_at_a_later_step(tmp_path: Path) -> None:
+    saving = checkpoint(tmp_path, "val", every_n_train_steps=2, save_top_k=-1)
+    fit(tmp_path, pruned_from(9), saving, max_epochs=3)
+    scores = {round(float(score), 3) for score in saving.best_k_models.values()}
+    assert scores == {0.8}
+    assert min(kept(tmp_path)) == "epoch=2-step=18"
+
+
+@pytest.mark.parametrize("limit_val_batches", [0, 2], ids=["not validated", "validated"])
+def test_every_few_steps_without_a_metric_from_the_target_on(
+    tmp_path: Path, limit_val_batches: int
+) -> None:
+    saving = checkpoint(tmp_path, None, every_n_train_steps=2, save_top_k=-1)
+    settings = {"max_epochs": 2, "limit_val_batches": limit_val_batches}
+    fit(tmp_path, pruned_from(5), saving, **settings)
+    steps = {int(name.partition("step=")[2]) for name in kept(tmp_path)}
+    assert steps == {6, 8, 10, 12, 14, 16}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"check_val_every_n_epoch": 2}, {"limit_val_batches": 0}], ids=str
+)
+def test_without_a_metric_the_last_epoch_at_target_is_kept(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    saving = checkpoint(tmp_path, None)
+    fit(tmp_path, pruned_from(12), saving, **settings)
+    assert kept(tmp_path) == {"epoch=3-step=32"}
+
+
+def test_without_a_metric_no_epoch_before_target_is_kept(tmp_path: Path) -> None:
+    saving = checkpoint(tmp_path, None, save_top_k=-1)
+    fit(tmp_path, pruned_from(12), saving)
+    assert kept(tmp_path) == {"epoch=1-step=16", "epoch=2-step=24", "epoch=3-step=32"}
+
+
+class HalfWay:
+    """A schedule that never arrives."""
+
+    def compute_sparsity(self, step: int, target: float, prev: float | None = None) -> float:
+        return target / 2
+
+
+@pytest.mark.parametrize("monitor", ["val", "train", None])
+@pytest.mark.parametrize("settings", [{}, {"every_n_train_steps": 2}], ids=["epochs", "steps"])
+def test_nothing_is_kept_when_the_target_is_never_reached(
+    tmp_path: Path, monitor: str | None, settings: dict[str, Any]
+) -> None:
+    saving = checkpoint(tmp_path, monitor, save_last=True, **settings)
+    pruning = ScheduledPruning(HalfWay(), target_sparsity=0.5)
+    with pytest.warns(UserWarning, match="before the target sparsity was reached"):
+        fit(tmp_path, pruning, saving)
+    assert (kept(tmp_path), saving.best_model_path, saving.last_model_path) == (set(), "", "")
+
+
+SAVING: list[dict[str, Any]] = [
+    {"monitor": "val", "mode": "max"},
+    {"monitor": "val", "mode": "min", "save_top_k": 2, "save_last": True},
+    {"monitor": "train", "mode": "min"},
+    {"monitor": "val", "mode": "min", "every_n_train_steps": 3},
+    {"save_top_k": -1},
+    {"every_n_train_steps": 3, "save_top_k": -1, "save_last": True},
+]
+
+
+@pytest.mark.parametrize("is_pruned", [False, True], ids=["dense", "at target at once"])
+@pytest.mark.parametrize("settings", SAVING, ids=str)
+@pytest.mark.parametrize("every_epoch", [1, 2])
+def test_a_model_at_target_is_saved_as_lightning_does(
+    tmp_path: Path, is_pruned: bool, settings: dict[str, Any], every_epoch: int
+) -> None:
+    names = []
+    for kind in (ModelCheckpoint, TargetSparsityCheckpoint):
+        root = tmp_path / kind.__name__
+        pruning = [ScheduledPruning()] if is_pruned else []
+        saving = kind(root / "kept", "{epoch}-{step}", **settings)
+        fit(root, *pruning, saving, check_val_every_n_epoch=every_epoch)
+        names.append(kept(root))
+    assert names[0] == names[1] != set()
+
+
+def test_at_target_is_asked_of_every_mask(tmp_path: Path) -> None:
+    late = {"sparsity_schedule": ConstantSparsitySchedule(begin_step=32)}
+    module = ScriptedModule()
+    assert at_target_sparsity(module)
+    saving = checkpoint(tmp_path, "val", save_top_k=-1)
+    pruning = ScheduledPruning(config={"module_name_configs": {"second": late}})
+    fit(tmp_path, pruning, saving, module=module)
+    assert kept(tmp_path) == {"epoch=3-step=32"}
+    assert at_target_sparsity(module)
