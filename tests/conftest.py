@@ -76,13 +76,21 @@ def compose_config(tmp_path: Path) -> Compose:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
+def work(tmp_path: Path) -> Path:
+    """A directory to type commands in, with a name as people make them."""
+    directory = tmp_path / "it's a=b, ü"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def command(work: Path) -> Command:
     """Run ``python train.py ARGUMENTS`` as a user does, in a directory of its own."""
 
     def run(*arguments: str, timeout: float = 100) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, str(ROOT / "train.py"), *arguments],
-            cwd=tmp_path,
+            cwd=work,
             capture_output=True,
             text=True,
             timeout=timeout,

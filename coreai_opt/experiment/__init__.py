@@ -2,7 +2,7 @@
 
 from coreai_opt._lazy import lazy_exports
 
-__all__ = ["ConfigError", "RunFailedError", "hydra_app", "run"]
+__all__ = ["ConfigError", "RunFailedError", "hydra_app"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

@@ -7,6 +7,13 @@ from coreai_opt.experiment.places import RunPaths
 
 __all__ = ["draw_run", "read_curve"]
 
+# The counted curve is wide and below the scheduled one, so that both show where they agree.
+CURVES = (
+    ("target", "sparsity, target", ":", 1.5),
+    ("sparsity", "sparsity, counted", "C2-", 4),
+    ("scheduled", "sparsity, scheduled", "k--", 1),
+)
+
 Curve = tuple[list[int], list[float]]
 
 
@@ -25,9 +32,9 @@ def draw_run(paths: RunPaths) -> str | None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="optimizer step", ylabel="share", ylim=(-0.02, 1.02))
     total = [row for row in _rows(paths.sparsity) if row["layer"] == "total"]
-    for column, style in (("target", ":"), ("scheduled", "--"), ("sparsity", "-")):
-        label = {"sparsity": "sparsity, counted"}.get(column, f"sparsity, {column}")
-        axes.plot(*read_curve(total, column), style, label=label, drawstyle="steps-post")
+    for column, label, style, width in CURVES:
+        curve = read_curve(total, column)
+        axes.plot(*curve, style, linewidth=width, label=label, drawstyle="steps-post")
     metrics = _rows(paths.metrics)
     for column in ("val/accuracy", "train/accuracy"):
         steps, values = read_curve(metrics, column)

@@ -81,7 +81,10 @@ def _evaluate(objects: Objects, checkpoint: str) -> dict[str, float]:
     metrics: dict[str, float] = {}
     given: dict[str, Any] = {"datamodule": data, "ckpt_path": checkpoint, "verbose": False}
     if is_overridden("validation_step", model):
+        # Not another point on the curve of the training: it is a checkpoint of before.
+        loggers, trainer.loggers = trainer.loggers, []
         trainer.validate(model, **given)
+        trainer.loggers = loggers
         metrics |= _metrics(trainer)
     if is_overridden("test_step", model) and is_overridden("test_dataloader", data):
         trainer.test(model, **given)

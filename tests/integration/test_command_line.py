@@ -45,7 +45,7 @@ BAD_INPUT = {
     ("arguments", "parts"), BAD_INPUT.items(), ids=lambda value: " ".join(value)
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
-    command: Command, tmp_path: Path, arguments: tuple[str, ...], parts: list[str]
+    command: Command, work: Path, arguments: tuple[str, ...], parts: list[str]
 ) -> None:
     done = command(*arguments)
     assert done.returncode == 1
@@ -54,7 +54,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert lines[0].startswith("error: ")
     assert all(part in lines[0] for part in parts), lines[0]
     assert done.stdout == ""
-    assert list(tmp_path.iterdir()) == []
+    assert list(work.iterdir()) == []
 
 
 def test_everything_that_is_wrong_is_said_at_once(command: Command) -> None:
@@ -85,11 +85,9 @@ assert not heavy, heavy
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--cfg", "job", "power=2"]])
-def test_help_and_cfg_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+def test_help_and_cfg_import_nothing_heavy(work: Path, arguments: list[str]) -> None:
     code = IMPORTS.format(arguments=arguments, script=str(ROOT / "train.py"))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=work, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
@@ -104,36 +102,36 @@ def test_help_names_groups_options_knobs_and_examples(command: Command) -> None:
     assert "base_" not in text
 
 
-def test_a_run_that_holds_a_record_is_not_written_over(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "result.json").write_text("{}")
+def test_a_run_that_holds_a_record_is_not_written_over(command: Command, work: Path) -> None:
+    (work / "old").mkdir()
+    (work / "old" / "result.json").write_text("{}")
     done = command(*QUICK, "hydra.run.dir=old")
     assert done.returncode == 1
     assert "old holds the record of a run already" in done.stderr
-    assert [file.name for file in (tmp_path / "old").iterdir()] == ["result.json"]
+    assert [file.name for file in (work / "old").iterdir()] == ["result.json"]
 
 
-def test_a_class_that_only_importing_shows_to_be_missing(command: Command, tmp_path: Path) -> None:
+def test_a_class_that_only_importing_shows_to_be_missing(command: Command, work: Path) -> None:
     done = command(*QUICK, "model._target_=torch.nn.Linea")
     assert done.returncode == 1
     assert done.stderr.startswith("error: model._target_=torch.nn.Linea: torch.nn has no 'Linea'")
     assert "did you mean 'Linear'?" in done.stderr
-    assert only_record(tmp_path)["status"] == "failed"
+    assert only_record(work)["status"] == "failed"
 
 
-def test_without_a_terminal_one_line_is_printed(command: Command, tmp_path: Path) -> None:
+def test_without_a_terminal_one_line_is_printed(command: Command, work: Path) -> None:
     done = command(*QUICK)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 1
     assert "sparsity 90.00 %" in done.stdout
-    record = only_record(tmp_path)
+    record = only_record(work)
     assert record["status"] == "completed"
     assert record["git"] is None
 
 
-def test_a_terminal_shows_progress_table_and_line(tmp_path: Path) -> None:
-    screen = in_terminal([sys.executable, str(ROOT / "train.py"), *QUICK], tmp_path)
+def test_a_terminal_shows_progress_table_and_line(work: Path) -> None:
+    screen = in_terminal([sys.executable, str(ROOT / "train.py"), *QUICK], work)
     assert re.search(r"sparsity: 0\.\d+/0\.9", screen)
     assert "train/loss" in screen
     assert "val/accuracy" in screen
@@ -141,43 +139,43 @@ def test_a_terminal_shows_progress_table_and_line(tmp_path: Path) -> None:
     assert re.search(r"test/accuracy .*, sparsity 90\.00 %, .* parameters, .* s, ", screen)
 
 
-def test_sigterm_leaves_a_readable_record(tmp_path: Path) -> None:
-    check_signal(tmp_path, signal.SIGTERM, 143)
+def test_sigterm_leaves_a_readable_record(work: Path) -> None:
+    check_signal(work, signal.SIGTERM, 143)
 
 
-def test_ctrl_c_leaves_a_readable_record(tmp_path: Path) -> None:
-    check_signal(tmp_path, signal.SIGINT, 130)
+def test_ctrl_c_leaves_a_readable_record(work: Path) -> None:
+    check_signal(work, signal.SIGINT, 130)
 
 
-def check_signal(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def check_signal(work: Path, number: signal.Signals, code: int) -> None:
     long = ["trainer.max_epochs=10000", "trainer.log_every_n_steps=1000"]
     command = [sys.executable, str(ROOT / "train.py"), *QUICK, *long]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until_training(tmp_path, process)
+        wait_until_training(work, process)
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == code, errors
     assert "Traceback" not in errors
-    record = only_record(tmp_path)
+    record = only_record(work)
     assert record["status"] == "interrupted"
     assert record["finished"] is not None
     assert record["wall_seconds"] > 0
 
 
-def wait_until_training(tmp_path: Path, process: "subprocess.Popen[str]") -> None:
+def wait_until_training(work: Path, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
-        if list(tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")):
+        if list(work.glob("outputs/*/*/checkpoints/last.ckpt")):
             return
         time.sleep(0.1)
     raise AssertionError(f"no checkpoint came; exit code {process.poll()}")
 
 
-def only_record(tmp_path: Path) -> dict[str, Any]:
-    (path,) = tmp_path.glob("outputs/*/*/result.json")
+def only_record(work: Path) -> dict[str, Any]:
+    (path,) = work.glob("outputs/*/*/result.json")
     record: dict[str, Any] = json.loads(path.read_text())
     return record
 

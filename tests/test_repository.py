@@ -1,0 +1,129 @@
+"""The habits of the repository: exports, sizes, links, and that what is documented works."""
+
+import ast
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreai_opt.experiment.groups import config_groups, root_knobs
+from coreai_opt.experiment.validation import find_problems
+from tests.conftest import ROOT
+
+PACKAGES = [
+    "coreai_opt",
+    "coreai_opt.data",
+    "coreai_opt.experiment",
+    "coreai_opt.models",
+    "coreai_opt.pruning",
+    "coreai_opt.pruning.config",
+    "coreai_opt.pruning.spec",
+    "lightning_callbacks",
+]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SOURCES = [
+    *sorted((ROOT / "coreai_opt").rglob("*.py")),
+    *sorted((ROOT / "lightning_callbacks").rglob("*.py")),
+    *sorted((ROOT / "scripts").glob("*.py")),
+    *sorted((ROOT / "tests").rglob("*.py")),
+    ROOT / "train.py",
+]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> Iterator[Any]:
+    for page in PAGES:
+        for index, match in enumerate(BLOCK.finditer(page.read_text())):
+            if match[1] == language:
+                yield pytest.param(match[2], id=f"{page.name}-{index}")
+
+
+def commands() -> Iterator[str]:
+    for block in blocks("bash"):
+        yield from (line for line in block.values[0].splitlines() if line.strip())
+
+
+TRAIN = [line for line in commands() if line.startswith(("python train.py", "scripts/train"))]
+
+
+def sorting_key(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions, as the linter sorts them."""
+    kind = 0 if name.isupper() else 1 if name[0].isupper() else 2
+    return kind, name
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_exports_sorted_names_that_are_there(name: str) -> None:
+    package = importlib.import_module(name)
+    exported = package.__all__
+    assert exported == sorted(exported, key=sorting_key)
+    for attribute in exported:
+        assert getattr(package, attribute) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_files_and_functions_stay_short(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+            docstring = ast.get_docstring(node) or ""
+            length = node.end_lineno - node.body[0].lineno + 1 - len(docstring.splitlines())
+            assert length <= 40, f"{node.name} has {length} lines"
+
+
+def test_train_py_does_nothing_by_itself() -> None:
+    assert len((ROOT / "train.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("code", list(blocks("python")))
+@pytest.mark.filterwarnings("ignore:.*`ModelCheckpoint.*:UserWarning")
+def test_documented_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "documented", "exec"), {"__name__": "documented"})
+
+
+@pytest.mark.parametrize("line", TRAIN)
+def test_documented_commands_compose_and_are_valid(line: str, compose_config: Any) -> None:
+    arguments = [word for word in shlex.split(line)[1:] if word not in ("train.py", "-m", "--help")]
+    from coreai_opt.experiment.hooks import sweep_points
+
+    for point in sweep_points(arguments) or [arguments]:
+        problems = find_problems(compose_config(*point))
+        # The classes of the reader's own are the only thing that may be missing.
+        assert [problem for problem in problems if "my.module" not in str(problem)] == []
+
+
+def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
+    others = [line for line in commands() if line not in TRAIN]
+    assert others == ["pip install -c constraints.txt -e '.[dev]'"]
+
+
+def test_the_knobs_of_the_schedules_page_are_those_of_the_config() -> None:
+    page = (ROOT / "docs" / "schedules.md").read_text()
+    group = next(group for group in config_groups() if group.name == "schedule")
+    for option in group.options:
+        assert f"| `{option.name}` |" in page
+    poly = next(option for option in group.options if option.name == "poly")
+    row = next(line for line in page.splitlines() if line.startswith("| `poly` |"))
+    assert set(re.findall(r"`(\w+)`", row)) == {"poly", *(knob.name for knob in poly.knobs)}
+
+
+def test_every_knob_says_what_it_is() -> None:
+    assert {knob.name for knob in root_knobs()} == {"seed"}
+    for group in config_groups():
+        for option in group.options:
+            assert all(knob.comment for knob in option.knobs)
