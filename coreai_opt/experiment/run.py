@@ -1,5 +1,6 @@
 """One run: check, build, fit, test, export, record. Torch is imported only once that has begun."""
 
+import logging
 import sys
 import traceback
 import warnings
@@ -50,10 +51,11 @@ def _execute(
 ) -> float | None:
     progress = Progress()
     with Heartbeat(paths.progress, progress, is_main_process()):
-        _ignore_known_noise()
+        _ignore_known_warnings()
         from coreai_opt.experiment.build import build
         from coreai_opt.experiment.train import train
 
+        _quiet_lightning()
         quiet = not sys.stdout.isatty()
         objects = build(cfg, overrides, quiet)
         objective: float | None = train(cfg, objects, paths, record, progress)
@@ -91,13 +93,14 @@ def _is_plain(error: BaseException) -> bool:
     return isinstance(error, MissingPackageError | PruningError)
 
 
-def _ignore_known_noise() -> None:
-    import logging
-
-    # "GPU available: False" and its like, before every fit, validation and test.
+def _quiet_lightning() -> None:
+    # "GPU available: False" and its like, before every fit, validation and test. Lightning sets its
+    # level when it is imported.
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+
+
+def _ignore_known_warnings() -> None:
     # A run directory is never empty: Hydra's files and the record are there first.
     warnings.filterwarnings("ignore", ".*[Ll]og.* directory .* exists and is not empty")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty")

@@ -74,5 +74,6 @@ def test_scripts_train_needs_no_other_step_and_does_nothing_twice(tmp_path: Path
     assert "installing" not in second.stderr
     assert "Groups and their options" in second.stdout
     assert stamp.stat().st_mtime_ns == written
-    (clone / "constraints.txt").open("a").write("# changed\n")
+    constraints = clone / "constraints.txt"
+    constraints.write_text(constraints.read_text() + "# changed\n")
     assert "installing into" in script("--help").stderr
