@@ -178,11 +178,11 @@ def test_a_ramp_too_long_for_data_of_unknown_length_is_refused_by_the_callback(
     compose_config: Any, user_module: str
 ) -> None:
     given = [
-        "total_iters=7",
+        "total_iters=13",
         f"data._target_={user_module}.Data",
         f"model._target_={user_module}.Net",
     ]
     base = [item for item in QUICK_FOR_THEIRS if not item.startswith(("total", "data."))]
     cfg = compose_config(*base, *given)
-    with pytest.raises(ConfigError, match=r"ends after 7 steps .* the training has 6"):
+    with pytest.raises(ConfigError, match=r"ends after 13 steps .* the training has 12"):
         run(cfg)
