@@ -12,8 +12,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from coreai_opt.experiment.build import Objects
+from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import Progress, Record
+from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.export import fold_masks
 from coreai_opt.pruning.stats import SparsityReport, count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
@@ -37,6 +39,26 @@ class _ProgressCallback(pl.Callback):
         self._progress.step = trainer.global_step
 
 
+class _ObjectiveCallback(pl.Callback):
+    """Ends a run whose objective nobody logs, at the end of the first epoch that could have."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        may_come = trainer.enable_validation and not self._validated
+        if may_come or self._name in trainer.callback_metrics:
+            return
+        logged = sorted(_metrics(trainer))
+        hint = nearest(self._name, logged) if logged else "the model logs none"
+        name = "objective.name"
+        raise ConfigError.of(name, f"{name}={self._name}: no such metric was logged; {hint}")
+
+
 def train(
     cfg: DictConfig, objects: Objects, paths: RunPaths, record: Record, progress: Progress
 ) -> float | None:
@@ -49,7 +71,8 @@ def train(
     record.update(threads=torch.get_num_threads(), device=_device(trainer))
     record.save()
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    callbacks.append(_ProgressCallback(progress))
+    # First: the classes that choose by the objective have an error of their own for its absence.
+    callbacks[:0] = [_ObjectiveCallback(cfg.objective.name), _ProgressCallback(progress)]
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
     trainer.fit(model, datamodule=data)

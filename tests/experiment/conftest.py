@@ -58,6 +58,10 @@ class Lit(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
+class Silent(Lit):
+    validation_step = pl.LightningModule.validation_step
+
+
 class Failing(Lit):
     def training_step(self, batch, index):
         if self.global_step == 3:

@@ -163,6 +163,21 @@ def test_an_interrupted_run_says_so_and_gives_the_signal_handlers_back(
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_an_objective_that_nobody_logs_is_one_sentence_with_the_nearest(
+    compose_config: Any,
+) -> None:
+    with pytest.raises(ConfigError, match=r"val/acc: no such metric.*did you mean 'val/accuracy'"):
+        run(compose_config(*QUICK, "objective.name=val/acc"))
+
+
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no")
+def test_a_model_that_logs_nothing_is_told_so(compose_config: Any, user_module: str) -> None:
+    base = [item for item in QUICK_FOR_THEIRS if not item.startswith("data.")]
+    theirs = [f"model._target_={user_module}.Silent", f"data._target_={user_module}.Data"]
+    with pytest.raises(ConfigError, match=r"no such metric was logged; the model logs none"):
+        run(compose_config(*base, *theirs))
+
+
 def test_a_config_that_only_building_shows_to_be_bad_leaves_a_record(
     compose_config: Any, user_module: str, tmp_path: Path
 ) -> None:
