@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from .modules import Digits as Digits
     from .modules import ImageDataModule as ImageDataModule
     from .modules import MNISTSubset as MNISTSubset
+    from .sources import DataMismatchError as DataMismatchError
     from .sources import MissingPackageError as MissingPackageError
 
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "DataMismatchError",
     "Digits",
     "ImageDataModule",
     "MNISTSubset",
@@ -29,6 +31,7 @@ __getattr__, __dir__ = lazy_exports(
         "Digits": ".modules",
         "ImageDataModule": ".modules",
         "MNISTSubset": ".modules",
+        "DataMismatchError": ".sources",
         "MissingPackageError": ".sources",
     },
 )

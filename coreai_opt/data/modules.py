@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
 from coreai_opt.data import sources
-from coreai_opt.data.sources import Images
+from coreai_opt.data.sources import DataMismatchError, Images
 
 __all__ = ["CIFAR10", "MNIST", "Digits", "ImageDataModule", "MNISTSubset"]
 
@@ -31,7 +31,7 @@ class ImageDataModule(pl.LightningDataModule):
             None = not said.
 
     Raises:
-        ValueError: the data is not what the config says, or has too few images for the split.
+        DataMismatchError: the data is not what the config says, or too few for the split.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ImageDataModule(pl.LightningDataModule):
         needed = self.num_train + self.num_val + (test is None)
         total = len(images[1])
         if needed > total:
-            raise ValueError(
+            raise DataMismatchError(
                 f"num_train ({self.num_train}) and num_val ({self.num_val}) leave no image to test "
                 f"on; allowed: together less than {total}"
                 if test is None
@@ -118,9 +118,13 @@ class ImageDataModule(pl.LightningDataModule):
     def _check(self, images: Images) -> None:
         shape, classes = tuple(images[0].shape[1:]), int(images[1].max()) + 1
         if self.input_shape is not None and tuple(self.input_shape) != shape:
-            raise ValueError(f"data.input_shape is {tuple(self.input_shape)}; the data has {shape}")
+            raise DataMismatchError(
+                f"data.input_shape is {tuple(self.input_shape)}; the data has {shape}"
+            )
         if self.num_classes is not None and self.num_classes != classes:
-            raise ValueError(f"data.num_classes is {self.num_classes}; the data has {classes}")
+            raise DataMismatchError(
+                f"data.num_classes is {self.num_classes}; the data has {classes}"
+            )
 
 
 class MNISTSubset(ImageDataModule):

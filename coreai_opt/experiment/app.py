@@ -43,6 +43,7 @@ def hydra_app(task: Task) -> Callable[[], None]:
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help_text(_command()))
             return
+        _check_flags()
         # As with python -m: the user's own modules lie where the command is typed.
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
@@ -54,6 +55,13 @@ def hydra_app(task: Task) -> Callable[[], None]:
             _run_with_sentences(decorate(_leaving_a_single_run(task)))
 
     return main
+
+
+def _check_flags() -> None:
+    try:
+        get_args_parser().parse_args()
+    except SystemExit as error:  # argparse has said what is wrong, and means 2 by it
+        sys.exit(CONFIG_WRONG if error.code else 0)
 
 
 def _leaving_a_single_run(task: Task) -> Task:
@@ -81,7 +89,7 @@ def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
         hydra_main()
     except (ConfigError, RunFailedError) as error:
         _exit_with(error)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         from coreai_opt.experiment.diagnosis import diagnose
 
         _exit_with(ConfigError(diagnose(error, get_args_parser().parse_args().overrides)))
@@ -89,8 +97,6 @@ def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
         name = f" {error.filename!r}" if error.filename else ""
         reason = f"the run directory cannot be written: {error.strerror}{name}"
         _exit_with(ConfigError.of("", f"{reason}; allowed: paths.output_root=DIR, writable"))
-    except ValueError as error:
-        _exit_with(ConfigError.of("", str(error)))
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
 

@@ -10,16 +10,20 @@ import pytorch_lightning as pl
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
 from torch import nn
 
-from coreai_opt.data import MissingPackageError
 from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.nodes import nodes
 from coreai_opt.models import Classifier
 from coreai_opt.pruning._registry import nearest
 
 __all__ = ["Objects", "build", "locate"]
 
-SCHEDULED_PRUNING = "lightning_callbacks.ScheduledPruning"
+# Whose constructors take any keyword, and mean none.
+LIBRARIES = ("torch", "pytorch_lightning", "lightning", "builtins")
 
 
 @dataclass(frozen=True)
@@ -109,17 +113,21 @@ def _build_trainer(config: Mapping[str, Any], quiet: bool) -> pl.Trainer:
 
 
 def _each(
-    nodes: Mapping[str, Any] | None, group: str, wanted: Callable[[Mapping[str, Any]], bool]
+    group_node: Mapping[str, Any] | None, group: str, wanted: Callable[[Mapping[str, Any]], bool]
 ) -> list[Any]:
-    named = {name: node for name, node in (nodes or {}).items() if node}
+    named = {name: node for name, node in (group_node or {}).items() if node is not None}
+    for name, node in named.items():
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            path = f"{group}.{name}"
+            allowed = f"allowed: a node with a _target_, or null; +{path}._target_=my.module.Class"
+            raise ConfigError.of(path, f"{path}={node}: not an object that can be made; {allowed}")
     return [_instantiate(node, f"{group}.{name}") for name, node in named.items() if wanted(node)]
 
 
 def _is_wanted(node: Mapping[str, Any], trainer: Mapping[str, Any]) -> bool:
-    target = str(node["_target_"])
-    if target == SCHEDULED_PRUNING:
-        return node.get("schedule") is not None  # schedule=none is the dense control
-    return trainer["enable_progress_bar"] or not target.endswith("ProgressBar")
+    if "schedule" in node and node["schedule"] is None:
+        return False  # schedule=none is the dense control
+    return trainer["enable_progress_bar"] or not str(node["_target_"]).endswith("ProgressBar")
 
 
 def _make(
@@ -127,14 +135,16 @@ def _make(
 ) -> Any:
     """Instantiate a node whose class may be the user's own.
 
-    What the option says by default and the class does not take is left out; what the user said
-    stays, and is an error where the class refuses it.
+    What an option of ours says by default and the class does not take is left out; what the user
+    said, on the command line or in an option of their own, stays, and is an error where the class
+    refuses it.
     """
     accepted = _parameters(locate(str(node["_target_"]), f"{path}._target_"))
+    ours = {key for known in nodes() if known.group == path for key in known.model.model_fields}
     fields = {
         key: value
         for key, value in node.items()
-        if key.startswith("_") or accepted is None or key in accepted or f"{path}.{key}" in given
+        if key not in ours or accepted is None or key in accepted or f"{path}.{key}" in given
     }
     takes = {
         key: value
@@ -148,14 +158,21 @@ def _parameters(target: Any) -> set[str] | None:
     """Return the names that a callable takes, None when it takes any."""
     names: set[str] = set()
     # A child that takes **kwargs hands them to its parent: all constructors on the way count.
-    classes = target.__mro__ if inspect.isclass(target) else []
-    chain = [vars(known)["__init__"] for known in classes if "__init__" in vars(known)] or [target]
+    if not inspect.isclass(target):
+        chain = [target]
+    else:
+        classes = [kind for kind in target.__mro__ if not _is_of_a_library(kind)] or [target]
+        chain = [vars(kind)["__init__"] for kind in classes if "__init__" in vars(kind)]
     for function in chain:
         parameters = inspect.signature(function).parameters.values()
         names |= {parameter.name for parameter in parameters}
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return names
-    return None
+    return names if inspect.isclass(target) else None
+
+
+def _is_of_a_library(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in LIBRARIES
 
 
 def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | None = None) -> Any:
@@ -163,8 +180,9 @@ def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | 
         return instantiate(dict(node), _convert_="all", **(extra or {}))
     except HydraException as error:
         cause = error.__cause__
-        if isinstance(cause, MissingPackageError):
-            raise cause from error
+        refused = isinstance(cause, TypeError | ValueError | MisconfigurationException)
+        if cause is not None and not refused:
+            raise cause from error  # not the arguments: the code behind them
         # Hydra's message carries the whole call; the cause says it in one sentence.
         reason = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
         first = " ".join(reason.split())

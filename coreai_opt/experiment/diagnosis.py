@@ -7,9 +7,11 @@ and the rest is composed again until it works: the user sees all that is wrong a
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -27,7 +29,11 @@ __all__ = ["diagnose"]
 
 KEY = re.compile(r"Could not (?:override|append) '([^']+)'|Error merging override (\S+?)=")
 
-Refusal = HydraException | OmegaConfBaseException
+# A value that cannot be the name of an option: null, a number, a truth value.
+NO_OPTION = re.compile(r"=(null|none|true|false|[-\d.e]+)$", re.IGNORECASE).search
+
+# Hydra says some things with a plain ValueError.
+Refusal = HydraException | OmegaConfBaseException | ValueError
 
 
 def diagnose(error: Refusal, overrides: list[str]) -> list[Problem]:
@@ -61,6 +67,9 @@ def _culprit(error: Refusal, overrides: list[str]) -> str | None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         named = [one for one in overrides if _key(one) == group]
         return next((one for one in named if option in one), None)
+    if str(error).startswith("Config group override"):
+        groups = {group.name for group in config_groups()}
+        return next((one for one in overrides if _key(one) in groups and NO_OPTION(one)), None)
     match = KEY.search(str(error))
     if match is None:
         return None
@@ -76,6 +85,9 @@ def _explain(error: Refusal, bad: str, others: list[str]) -> Problem:
         option = str(error.missing_cfg_file).rpartition("/")[2]
         options = [name for name in error.options or [] if not name.startswith("base_")]
         return Problem(key, f"{key}={option}: there is no such option; {nearest(option, options)}")
+    if str(error).startswith("Config group override"):
+        options = next(group.names() for group in config_groups() if group.name == key)
+        return Problem(key, f"{bad}: not the name of an option; allowed: {', '.join(options)}")
     cause = _sentence(str(error.__cause__ or error))
     if str(error).startswith("Error merging"):
         text = _described(key, others)
@@ -130,7 +142,7 @@ def _chosen(group: Group, overrides: list[str]) -> str | None:
 def _known_keys(overrides: list[str]) -> list[str]:
     try:
         composed = _compose(tuple(overrides))
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, ValueError):
         composed = _compose(())
     groups = [group.name for group in config_groups()]
     return sorted({*groups, *_dotted(composed)})
@@ -149,7 +161,7 @@ def _dotted(config: Any, prefix: str = "") -> Iterator[str]:
 def _refusal(overrides: list[str]) -> Refusal | None:
     try:
         _compose(tuple(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         return error
     return None
 
@@ -162,9 +174,25 @@ def _remaining(overrides: list[str]) -> list[Problem]:
 @cache
 def _compose(overrides: tuple[str, ...]) -> DictConfig:
     """Compose with Hydra's own node, once for each command line: it takes 0.2 s."""
+    # Hydra may be in the middle of a command: its state is put back. With --config-dir the user's
+    # own options are composed as well.
+    running = GlobalHydra.instance().hydra
+    arguments = get_args_parser().parse_known_args()[0]
+    own = arguments.config_dir
+    added = [f"hydra.searchpath=[{_quoted(f'file://{Path(own).absolute()}')}]"] if own else []
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=True)
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            name = arguments.config_name or "config"
+            return compose(name, [*overrides, *added], return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a quoted value of Hydra's override grammar."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _first_point(overrides: list[str]) -> list[str]:

@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Iterator
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.experiment.errors import Problem
 from coreai_opt.experiment.places import RunPaths, is_main_process
-from coreai_opt.experiment.validation import find_problems
+from coreai_opt.experiment.validation import find_problems, occupied
 
 __all__ = ["CheckConfig", "first_point", "print_problems", "sweep_points", "task_config"]
 
-CHECKED_POINTS = 20  # of a sweep, before it starts; each job checks its own config anyway
+CROSSED_POINTS = 24  # of a sweep, all combinations are checked; of a larger one, all values
 
 
 class CheckConfig(Callback):
@@ -33,7 +35,8 @@ class CheckConfig(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         problems = find_problems(task_config(config, str(config.hydra.run.dir)))
-        problems += _occupied(Path(config.hydra.run.dir))
+        if is_main_process():
+            problems += occupied(RunPaths(Path(config.hydra.run.dir)))
         _refuse(problems)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -41,7 +44,7 @@ class CheckConfig(Callback):
         _refuse(find_problems(task_config(config, root)))
         overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
         found: dict[str, Problem] = {}
-        for point in sweep_points([str(override) for override in overrides])[:CHECKED_POINTS]:
+        for point in sweep_points([str(override) for override in overrides]):
             for problem in _point_problems(point, config.hydra.job.config_name, root):
                 found[problem.sentence] = problem
         _refuse(list(found.values()))
@@ -54,15 +57,15 @@ def print_problems(problems: list[Problem]) -> None:
 
 
 def sweep_points(overrides: list[str]) -> list[list[str]]:
-    """Return command lines that together hold every value of a sweep once.
+    """Return command lines that together hold every value of a sweep.
 
-    They are as many as the longest list of values: every bad value shows, though not every bad
-    combination. Without a swept value there is none.
+    They are all combinations where those are few, else as many as the longest list of values:
+    every bad value shows, though not every bad combination. Each job checks its own config anyway.
+    Without a swept value there is none.
 
     Example:
-        >>> sweep_points(["power=1,2,3", "seed=1,2", "lr=0.1"])
-        [['power=1', 'seed=1', 'lr=0.1'], ['power=2', 'seed=2', 'lr=0.1'], \
-['power=3', 'seed=1', 'lr=0.1']]
+        >>> sweep_points(["power=1,2", "lr=0.1"])
+        [['power=1', 'lr=0.1'], ['power=2', 'lr=0.1']]
     """
     parsed = OverridesParser.create().parse_overrides(overrides)
     if any(one.is_sweep_override() and not one.is_discrete_sweep() for one in parsed):
@@ -73,6 +76,8 @@ def sweep_points(overrides: list[str]) -> list[list[str]]:
     longest = max((len(column) for column in columns), default=0)
     if longest <= 1:
         return []
+    if prod(len(column) for column in columns) <= CROSSED_POINTS:
+        return [list(point) for point in product(*columns)]
     return [[column[row % len(column)] for column in columns] for row in range(longest)]
 
 
@@ -93,7 +98,7 @@ def _values(override: Override, text: str) -> Iterator[str]:
 def _point_problems(point: list[str], config_name: str, root: str) -> list[Problem]:
     try:
         config = compose(config_name, point, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         from coreai_opt.experiment.diagnosis import diagnose
 
         return diagnose(error, point)
@@ -109,14 +114,6 @@ def task_config(config: DictConfig, run_dir: str) -> DictConfig:
         task = config.copy()
         del task["hydra"]
     return task
-
-
-def _occupied(run_dir: Path) -> list[Problem]:
-    result = RunPaths(run_dir).result
-    if not result.exists() or not is_main_process():
-        return []
-    sentence = f"hydra.run.dir={run_dir} holds the record of a run already; allowed: a directory "
-    return [Problem("hydra.run.dir", sentence + "without result.json")]
 
 
 def _refuse(problems: list[Problem]) -> None:

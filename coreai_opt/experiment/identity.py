@@ -23,7 +23,10 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     ignore = [*config.get("identity", {}).get("ignore", []), "identity"]
     nodes = {key: value for key, value in config.items() if isinstance(value, Mapping)}
-    # A dense control has no schedule, and that is part of what it is.
+    # A dense control has no schedule, that is part of what it is; how far it would have been pruned
+    # is not.
+    if config.get("schedule") is None:
+        ignore += ["pruning", "callbacks.scheduled_pruning"]
     flat = _flatten({**nodes, "seed": config.get("seed"), "schedule": config.get("schedule")})
     return {key: flat[key] for key in sorted(flat) if not _is_ignored(key, ignore)}
 

@@ -50,6 +50,7 @@ def ramp_problem(config: Mapping[str, Any]) -> list[Problem]:
     if total is None or schedule.end_step <= total:
         return []
     unit = UNITS[interval]
+    longer = "" if interval == "percent" else ", or a longer training (trainer.max_epochs)"
     begin = getattr(schedule, "begin_step", 0)
     knob, value = "begin_step", begin
     largest = f"begin_step <= {total}"
@@ -60,8 +61,7 @@ def ramp_problem(config: Mapping[str, Any]) -> list[Problem]:
         Problem(
             knob,
             f"{knob}={value}: the ramp ends after {schedule.end_step} {unit} (it begins at "
-            f"{begin}) and the training has {total}; allowed: {largest}, or a longer training "
-            "(trainer.max_epochs)",
+            f"{begin}) and the training has {total}; allowed: {largest}{longer}",
         )
     ]
 

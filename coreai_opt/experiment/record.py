@@ -1,6 +1,7 @@
 """The record of a run: ``result.json`` from its start to its end, ``progress.json`` in between."""
 
 import json
+import math
 import os
 import platform
 import socket
@@ -27,10 +28,22 @@ PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra":
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file beside its place and rename it: a reader never sees half of one."""
+    """Write a JSON file beside its place and rename it: a reader never sees half of one.
+
+    Numbers that are not finite are written as null: JSON has none.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(_finite(content), indent=2, allow_nan=False)
+    beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(child) for child in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Record:

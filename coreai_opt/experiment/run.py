@@ -13,7 +13,7 @@ from coreai_opt.experiment.errors import ConfigError, RunFailedError
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.record import Heartbeat, Progress, Record
 from coreai_opt.experiment.signals import exit_code_of, signals_end_run
-from coreai_opt.experiment.validation import check_config
+from coreai_opt.experiment.validation import check_config, refuse_occupied
 
 __all__ = ["run"]
 
@@ -34,6 +34,8 @@ def run(cfg: DictConfig) -> float | None:
     """
     check_config(cfg)
     paths = RunPaths(Path(cfg.paths.run_dir))
+    if is_main_process():
+        refuse_occupied(paths)
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
@@ -43,6 +45,11 @@ def run(cfg: DictConfig) -> float | None:
             objective = _execute(cfg, paths, record, overrides)
     except BaseException as error:
         raise _failed(record, paths, error) from error
+    if is_main_process():
+        # After the record: what goes wrong here costs the picture or the line, not the run.
+        from coreai_opt.experiment.present import show_result
+
+        show_result(record.content, paths, quiet=not sys.stdout.isatty())
     return objective
 
 
@@ -56,14 +63,9 @@ def _execute(
         from coreai_opt.experiment.train import train
 
         _quiet_lightning()
-        quiet = not sys.stdout.isatty()
-        objects = build(cfg, overrides, quiet)
+        objects = build(cfg, overrides, quiet=not sys.stdout.isatty())
         objective: float | None = train(cfg, objects, paths, record, progress)
     record.complete()
-    if is_main_process():
-        from coreai_opt.experiment.present import show_result
-
-        show_result(record.content, paths, quiet)
     return objective
 
 
@@ -87,10 +89,10 @@ def _is_plain(error: BaseException) -> bool:
     """Whether the message alone tells the user what to change."""
     if "torch" not in sys.modules:
         return False
-    from coreai_opt.data import MissingPackageError
+    from coreai_opt.data import DataMismatchError, MissingPackageError
     from coreai_opt.pruning import PruningError
 
-    return isinstance(error, MissingPackageError | PruningError)
+    return isinstance(error, DataMismatchError | MissingPackageError | PruningError)
 
 
 def _quiet_lightning() -> None:

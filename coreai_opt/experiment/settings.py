@@ -31,6 +31,22 @@ def _not_zero(value: int) -> int:
     return value
 
 
+def _batches_or_share(value: Any) -> Any:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    is_share = isinstance(value, float) and 0 <= value <= 1
+    if value is None or is_count or is_share:
+        return value
+    raise ValueError("is neither a number of batches nor a share from 0.0 to 1.0")
+
+
+def _not_none_of_them(value: Any) -> Any:
+    if value == 0:
+        raise ValueError("trains on nothing")
+    return value
+
+
+Batches = Annotated[Any, AfterValidator(_batches_or_share)]
+Some = AfterValidator(_not_none_of_them)
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Limit = Annotated[int, Field(ge=-1), AfterValidator(_not_zero)]
@@ -125,7 +141,9 @@ class AdamWSettings(Settings):
     """``torch.optim.AdamW``, with a learning-rate schedule."""
 
     lr: float = Field(0.001, gt=0, description="learning rate, > 0")
-    betas: list[Share] = Field([0.9, 0.999], description="decay of the two means, 0 to 1")
+    betas: list[Share] = Field(
+        [0.9, 0.999], min_length=2, max_length=2, description="decay of the two means, 0 to 1"
+    )
     eps: float = Field(1e-8, ge=0, description="added to the denominator, >= 0")
     weight_decay: float = Field(0.01, ge=0, description="weight decay, >= 0")
     lr_schedule: dict[str, Any] | None = Field(
@@ -141,15 +159,19 @@ class TrainerSettings(Settings):
     max_epochs: Limit = Field(10, description="passes over the data, >= 1; -1 = no limit")
     max_steps: Limit = Field(-1, description="optimizer steps, >= 1; -1 = no limit")
     accelerator: str = Field("auto", description="auto, cpu, gpu, mps or tpu")
-    devices: Any = Field(1, description="devices: a number, a list of indices, or auto")
+    devices: Annotated[Any, Some] = Field(
+        1, description="devices: a number, a list of indices, or auto"
+    )
     num_nodes: Positive = Field(1, description="machines, >= 1")
     strategy: str = Field("auto", description="auto, or ddp for several devices")
     precision: Any = Field("32-true", description="32-true, bf16-mixed, 16-mixed, 64-true, ...")
     accumulate_grad_batches: Positive = Field(1, description="batches an optimizer step, >= 1")
     gradient_clip_val: float | None = Field(None, ge=0, description="largest norm, null = none")
-    limit_train_batches: Any = Field(None, description="batches or share an epoch, null = all")
-    limit_val_batches: Any = Field(None, description="batches or share, null = all")
-    limit_test_batches: Any = Field(None, description="batches or share, null = all")
+    limit_train_batches: Annotated[Batches, Some] = Field(
+        None, description="batches or share an epoch, null = all"
+    )
+    limit_val_batches: Batches = Field(None, description="batches or share, null = all")
+    limit_test_batches: Batches = Field(None, description="batches or share, null = all")
     check_val_every_n_epoch: int | None = Field(1, ge=1, description="epochs between validations")
     log_every_n_steps: Natural = Field(10, description="steps between two rows of metrics, >= 0")
     num_sanity_val_steps: int = Field(0, ge=-1, description="validation batches before training")

@@ -19,6 +19,7 @@ from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.export import fold_masks
 from coreai_opt.pruning.stats import SparsityReport, count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks import TargetSparsityCheckpoint
 
 __all__ = ["train"]
 
@@ -79,8 +80,7 @@ def train(
     record.update(training=_training(trainer))
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
     best, last = _checkpoints(trainer)
-    if (chosen := best or last) is not None:
-        metrics |= _evaluate(objects, chosen)
+    metrics |= _evaluate(objects, best or last)
     report = count_sparsity(model)
     parameters = _export(objects, paths)
     name, mode = cfg.objective.name, cfg.objective.mode
@@ -98,8 +98,11 @@ def train(
     return value
 
 
-def _evaluate(objects: Objects, checkpoint: str) -> dict[str, float]:
-    """Return the metrics of validation and test at a checkpoint, whose weights the model keeps."""
+def _evaluate(objects: Objects, checkpoint: str | None) -> dict[str, float]:
+    """Return the metrics of validation and test at a checkpoint, whose weights the model keeps.
+
+    Without a checkpoint the model is measured as it is.
+    """
     trainer, model, data = objects.trainer, objects.model, objects.data
     metrics: dict[str, float] = {}
     given: dict[str, Any] = {"datamodule": data, "ckpt_path": checkpoint, "verbose": False}
@@ -124,9 +127,11 @@ def _checkpoints(trainer: pl.Trainer) -> tuple[str | None, str | None]:
     """Return the best checkpoint at target sparsity, and the last one."""
     best = last = None
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint):
-            path = callback.best_model_path or None
-            best, last = (path, last) if callback.monitor is not None else (best, path)
+        # A module may bring checkpoint callbacks of its own, which know nothing of sparsity.
+        if isinstance(callback, TargetSparsityCheckpoint) and callback.monitor is not None:
+            best = callback.best_model_path or None
+        elif isinstance(callback, ModelCheckpoint) and callback.monitor is None:
+            last = callback.best_model_path or None
     return best, last
 
 
@@ -137,7 +142,10 @@ def _export(objects: Objects, paths: RunPaths) -> dict[str, int]:
     parameters = list(objects.network.parameters())
     nonzero = sum(int(torch.count_nonzero(parameter)) for parameter in parameters)
     if objects.trainer.is_global_zero:
-        state = {key: value.cpu() for key, value in objects.network.state_dict().items()}
+        state = {
+            key: value.cpu() if isinstance(value, torch.Tensor) else value  # extra state is any
+            for key, value in objects.network.state_dict().items()
+        }
         beside = paths.weights.with_name(f".{paths.weights.name}")
         torch.save(state, beside)
         beside.replace(paths.weights)
@@ -159,11 +167,12 @@ def _sparsity(report: SparsityReport) -> dict[str, Any]:
 
 
 def _training(trainer: pl.Trainer) -> dict[str, Any]:
-    steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+    batches = trainer.num_training_batches  # infinite for data without a length
+    known = math.isfinite(batches)
     return {
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "steps_per_epoch": steps_per_epoch,
+        "steps_per_epoch": math.ceil(batches / trainer.accumulate_grad_batches) if known else None,
     }
 
 

@@ -17,10 +17,11 @@ from pydantic_core import ErrorDetails
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.length import ramp_problem
 from coreai_opt.experiment.nodes import model_of_target
+from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.settings import ObjectiveSettings, RootSettings
 from coreai_opt.pruning._registry import nearest
 
-__all__ = ["check_config", "described", "find_problems"]
+__all__ = ["check_config", "described", "find_problems", "occupied", "refuse_occupied"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
@@ -90,9 +91,8 @@ class _Reading:
     ) -> Any:
         # The value does not fit the schema's type. Where it stands elsewhere under a name, it is
         # taken from there, and the pydantic class says what is wrong with it.
-        root = parent._get_root()
-        if alias is not None and OmegaConf.select(root, alias, default=None) is not None:
-            return OmegaConf.select(root, alias)
+        if alias is not None:
+            return OmegaConf.select(parent._get_root(), alias, default=None)
         name = self.name(path)
         text = str(error).splitlines()[0]
         self.problems.append(Problem(name, f"{name} cannot be read: {text}"))
@@ -109,6 +109,20 @@ def check_config(cfg: DictConfig) -> None:
         raise ConfigError(problems)
 
 
+def occupied(paths: RunPaths) -> list[Problem]:
+    """Return a problem when the directory of a run holds the record of another."""
+    if not paths.result.exists():
+        return []
+    sentence = f"hydra.run.dir={paths.root} holds the record of a run already"
+    return [Problem("hydra.run.dir", f"{sentence}; allowed: a directory without result.json")]
+
+
+def refuse_occupied(paths: RunPaths) -> None:
+    """Raise a ``ConfigError`` when the directory of a run holds the record of another."""
+    if problems := occupied(paths):
+        raise ConfigError(problems)
+
+
 def find_problems(cfg: DictConfig) -> list[Problem]:
     """Return everything that can be seen to be wrong in a config without heavy imports."""
     reading = _Reading(cfg)
@@ -116,6 +130,7 @@ def find_problems(cfg: DictConfig) -> list[Problem]:
     for path, model, values in _checked_nodes(reading.values):
         problems += _node_problems(reading, path, model, values)
     problems += _target_problems(reading)
+    problems += _unapplied_schedule(reading.values)
     if not problems:
         problems += ramp_problem(reading.values)
     # A knob may stand in several nodes: it is named once.
@@ -232,6 +247,15 @@ def _target_problems(reading: _Reading) -> list[Problem]:
             command = f"pip install 'hydra-coreai-opt[{need[1]}]'"
             problems.append(Problem(name, f"{sentence}: {command}"))
     return problems
+
+
+def _unapplied_schedule(values: dict[str, Any]) -> list[Problem]:
+    callbacks = (values.get("callbacks") or {}).values()
+    applied = any(isinstance(node, Mapping) and "schedule" in node for node in callbacks)
+    if values.get("schedule") is None or applied:
+        return []
+    sentence = "the schedule would not be applied: no callback takes it; allowed: "
+    return [Problem("schedule", f"{sentence}callbacks=[default,...], or schedule=none")]
 
 
 def _exists(top: str) -> bool:

@@ -21,6 +21,7 @@ def cosine(
         warmup_steps: steps until the full learning rate, >= 0.
         final: factor at the end, in [0, 1].
     """
+    _check_warmup(warmup_steps)
     length = max(total_steps - warmup_steps, 1)
 
     def factor(step: int) -> float:
@@ -40,4 +41,10 @@ def constant(optimizer: Optimizer, total_steps: int, warmup_steps: int = 0) -> L
         total_steps: not used; here because every schedule is called with it.
         warmup_steps: steps until the full learning rate, >= 0.
     """
+    _check_warmup(warmup_steps)
     return LambdaLR(optimizer, lambda step: min((step + 1) / max(warmup_steps, 1), 1.0))
+
+
+def _check_warmup(warmup_steps: int) -> None:
+    if warmup_steps < 0:
+        raise ValueError(f"warmup_steps is {warmup_steps}; allowed: 0 or more")

@@ -62,6 +62,34 @@ class Silent(Lit):
     validation_step = pl.LightningModule.validation_step
 
 
+class Forwarding(Net):
+    def __init__(self, width=6, **kwargs):
+        super().__init__(width, **kwargs)
+
+
+class Broken(Net):
+    def __init__(self):
+        raise ZeroDivisionError("in the user's own constructor")
+
+
+class WithState(Net):
+    def get_extra_state(self):
+        return {"any": "thing"}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Choosing(Lit):
+    """Brings a checkpoint callback that knows nothing of sparsity."""
+
+    def validation_step(self, batch, index):
+        self.log("val/score", 1.0 / (1 + self.current_epoch))
+
+    def configure_callbacks(self):
+        return [pl.callbacks.ModelCheckpoint(monitor="val/score", mode="max")]
+
+
 class Failing(Lit):
     def training_step(self, batch, index):
         if self.global_step == 3:

@@ -67,6 +67,36 @@ def test_a_class_that_is_not_there_is_one_sentence(
         locate(target, "model._target_")
 
 
+def test_a_class_that_forwards_what_it_does_not_know_is_given_what_its_parent_takes(
+    compose_config: Any, user_module: str
+) -> None:
+    network: Any = build(
+        compose_config(f"model._target_={user_module}.Forwarding"), [], True
+    ).network
+    assert network.stack[1].out_features == 6
+
+
+def test_a_misspelt_key_in_an_option_of_theirs_is_not_dropped(
+    compose_config: Any, user_module: str
+) -> None:
+    # Not one of our keys, and not typed on the command line either.
+    cfg = compose_config(f"model._target_={user_module}.Net", "+model.wdith=5")
+    with pytest.raises(ConfigError, match="unexpected keyword argument 'wdith'"):
+        build(cfg, [], quiet=True)
+
+
+def test_an_error_in_the_users_own_constructor_keeps_its_traceback(
+    compose_config: Any, user_module: str
+) -> None:
+    with pytest.raises(ZeroDivisionError, match="own constructor"):
+        build(compose_config(f"model._target_={user_module}.Broken"), [], quiet=True)
+
+
+def test_what_is_no_callback_is_one_sentence(compose_config: Any) -> None:
+    with pytest.raises(ConfigError, match=r"callbacks\.foo=3: not an object that can be made"):
+        build(compose_config("+callbacks.foo=3"), [], quiet=True)
+
+
 def test_the_schedule_and_the_spec_reach_the_callback(compose_config: Any) -> None:
     cfg = compose_config("power=2", "target_sparsity=0.7", "interval=percent", "total_iters=50")
     callbacks: list[pl.Callback] = build(cfg, [], quiet=True).trainer.callbacks  # type: ignore[attr-defined]

@@ -56,6 +56,13 @@ def test_what_can_change_the_result_changes_the_hash(
     assert digest(compose_config, *overrides) != digest(compose_config)
 
 
+def test_a_dense_control_is_the_same_run_whatever_it_would_have_been_pruned_to(
+    compose_config: Any,
+) -> None:
+    one = digest(compose_config, "schedule=none", "target_sparsity=0.5")
+    assert one == digest(compose_config, "schedule=none", "interval=epoch")
+
+
 def test_identity_holds_no_path(compose_config: Any, tmp_path: Any) -> None:
     config = OmegaConf.to_container(compose_config(), resolve=True)
     assert isinstance(config, dict)

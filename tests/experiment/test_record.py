@@ -84,6 +84,11 @@ def test_json_replaces_the_old_file_in_one_move(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [float("nan"), float("inf"), 1.5], "b": {"c": 2}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, None, 1.5], "b": {"c": 2}}
+
+
 def nested(inner: BaseException, outer: BaseException) -> BaseException:
     outer.__context__ = inner
     return outer

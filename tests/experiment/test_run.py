@@ -128,6 +128,40 @@ def test_validation_and_test_come_from_the_best_checkpoint_at_target(
     assert record["checkpoints"]["last"] == "checkpoints/last.ckpt"
 
 
+def test_a_checkpoint_callback_of_the_modules_own_does_not_choose(
+    compose_config: Any, user_module: str, tmp_path: Path
+) -> None:
+    base = [item for item in QUICK_FOR_THEIRS if not item.startswith("data.")]
+    theirs = [f"model._target_={user_module}.Choosing", f"data._target_={user_module}.Data"]
+    run(compose_config(*base, *theirs, "objective.name=val/score"))
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["checkpoints"]["best"] == "checkpoints/best.ckpt"
+    assert abs(record["sparsity"]["achieved"] - 0.9) < 0.01
+
+
+def test_extra_state_that_is_no_tensor_is_exported(
+    compose_config: Any, user_module: str, tmp_path: Path
+) -> None:
+    base = [item for item in QUICK_FOR_THEIRS if not item.startswith("data.")]
+    theirs = [f"model._target_={user_module}.WithState", "data=digits", "data.num_train=96"]
+    run(compose_config(*base, *theirs, "total_iters=4"))
+    state = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
+    assert state["_extra_state"] == {"any": "thing"}
+
+
+def test_a_second_run_in_the_same_directory_is_refused(compose_config: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds the record of a run already"):
+        run(compose_config(*QUICK))
+    assert (tmp_path / "run" / "result.json").read_text() == "{}"
+
+
+def test_more_images_than_there_are_is_one_sentence(compose_config: Any) -> None:
+    with pytest.raises(ConfigError, match=r"num_train \(1797\).* leave no image to test on"):
+        run(compose_config(*QUICK, "data.num_train=1797"))
+
+
 def test_a_failing_run_leaves_a_record_with_its_traceback(
     compose_config: Any, user_module: str, tmp_path: Path
 ) -> None:

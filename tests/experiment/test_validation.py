@@ -33,6 +33,13 @@ BAD = {
     "callbacks.sparsity_monitor.every_n_steps=0": "every_n_steps=0: should be greater than",
     "total_iters=100000": "ends after 100000 steps (it begins at 0) and the training has 550",
     "begin_step=500": "ends after 900 steps (it begins at 500) and the training has 550",
+    "power=null": "power=None: should be a valid number",
+    "trainer.limit_train_batches=foo": "limit_train_batches=foo: is neither a number of batches",
+    "trainer.limit_train_batches=-1": "limit_train_batches=-1: is neither a number of batches",
+    "trainer.limit_train_batches=0": "limit_train_batches=0: trains on nothing",
+    "trainer.devices=0": "trainer.devices=0: trains on nothing",
+    "~callbacks.scheduled_pruning": "the schedule would not be applied",
+    "pruning.module_name_configs={x:{op_state_spec:{wieght:null}}}": "did you mean 'weight'",
     "model._target_=nowhere.Net": "there is no module 'nowhere'",
     "model._target_=Net": "model._target_=Net cannot be imported",
     "model._target_=coreai_opt.models.MPL": "did you mean 'MLP'?",
@@ -50,6 +57,11 @@ def test_a_bad_value_is_one_sentence(compose_config: Any, override: str, sentenc
     said = sentences(compose_config, override)
     assert len(said) == 1, said
     assert sentence in said[0]
+
+
+def test_adamw_takes_two_means(compose_config: Any) -> None:
+    said = sentences(compose_config, "optimizer=adamw", "optimizer.betas=[0.9]")
+    assert "optimizer.betas: list should have at least 2 items" in said[0]
 
 
 def test_all_problems_are_said_at_once_and_each_once(compose_config: Any) -> None:

@@ -37,6 +37,10 @@ BAD_INPUT = {
     ("optimizer.lr=[1",): ["optimizer.lr=[1: not of the form KEY=VALUE"],
     ("-m", "power=1,-1"): ["power=-1: should be greater than 0"],
     ("-m", "schedule=poly,plo"): ["schedule=plo: there is no such option"],
+    ("-m", "schedule=constant,poly", "power=2"): ["power=2: schedule=constant has no 'power'"],
+    ("-m", "total_iters=300,200", "trainer.max_epochs=10,5"): ["total_iters=300: the ramp", "275"],
+    ("-m", f"power={','.join(map(str, range(1, 30)))},-1"): ["power=-1: should be greater than 0"],
+    ("schedule=null",): ["schedule=null: not the name of an option", "constant, cubic"],
     ("--run", "--multirun"): ["Only one of --run, --multirun"],
 }
 
@@ -62,6 +66,27 @@ def test_everything_that_is_wrong_is_said_at_once(command: Command) -> None:
     assert done.returncode == 1
     keys = {line.removeprefix("error: ").partition("=")[0] for line in done.stderr.splitlines()}
     assert keys == {"power", "powr", "schedule", "data.batch_size", "optimizer.lr"}
+
+
+@pytest.mark.parametrize("flags", [["--nosuch"], ["--cfg", "foo"]], ids=str)
+def test_a_wrong_flag_exits_as_every_wrong_command_line(command: Command, flags: list[str]) -> None:
+    done = command(*flags)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+
+
+def test_options_in_a_directory_of_the_users_own_are_known(command: Command, work: Path) -> None:
+    (work / "own" / "model").mkdir(parents=True)
+    (work / "own" / "model" / "mine.yaml").write_text("_target_: nowhere.Net\n")
+    done = command("--config-dir", "own", "model=mine", "powr=2")
+    keys = [line.removeprefix("error: ").partition("=")[0] for line in done.stderr.splitlines()]
+    assert keys == ["powr", "model._target_"]
+
+
+def test_a_closed_pipe_leaves_the_run_completed(work: Path) -> None:
+    script = f"'{sys.executable}' '{ROOT / 'train.py'}' {' '.join(QUICK)} | true"
+    subprocess.run(["bash", "-c", script], cwd=work, check=True, capture_output=True, timeout=100)
+    assert only_record(work)["status"] == "completed"
 
 
 def test_stack_traces_are_kept_for_those_who_ask(

@@ -13,10 +13,13 @@ from pydantic import (
     field_validator,
 )
 
+from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.config.schedules import SparsitySchedule, SparsityScheduleBase
 from coreai_opt.pruning.spec.spec import PruningSpec, default_weight_pruning_spec
 
 __all__ = ["MagnitudePrunerConfig", "ModuleMagnitudePrunerConfig"]
+
+PARAMETERS = ["weight", "in_proj_weight", "*"]
 
 SpecByParameter = dict[str, PruningSpec | None]
 
@@ -74,6 +77,16 @@ class ModuleMagnitudePrunerConfig(BaseModel):
     sparsity_schedule: Annotated[Any, BeforeValidator(check_schedule)] = Field(
         None, description="schedule of this module, null = the global one"
     )
+
+    @field_validator("op_state_spec")
+    @classmethod
+    def _are_parameters(cls, value: SpecByParameter | None) -> SpecByParameter | None:
+        for name in value or {}:
+            if name not in PARAMETERS:
+                raise ValueError(
+                    f"{name!r} is no parameter of a layer; {nearest(name, PARAMETERS)}"
+                )
+        return value
 
     @field_serializer("sparsity_schedule")
     def _dump_schedule(self, value: Any) -> Any:
