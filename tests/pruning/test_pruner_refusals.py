@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 
 from coreai_opt.common import ExportBackend
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
-from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, PolynomialDecaySchedule
+from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig
 from coreai_opt.pruning.errors import (
     AlreadyParametrizedError,
     DivergedWeightError,
@@ -20,35 +20,11 @@ from coreai_opt.pruning.errors import (
     UnknownModuleError,
 )
 from coreai_opt.pruning.spec import PruneImplBase
-
-RAMP = PolynomialDecaySchedule(total_iters=6, power=1)
-
-
-def net() -> nn.Sequential:
-    """Two prunable layers of 63 and 45 weights."""
-    return nn.Sequential(nn.Linear(7, 9), nn.ReLU(), nn.Linear(9, 5))
-
-
-def prepared(schedule: Any = None) -> tuple[MagnitudePruner, nn.Module]:
-    pruner = MagnitudePruner(net(), MagnitudePrunerConfig.uniform(0.5, schedule))
-    return pruner, pruner.prepare()
-
-
-def zeros(model: nn.Module) -> list[int]:
-    """Counted zeros of the two layers of ``net``."""
-    return [int((model.get_submodule(name).weight == 0).sum()) for name in ("0", "2")]
-
-
-def original(model: nn.Module, name: str = "0") -> nn.Parameter:
-    return model.get_submodule(name).parametrizations.weight.original
-
-
-def impl(model: nn.Module, name: str = "0") -> PruneImplBase:
-    return model.get_submodule(name).parametrizations.weight[0]
+from tests.pruning.helpers import RAMP, impl, net, original, prepared, zeros
 
 
 def test_a_second_prepare_is_refused() -> None:
-    pruner, model = prepared(RAMP)
+    pruner, model = prepared(schedule=RAMP)
     for again in (pruner, MagnitudePruner(model), MagnitudePruner(nn.Sequential(model))):
         with pytest.raises(RuntimeError, match="already been prepared"):
             again.prepare()
@@ -64,14 +40,14 @@ def test_before_prepare_nothing_else_works(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["step", "finalize", "check_weights"])
 def test_after_finalize_nothing_else_works(method: str) -> None:
-    pruner, _ = prepared(RAMP)
+    pruner, _ = prepared(schedule=RAMP)
     pruner.finalize()
     with pytest.raises(RuntimeError, match="must be prepared"):
         getattr(pruner, method)()
 
 
 def test_a_negative_count_is_refused() -> None:
-    pruner, _ = prepared(RAMP)
+    pruner, _ = prepared(schedule=RAMP)
     with pytest.raises(ValueError, match="count is -1"):
         pruner.step(count=-1)
     assert pruner.step_count == 0
@@ -149,7 +125,7 @@ class Wild:
 
 @pytest.mark.parametrize("value", [1.5, -0.25, float("nan")])
 def test_a_schedule_that_leaves_0_to_1_is_refused_by_name(value: float) -> None:
-    pruner, model = prepared(Wild(value))
+    pruner, model = prepared(schedule=Wild(value))
     pruner.step()
     with pytest.raises(PruningError, match=rf"sparsity of {value} for '0\.weight' at step 2"):
         pruner.step()
