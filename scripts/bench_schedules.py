@@ -80,7 +80,7 @@ def _report(results: dict[str, list[dict[str, Any]]], seeds: list[int]) -> dict[
         "device": first["device"],
         "threads": first["threads"],
         "cores": os.cpu_count(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "runs": {
             name: [
                 {**{key: run[key] for key in kept}, "sparsity": run["sparsity"]["achieved"]}
