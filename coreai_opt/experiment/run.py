@@ -13,7 +13,7 @@ from coreai_opt.experiment.errors import ConfigError, RunFailedError
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.record import Heartbeat, Progress, Record
 from coreai_opt.experiment.signals import exit_code_of, signals_end_run
-from coreai_opt.experiment.validation import check_config, refuse_occupied
+from coreai_opt.experiment.validation import check_config, occupied
 
 __all__ = ["run"]
 
@@ -34,8 +34,8 @@ def run(cfg: DictConfig) -> float | None:
     """
     check_config(cfg)
     paths = RunPaths(Path(cfg.paths.run_dir))
-    if is_main_process():
-        refuse_occupied(paths)
+    if is_main_process() and (problems := occupied(paths)):
+        raise ConfigError(problems)
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)

@@ -21,7 +21,7 @@ from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.settings import ObjectiveSettings, RootSettings
 from coreai_opt.pruning._registry import nearest
 
-__all__ = ["check_config", "described", "find_problems", "occupied", "refuse_occupied"]
+__all__ = ["check_config", "described", "find_problems", "occupied"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
@@ -115,12 +115,6 @@ def occupied(paths: RunPaths) -> list[Problem]:
         return []
     sentence = f"hydra.run.dir={paths.root} holds the record of a run already"
     return [Problem("hydra.run.dir", f"{sentence}; allowed: a directory without result.json")]
-
-
-def refuse_occupied(paths: RunPaths) -> None:
-    """Raise a ``ConfigError`` when the directory of a run holds the record of another."""
-    if problems := occupied(paths):
-        raise ConfigError(problems)
 
 
 def find_problems(cfg: DictConfig) -> list[Problem]:

@@ -1,5 +1,6 @@
 """One run: its record, its weights, and how it ends."""
 
+import csv
 import json
 import signal
 from collections.abc import Callable
@@ -69,6 +70,15 @@ def test_files_of_a_run_are_where_the_design_says(quick_run: QuickRun, tmp_path:
         "last.ckpt",
     }
     assert not list((tmp_path / "run").glob(".*.json*")), "half-written files are left"
+
+
+def test_the_curve_of_the_validation_has_one_point_an_epoch(
+    quick_run: QuickRun, tmp_path: Path
+) -> None:
+    quick_run()
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        steps = [row["step"] for row in csv.DictReader(file) if row["val/accuracy"]]
+    assert steps == ["5", "11", "17"]
 
 
 def test_weights_load_into_the_plain_network_and_hold_the_recorded_zeros(

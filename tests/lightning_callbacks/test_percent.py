@@ -95,3 +95,30 @@ def test_percent_ends_with_the_training_though_steps_are_skipped(tmp_path: Path)
     module = OverflowModule({0})
     asked = steps_asked(tmp_path, module, interval="percent", plugins=[float16()])
     assert asked == list(range(101))
+
+
+def test_percent_waits_for_the_optimizer_step_that_ends_an_accumulation(tmp_path: Path) -> None:
+    schedule = RecordingSchedule()
+    tape = Tape(schedule)
+    pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval="percent")
+    trainer = make_trainer(tmp_path, pruning, tape, max_epochs=1, accumulate_grad_batches=4)
+    trainer.fit(TinyModule(), loader(8))
+    assert tape.after_batch == [0, 0, 0, 50, 50, 50, 50, 100]
+
+
+@pytest.mark.parametrize(
+    ("limits", "after_batch"),
+    [
+        ({"max_epochs": 10, "max_steps": 4}, [25, 50, 75, 100]),
+        ({"max_epochs": 1, "max_steps": 100}, [25, 50, 75, 100]),
+    ],
+    ids=["steps end it", "epochs end it"],
+)
+def test_percent_is_of_the_limit_that_ends_the_training(
+    tmp_path: Path, limits: dict[str, int], after_batch: list[int]
+) -> None:
+    schedule = RecordingSchedule()
+    tape = Tape(schedule)
+    pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval="percent")
+    make_trainer(tmp_path, pruning, tape, **limits).fit(TinyModule(), loader(4))
+    assert tape.after_batch == after_batch

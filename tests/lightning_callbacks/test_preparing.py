@@ -112,6 +112,7 @@ def test_a_fit_after_one_that_failed_in_setup_prepares_the_model_once(tmp_path: 
     trainer = make_trainer(tmp_path, pruning)
     with pytest.raises(OSError, match="away"):
         trainer.fit(module, loader())
+    assert not {"configure_model", "on_load_checkpoint"} & vars(module).keys()
     trainer.fit(module, loader())
     assert zeros(module.first.weight) == 0.5
 
