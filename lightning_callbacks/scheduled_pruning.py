@@ -9,7 +9,7 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from pytorch_lightning.utilities import rank_zero_warn
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
-from coreai_opt.pruning.config.pruner import check_schedule
+from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
 from lightning_callbacks._clock import OptimizerSteps

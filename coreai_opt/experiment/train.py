@@ -16,7 +16,7 @@ from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import Progress, Record
 from coreai_opt.pruning._registry import nearest
-from coreai_opt.pruning.export import fold_masks
+from coreai_opt.pruning.folding import fold_masks
 from coreai_opt.pruning.stats import SparsityReport, count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import TargetSparsityCheckpoint

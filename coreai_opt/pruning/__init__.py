@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from .config.module import ModuleMagnitudePrunerConfig as ModuleMagnitudePrunerConfig
+    from .config.module import OpMagnitudePrunerConfig as OpMagnitudePrunerConfig
     from .config.pruner import MagnitudePrunerConfig as MagnitudePrunerConfig
-    from .config.pruner import ModuleMagnitudePrunerConfig as ModuleMagnitudePrunerConfig
     from .errors import PruningError as PruningError
     from .magnitude_pruner import MagnitudePruner as MagnitudePruner
     from .stats import count_sparsity as count_sparsity
@@ -15,6 +16,7 @@ __all__ = [
     "MagnitudePruner",
     "MagnitudePrunerConfig",
     "ModuleMagnitudePrunerConfig",
+    "OpMagnitudePrunerConfig",
     "PruningError",
     "count_sparsity",
 ]
@@ -24,7 +26,8 @@ __getattr__, __dir__ = lazy_exports(
     {
         "MagnitudePruner": ".magnitude_pruner",
         "MagnitudePrunerConfig": ".config.pruner",
-        "ModuleMagnitudePrunerConfig": ".config.pruner",
+        "ModuleMagnitudePrunerConfig": ".config.module",
+        "OpMagnitudePrunerConfig": ".config.module",
         "PruningError": ".errors",
         "count_sparsity": ".stats",
     },

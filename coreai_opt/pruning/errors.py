@@ -5,13 +5,18 @@ from collections.abc import Sequence
 from coreai_opt.pruning._registry import nearest
 
 __all__ = [
+    "AllocationError",
     "AlreadyParametrizedError",
+    "ConflictingConfigError",
     "DivergedWeightError",
     "NoPrunableLayerError",
     "PruningError",
-    "TiedWeightError",
     "UninitializedWeightError",
     "UnknownModuleError",
+    "UnknownOpError",
+    "UnknownTypeError",
+    "UnreachableSparsityWarning",
+    "UnsuitableShapeError",
 ]
 
 
@@ -42,6 +47,28 @@ class UnknownModuleError(PruningError):
         )
 
 
+class UnknownTypeError(PruningError):
+    """A type in the config is that of no module with a weight to prune."""
+
+    def __init__(self, name: str, existing: Sequence[str]) -> None:
+        self.name = name
+        self.existing = list(existing)
+        super().__init__(
+            f"{name!r} is the type of no module with a prunable weight; "
+            f"{nearest(name, self.existing)}"
+        )
+
+
+class UnknownOpError(PruningError):
+    """A type or name of an op in the config matches none that the config reaches."""
+
+    def __init__(self, pattern: str, existing: Sequence[str]) -> None:
+        self.pattern = pattern
+        self.existing = list(existing)
+        found = nearest(pattern, self.existing) if existing else "the config reaches none at all"
+        super().__init__(f"{pattern!r} matches no op that its config reaches; {found}")
+
+
 class UninitializedWeightError(PruningError):
     """A lazy layer has no weight yet."""
 
@@ -49,7 +76,18 @@ class UninitializedWeightError(PruningError):
         self.name = name
         super().__init__(
             f"the weight of {name!r} is not initialised (a lazy layer): "
-            "run the model once on a batch before it is prepared for pruning"
+            "give prepare() example inputs, or run the model once on a batch before"
+        )
+
+
+class AllocationError(PruningError):
+    """A tensor cannot take part in an allocation."""
+
+    def __init__(self, name: str, allocation: str, reason: str) -> None:
+        self.name, self.allocation = name, allocation
+        super().__init__(
+            f"{name!r} cannot take part in allocation={allocation}: {reason}; "
+            "allowed: allocation=uniform, or another scheme or criterion"
         )
 
 
@@ -59,7 +97,8 @@ class AlreadyParametrizedError(PruningError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(
-            f"{name!r} already carries a parametrization; leave it out with "
+            f"{name!r} already carries a parametrization, or is computed from other parameters "
+            "(weight norm, LoRA, torch's own pruning); leave it out with "
             "module_name_configs={name: None}, or remove the parametrization first"
         )
 
@@ -75,12 +114,28 @@ class DivergedWeightError(ArithmeticError):
         )
 
 
-class TiedWeightError(PruningError):
-    """One tensor serves two modules: a mask on one would untie them."""
+class ConflictingConfigError(PruningError):
+    """One tensor has several users (tied weights, a shared module), and they ask for two things."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = list(names)
+    def __init__(self, name: str, other: str) -> None:
+        self.name, self.other = name, other
+        users = repr(name) if name == other else f"{name!r} and {other!r}"
         super().__init__(
-            f"{' and '.join(repr(name) for name in self.names)} share one tensor, and a mask on "
-            "one would untie them; leave them out with module_name_configs={name: None}"
+            f"one tensor serves as {users}, and the config asks for different things; "
+            "allowed: one config for both, or None for both"
         )
+
+
+class UnsuitableShapeError(PruningError):
+    """A weight's shape does not fit the pattern that it is to be pruned in."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], problem: str) -> None:
+        self.name, self.shape = name, shape
+        super().__init__(
+            f"{name!r} of shape {list(shape)} does not fit the pruning scheme: {problem}; "
+            "leave it out with module_name_configs={name: None}, or give it another scheme"
+        )
+
+
+class UnreachableSparsityWarning(UserWarning):
+    """A scheme cannot prune exactly as much as is asked; the message is a table of the layers."""

@@ -1,22 +1,30 @@
 """The pruner: puts masks on a model, moves them along their schedules, folds them in."""
 
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.optim import Optimizer
 
 from coreai_opt.common import ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
-from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.errors import DivergedWeightError, PruningError
-from coreai_opt.pruning.export import fold_masks
+from coreai_opt.pruning.errors import DivergedWeightError, UnreachableSparsityWarning
+from coreai_opt.pruning.folding import fold_masks, remember_order
+from coreai_opt.pruning.groups import MaskGroup, grouped
+from coreai_opt.pruning.operations import uses_by_call
+from coreai_opt.pruning.optimizer_state import OptimizerMasking
+from coreai_opt.pruning.reachable import unreachable_table
 from coreai_opt.pruning.spec.prune_impl import ScheduleClock
-from coreai_opt.pruning.targets import PrunedTensor, find_targets, pruned_tensors
+from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets, pruned_tensors
 
 __all__ = ["MagnitudePruner"]
 
 
 class MagnitudePruner:
-    """Prunes a model by magnitude, along schedules.
+    """Prunes a model along schedules, by magnitude or by what else the specs say.
 
     Args:
         model: the model; changed in place by ``prepare``.
@@ -44,7 +52,8 @@ class MagnitudePruner:
         self.model = model
         self.config = config if config is not None else MagnitudePrunerConfig()
         self._clock = ScheduleClock()
-        self._scheduled: list[tuple[PrunedTensor, SparsitySchedule]] = []
+        self._groups: list[MaskGroup] = []
+        self._masking: OptimizerMasking | None = None
         self._prepared = False
 
     @property
@@ -52,10 +61,21 @@ class MagnitudePruner:
         """Steps finished on the schedules' clock; it travels in the model's state dict."""
         return self._clock.step_count
 
-    def prepare(self) -> nn.Module:
+    def prepare(self, example_inputs: Any = None) -> nn.Module:
         """Put masks on the weights to prune, in place, and apply the schedules' step 0.
 
-        The weights are found by module type: linear, convolution and attention layers.
+        Without inputs the weights are found by module type: linear, convolution and attention
+        layers. With inputs the model is run once, in evaluation mode and without gradients, and the
+        weights are those parameters that it hands to ``torch.nn.functional`` (``linear``, the
+        convolutions, ``multi_head_attention_forward``), whichever module holds them; a weight whose
+        op does not run is left alone.
+
+        A weight that several modules share (tied weights, a module under two names) gets one mask
+        and stays shared.
+
+        Args:
+            example_inputs: what the model is called with: a tensor, a tuple or list of positional
+                arguments, or a dict of keyword arguments.
 
         Returns:
             The same model. ``module.parametrizations.weight[0]`` is the ``PruneImplBase``,
@@ -65,20 +85,26 @@ class MagnitudePruner:
             RuntimeError: the model has already been prepared.
             PruningError: nothing to prune, a name that matches nothing, or a weight that a mask
                 would break.
+            DivergedWeightError: a weight that is pruned at once has NaN.
+
+        Warns:
+            UnreachableSparsityWarning: a scheme cannot prune exactly as much as is asked; the
+                message is a table of the layers.
         """
         if self._prepared or any(pruned_tensors(self.model)):
             raise RuntimeError("the model has already been prepared for pruning")
-        targets = find_targets(self.model, self.config)
-        for target in targets:
-            weight = getattr(target.module, target.parameter)
-            impl = target.spec.pruning_algo(weight, target.spec, self._clock)
-            parametrize.register_parametrization(target.module, target.parameter, impl)
-            name = f"{target.module_name}.{target.parameter}".lstrip(".")
-            tensor = PrunedTensor(name, target.module, target.parameter, impl)
-            if target.schedule is None:
-                impl.update(tensor.original, target.spec.target_sparsity)
-            else:
-                self._scheduled.append((tensor, target.schedule))
+        uses = None if example_inputs is None else uses_by_call(self.model, example_inputs)
+        targets = find_targets(self.model, self.config, uses)
+        # All that can be refused is refused before the model is changed.
+        tensors = [_with_mask(target, self._clock) for target in targets]
+        pairs = zip(tensors, [target.schedule for target in targets], strict=True)
+        self._groups = grouped(list(pairs), self.config)
+        if table := unreachable_table(tensors):
+            warnings.warn(table, UnreachableSparsityWarning, stacklevel=2)
+        for target, tensor in zip(targets, tensors, strict=True):
+            for holder in target.holders:
+                remember_order(holder.module)
+                parametrize.register_parametrization(holder.module, holder.parameter, tensor.impl)
         self._prepared = True
         self._apply([0])
         return self.model
@@ -123,9 +149,32 @@ class MagnitudePruner:
             )
         if model is None:
             self._check_prepared()
+            self.check_weights()
+            self.release_optimizers()
             self._prepared = False
-            self._scheduled.clear()
+            self._groups.clear()
         return fold_masks(self.model if model is None else model)
+
+    def mask_optimizer_state(self, *optimizers: Optimizer) -> None:
+        """Keep optimizers from moving pruned weights, from now on.
+
+        While a weight is pruned its dense value stays as it was, whatever momentum and weight decay
+        would do to it, and it comes back without momentum. See ``OptimizerMasking``.
+
+        Raises:
+            RuntimeError: the model must be prepared first.
+        """
+        self._check_prepared()
+        if self._masking is None:
+            self._masking = OptimizerMasking(list(pruned_tensors(self.model)))
+        for optimizer in optimizers:
+            self._masking.attach(optimizer)
+
+    def release_optimizers(self) -> None:
+        """Leave the optimizers that ``mask_optimizer_state`` was given to themselves."""
+        if self._masking is not None:
+            self._masking.detach()
+            self._masking = None
 
     def at_target(self) -> bool:
         """Return whether every mask stands at the target sparsity of its spec."""
@@ -133,34 +182,51 @@ class MagnitudePruner:
         return all(tensor.at_target for tensor in pruned_tensors(self.model))
 
     def check_weights(self) -> None:
-        """Look for NaN in the pruned weights; copies one number a tensor to the host.
+        """Look for NaN in the pruned weights; waits for the device once.
 
-        ``step`` does not look, because that would make it wait for the device.
+        ``step`` looks whenever it recomputes masks.
 
         Raises:
             DivergedWeightError: names the weights that have NaN.
             RuntimeError: the model must be prepared first.
         """
         self._check_prepared()
-        tensors = list(pruned_tensors(self.model))
-        found = torch.stack([tensor.original.isnan().any() for tensor in tensors]).tolist()
-        if names := [tensor.name for tensor, bad in zip(tensors, found, strict=True) if bad]:
-            raise DivergedWeightError(names)
+        _refuse_nan(pruned_tensors(self.model))
 
-    def _apply(self, steps: "range | list[int]") -> None:
-        for tensor, schedule in self._scheduled:
-            sparsity = tensor.impl.sparsity
-            for step in steps:
-                target = tensor.impl.spec.target_sparsity
-                sparsity = schedule.compute_sparsity(step, target, sparsity)
-            if not 0.0 <= sparsity <= 1.0:
-                raise PruningError(
-                    f"{schedule!r} gave a sparsity of {sparsity} for {tensor.name!r} at step "
-                    f"{steps[-1]}; allowed: 0 to 1"
-                )
-            if sparsity != tensor.impl.sparsity:
-                tensor.impl.update(tensor.original, sparsity)
+    def _apply(self, steps: Sequence[int]) -> None:
+        due = [(group, group.due(steps)) for group in self._groups]
+        moved = [(group, sparsity) for group, sparsity in due if not group.is_at(sparsity)]
+        tensors = [tensor for group, _ in moved for tensor in group.tensors]
+        if not tensors:
+            return
+        _refuse_nan(tensors)
+        if self._masking is not None:
+            # Those that come back now start without momentum, and so do those that go.
+            self._masking.clear_moments(tensors)
+        for group, sparsity in moved:
+            group.move_to(sparsity)
+        if self._masking is not None:
+            self._masking.clear_moments(tensors)
 
     def _check_prepared(self) -> None:
         if not self._prepared:
             raise RuntimeError("the model must be prepared for pruning first: call prepare()")
+
+
+def _with_mask(target: Target, clock: ScheduleClock) -> PrunedTensor:
+    impl = target.spec.pruning_algo(target.weight, target.spec, clock)
+    holder = target.holders[0]
+    return PrunedTensor(holder.name, holder.module, holder.parameter, impl)
+
+
+@torch.no_grad()
+def _refuse_nan(tensors: Iterable[PrunedTensor]) -> None:
+    """Raise when a dense weight has NaN; one copy to the host for all of them."""
+    checked = [tensor for tensor in tensors if not tensor.impl.mask.is_meta]
+    if not checked:
+        return
+    device = checked[0].impl.mask.device
+    flags = [tensor.original.isnan().any().to(device) for tensor in checked]
+    found = torch.stack(flags).tolist()
+    if names := [tensor.name for tensor, bad in zip(checked, found, strict=True) if bad]:
+        raise DivergedWeightError(names)

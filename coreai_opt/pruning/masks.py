@@ -4,36 +4,29 @@ Only torch operations that exist on every device are used, and nothing is copied
 the counts stay tensors.
 """
 
-from math import floor
+from collections.abc import Sequence
+from functools import singledispatch
 
 import torch
 from torch import Tensor
 
-from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured
+from coreai_opt.pruning.spec.schemes import (
+    BlockStructured,
+    ChannelStructured,
+    NMStructured,
+    PruningScheme,
+    Unstructured,
+    prune_count,
+)
 
-__all__ = ["compute_mask", "prune_count", "unstructured_mask"]
-
-
-def prune_count(total: int, sparsity: float) -> int:
-    """Return how many of ``total`` elements a sparsity prunes: ``floor(total * sparsity)``.
-
-    Raises:
-        ValueError: the sparsity is outside [0, 1].
-
-    Example:
-        >>> [prune_count(10, sparsity) for sparsity in (0, 0.19, 0.2, 1)]
-        [0, 1, 2, 10]
-    """
-    if not 0.0 <= sparsity <= 1.0:
-        raise ValueError(f"sparsity is {sparsity}; allowed: 0 to 1")
-    return floor(total * sparsity)
+__all__ = ["compute_mask", "global_masks", "prune_count", "scheme_mask", "unstructured_mask"]
 
 
 def compute_mask(scores: Tensor, sparsity: float, scheme: PruningScheme) -> Tensor:
     """Return the mask that a scheme makes of scores.
 
     Args:
-        scores: any shape and real dtype; higher = keep.
+        scores: any shape and real dtype; higher = keep. NaN counts as the highest.
         sparsity: share to prune, in [0, 1].
         scheme: the pattern in which elements are pruned.
 
@@ -41,12 +34,93 @@ def compute_mask(scores: Tensor, sparsity: float, scheme: PruningScheme) -> Tens
         A bool tensor of the same shape, on the same device; True = keep.
 
     Raises:
-        ValueError: the sparsity is outside [0, 1].
+        ValueError: the sparsity is outside [0, 1], or the scheme does not fit the shape.
         TypeError: the scheme is not one that is known here.
     """
-    if isinstance(scheme, Unstructured):
-        return unstructured_mask(scores, sparsity)
+    if not isinstance(scheme, PruningScheme):
+        raise TypeError(f"no mask is defined for the pruning scheme {scheme!r}")
+    prune_count(0, sparsity)  # refuses what is outside 0 to 1, whatever the scheme
+    scheme.check(tuple(scores.shape))
+    return scheme_mask(scheme, scores, sparsity)
+
+
+@singledispatch
+def scheme_mask(scheme: PruningScheme, scores: Tensor, sparsity: float) -> Tensor:
+    """Return the mask of one kind of scheme; ``scheme_mask.register`` adds a kind.
+
+    ``compute_mask`` has checked the sparsity and the shape before it calls this.
+    """
     raise TypeError(f"no mask is defined for the pruning scheme {scheme!r}")
+
+
+@scheme_mask.register
+def _unstructured(scheme: Unstructured, scores: Tensor, sparsity: float) -> Tensor:
+    return unstructured_mask(scores, sparsity)
+
+
+@scheme_mask.register
+def _channels(scheme: ChannelStructured, scores: Tensor, sparsity: float) -> Tensor:
+    others = [axis for axis in range(scores.dim()) if axis != scheme.axis % scores.dim()]
+    worth = _sum(scores, others) if others else scores
+    return unstructured_mask(worth, sparsity).expand(scores.shape).contiguous()
+
+
+@scheme_mask.register
+def _blocks(scheme: BlockStructured, scores: Tensor, sparsity: float) -> Tensor:
+    sides = scheme.sides(tuple(scores.shape))
+    if 0 in sides:
+        return torch.ones_like(scores, dtype=torch.bool)
+    # Each axis becomes two: which block, and where in it.
+    split = [
+        part
+        for size, side in zip(scores.shape, sides, strict=True)
+        for part in (size // side, side)
+    ]
+    inside = list(range(1, len(split), 2))
+    blocks = scores.reshape(split)
+    mask = unstructured_mask(_sum(blocks, inside), sparsity)
+    return mask.expand(blocks.shape).reshape(scores.shape)
+
+
+@scheme_mask.register
+def _n_of_m(scheme: NMStructured, scores: Tensor, sparsity: float) -> Tensor:
+    count = scheme.pruned_per_group(sparsity)
+    if count == 0:
+        return torch.ones_like(scores, dtype=torch.bool)
+    moved = _ordered(scores).movedim(scheme.axis, -1)
+    groups = moved.reshape(-1, scheme.m)
+    # A stable sort: among ties the lowest index is pruned first.
+    lowest = groups.sort(dim=-1, stable=True).indices[:, :count]
+    mask = torch.ones_like(groups, dtype=torch.bool).scatter_(-1, lowest, False)
+    return mask.reshape(moved.shape).movedim(-1, scheme.axis).contiguous()
+
+
+def global_masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
+    """Prune the lowest ``floor(total * sparsity)`` elements of several tensors by one threshold.
+
+    Ties go by index in the order of the tensors, lowest pruned first.
+
+    Args:
+        scores: one tensor for each weight, any shapes and real dtypes; higher = keep.
+        sparsity: share of all elements to prune, in [0, 1].
+
+    Returns:
+        One bool tensor for each of the scores, of its shape and on its device; True = keep.
+
+    Example:
+        >>> masks = global_masks([torch.tensor([1.0, 4.0]), torch.tensor([2.0, 3.0])], 0.5)
+        >>> [mask.tolist() for mask in masks]
+        [[False, True], [False, True]]
+    """
+    if not scores:
+        return []
+    device = scores[0].device
+    joined = torch.cat([score.flatten().to(device) for score in scores])
+    sizes = [score.numel() for score in scores]
+    parts = torch.split(unstructured_mask(joined, sparsity), sizes)
+    return [
+        part.view(score.shape).to(score.device) for part, score in zip(parts, scores, strict=True)
+    ]
 
 
 def unstructured_mask(scores: Tensor, sparsity: float) -> Tensor:
@@ -68,13 +142,25 @@ def unstructured_mask(scores: Tensor, sparsity: float) -> Tensor:
         return torch.ones_like(scores, dtype=torch.bool)
     if count == scores.numel():
         return torch.zeros_like(scores, dtype=torch.bool)
-    flat = scores.flatten().nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    flat = _ordered(scores).flatten()
     threshold = _kth_smallest(flat, count)
     below = flat < threshold
     ties = flat == threshold
     room = count - below.sum()
     pruned = below | (ties & (ties.cumsum(0) <= room))
     return pruned.logical_not_().view(scores.shape)
+
+
+def _ordered(scores: Tensor) -> Tensor:
+    return scores.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+
+def _sum(scores: Tensor, axes: list[int]) -> Tensor:
+    """Return the sums over some axes, which stay with size 1."""
+    # Devices add up in different orders: in float64 the rounding is too small to change a mask.
+    # MPS has no float64.
+    dtype = torch.float32 if scores.device.type == "mps" else torch.float64
+    return _ordered(scores).sum(axes, keepdim=True, dtype=dtype)
 
 
 def _kth_smallest(flat: Tensor, k: int) -> Tensor:

@@ -1,13 +1,11 @@
 """What is there: sparsity by counted zeros."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
-from coreai_opt.pruning.targets import prunable_parameters, pruned_tensors
+from coreai_opt.pruning.targets import weight_tensors
 
 __all__ = ["LayerSparsity", "SparsityReport", "count_sparsity"]
 
@@ -17,7 +15,8 @@ class LayerSparsity:
     """One weight: how many of its elements are not zero, and what was asked.
 
     ``scheduled`` is the sparsity that its schedule asks for now and ``target`` the one it is to
-    arrive at; both are None for a layer that is left dense.
+    arrive at; both are None for a layer that is left dense. Under a global threshold they are those
+    of all layers together. ``revived`` is how many pruned weights have come back so far.
     """
 
     name: str
@@ -26,6 +25,7 @@ class LayerSparsity:
     nonzero: int
     scheduled: float | None
     target: float | None
+    revived: int = 0
 
     @property
     def sparsity(self) -> float:
@@ -53,6 +53,11 @@ class SparsityReport:
         return sum(layer.nonzero for layer in self.counted)
 
     @property
+    def revived(self) -> int:
+        """How many pruned weights have come back so far."""
+        return sum(layer.revived for layer in self.counted)
+
+    @property
     def achieved(self) -> float:
         """Share of zeros, counted."""
         return 1 - self.nonzero / self.elements if self.elements else 0.0
@@ -78,21 +83,16 @@ def count_sparsity(model: nn.Module) -> SparsityReport:
 
     The counts of all layers are gathered on the device and copied to the host once.
     """
-    impls = {tensor.name: tensor.impl for tensor in pruned_tensors(model)}
-    found: list[tuple[str, tuple[int, ...], int]] = []
-    counts: list[Tensor] = []
-    for module_name, module, parameter in prunable_parameters(model):
-        weight: Any = getattr(module, parameter)
-        if is_lazy(weight):
-            continue
-        name = f"{module_name}.{parameter}".lstrip(".")
-        found.append((name, tuple(weight.shape), weight.numel()))
-        counts.append(torch.count_nonzero(weight))
+    weights = weight_tensors(model)
+    values = [weight.value() for weight in weights]
+    counts = [torch.count_nonzero(value) for value in values]
     nonzeros = torch.stack(counts).tolist() if counts else []
     layers = []
-    for (name, shape, elements), nonzero in zip(found, nonzeros, strict=True):
-        impl = impls.get(name)
-        scheduled = None if impl is None else impl.sparsity
-        target = None if impl is None else impl.spec.target_sparsity
-        layers.append(LayerSparsity(name, shape, elements, nonzero, scheduled, target))
+    for weight, value, nonzero in zip(weights, values, nonzeros, strict=True):
+        shape, elements, impl = tuple(value.shape), value.numel(), weight.impl
+        if impl is None:
+            layers.append(LayerSparsity(weight.name, shape, elements, nonzero, None, None))
+            continue
+        asked = impl.sparsity, impl.target_sparsity, impl.revived
+        layers.append(LayerSparsity(weight.name, shape, elements, nonzero, *asked))
     return SparsityReport(layers)

@@ -1,57 +1,79 @@
 """Which tensors of a model a config prunes, and which are pruned already."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig, self_and_ancestors
+from coreai_opt.pruning.config._names import self_and_ancestors
+from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsitySchedule
+from coreai_opt.pruning.config.usage import ConfigUsage
 from coreai_opt.pruning.errors import (
     AlreadyParametrizedError,
+    ConflictingConfigError,
     NoPrunableLayerError,
-    TiedWeightError,
     UninitializedWeightError,
-    UnknownModuleError,
+    UnsuitableShapeError,
 )
-from coreai_opt.pruning.masks import prune_count
+from coreai_opt.pruning.operations import WeightUse, prunable_types, uses_by_type
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.spec.spec import PruningSpec
 
 __all__ = [
+    "Holder",
     "PrunedTensor",
     "Target",
+    "WeightTensor",
     "find_targets",
     "is_mask_key",
-    "prunable_parameters",
     "pruned_tensors",
+    "weight_tensors",
 ]
 
-PRUNABLE: dict[type[nn.Module], str] = {
-    nn.Linear: "weight",
-    nn.Conv1d: "weight",
-    nn.Conv2d: "weight",
-    nn.Conv3d: "weight",
-    nn.ConvTranspose1d: "weight",
-    nn.ConvTranspose2d: "weight",
-    nn.ConvTranspose3d: "weight",
-    nn.MultiheadAttention: "in_proj_weight",
-}
+
+@dataclass(frozen=True)
+class Holder:
+    """A module that holds a parameter, alone or together with others (tied weights)."""
+
+    name: str
+    module: nn.Module
+    parameter: str
 
 
 @dataclass(frozen=True)
 class Target:
-    """A tensor that a config prunes; ``schedule`` None = pruned once, when prepared."""
+    """A tensor that a config prunes, with all modules that hold it.
 
-    module_name: str
-    module: nn.Module
-    parameter: str
+    ``schedule`` None = pruned once, when prepared.
+    """
+
+    holders: tuple[Holder, ...]
+    weight: nn.Parameter
     spec: PruningSpec
     schedule: SparsitySchedule | None
+
+    @property
+    def name(self) -> str:
+        return self.holders[0].name
+
+
+@dataclass(frozen=True)
+class WeightTensor:
+    """A weight of a model, prepared or not; ``name`` is the one it has in the unpruned model."""
+
+    name: str
+    module: nn.Module
+    parameter: str
+    impl: PruneImplBase | None
+
+    def value(self) -> Any:
+        """Return the weight as the forward pass uses it."""
+        return getattr(self.module, self.parameter)
 
 
 @dataclass(frozen=True)
@@ -70,11 +92,15 @@ class PrunedTensor:
         return f"{prefix}parametrizations.{self.parameter}.0.mask"
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.impl.mask.shape)
+
+    @property
     def at_target(self) -> bool:
-        """Whether the mask has as many zeros as the target sparsity of its spec asks for."""
-        total = self.impl.mask.numel()
-        target = prune_count(total, self.impl.spec.target_sparsity)
-        return prune_count(total, self.impl.sparsity) == target
+        """Whether the mask has as many zeros as its target sparsity asks for."""
+        scheme, impl = self.impl.spec.pruning_scheme, self.impl
+        target = scheme.pruned_elements(self.shape, impl.target_sparsity)
+        return scheme.pruned_elements(self.shape, impl.sparsity) == target
 
     @property
     def original(self) -> nn.Parameter:
@@ -89,17 +115,20 @@ def is_mask_key(key: str) -> bool:
     return re.search(r"(^|\.)parametrizations\.\w+\.0\.mask$", key) is not None
 
 
-def prunable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """Yield module name, module and parameter name of each weight that can be pruned, in order."""
-    for name, module in model.named_modules():
-        for kind, parameter in PRUNABLE.items():
-            if isinstance(module, kind) and getattr(module, parameter, None) is not None:
-                yield name, module, parameter
-                break
-
-
 def pruned_tensors(model: nn.Module) -> Iterator[PrunedTensor]:
-    """Yield the tensors of a prepared model that carry a mask, in the order of its modules."""
+    """Yield the tensors of a prepared model that carry a mask, in the order of its modules.
+
+    A tensor that several modules share is yielded once.
+    """
+    seen: set[int] = set()
+    for holder, impl in masked_holders(model):
+        if id(impl) not in seen:
+            seen.add(id(impl))
+            yield PrunedTensor(holder.name, holder.module, holder.parameter, impl)
+
+
+def masked_holders(model: nn.Module) -> Iterator[tuple[Holder, PruneImplBase]]:
+    """Yield every module of a prepared model that holds a pruned tensor, and the mask."""
     for module_name, module in model.named_modules():
         if not parametrize.is_parametrized(module):
             continue
@@ -107,66 +136,129 @@ def pruned_tensors(model: nn.Module) -> Iterator[PrunedTensor]:
         for parameter, chain in parametrizations.items():
             if isinstance(chain[0], PruneImplBase):
                 name = f"{module_name}.{parameter}".lstrip(".")
-                yield PrunedTensor(name, module, parameter, chain[0])
+                yield Holder(name, module, parameter), chain[0]
 
 
-def find_targets(model: nn.Module, config: MagnitudePrunerConfig) -> list[Target]:
-    """Return the tensors that the config prunes, in the order of the model's modules.
+def weight_tensors(model: nn.Module) -> list[WeightTensor]:
+    """Return the weights of prunable layers, and all that carry a mask, in the model's order.
+
+    A tensor that several modules share is there once; lazy ones are left out.
+    """
+    impls = {(id(holder.module), holder.parameter): impl for holder, impl in masked_holders(model)}
+    prunable = {(id(use.module), use.parameter) for use in uses_by_type(model)}
+    found: dict[int, WeightTensor] = {}
+    wanted: set[int] = set()
+    for module_name, module in model.named_modules():
+        for parameter, tensor in _own_tensors(module):
+            impl = impls.get((id(module), parameter))
+            if impl is not None or (id(module), parameter) in prunable:
+                wanted.add(id(tensor))
+            name = f"{module_name}.{parameter}".lstrip(".")
+            found.setdefault(id(tensor), WeightTensor(name, module, parameter, impl))
+    return [weight for key, weight in found.items() if key in wanted]
+
+
+def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield names and tensors of a module's own parameters, of parametrized ones the originals."""
+    if parametrize.is_parametrized(module):
+        parametrizations: Any = module.parametrizations
+        for name, chain in parametrizations.items():
+            yield name, chain.original if chain.is_tensor else chain.original0
+    for name, value in module._parameters.items():
+        if value is not None and not is_lazy(value):
+            yield name, value
+
+
+def find_targets(
+    model: nn.Module, config: MagnitudePrunerConfig, uses: Sequence[WeightUse] | None = None
+) -> list[Target]:
+    """Return the tensors that the config prunes, in the order in which they are used.
+
+    Args:
+        model: the model, without masks.
+        config: what is pruned.
+        uses: the ops that use the weights; None = by module type.
 
     Raises:
-        UnknownModuleError: a name in the config matches nothing.
+        UnknownModuleError, UnknownTypeError, UnknownOpError: a name or type in the config matches
+            nothing.
         NoPrunableLayerError: there is nothing to prune.
-        AlreadyParametrizedError, TiedWeightError, UninitializedWeightError: a tensor that a mask
-            would break.
+        AlreadyParametrizedError, ConflictingConfigError, UninitializedWeightError,
+            UnsuitableShapeError: a tensor that cannot be pruned as asked.
     """
-    _check_patterns(model, config)
+    if uses is None:
+        uses = list(uses_by_type(model))
+    usage = ConfigUsage(config)
+    choices: dict[int, list[_Choice]] = {}
+    kinds = {name: type(module) for name, module in model.named_modules(remove_duplicate=False)}
+    for use in uses:
+        key = id(use.module._parameters.get(use.parameter, use.module))
+        choices.setdefault(key, []).append(_choose(use, kinds, config, usage))
+    usage.check(kinds, uses)
+    holders = _holders(model)
     targets = [
-        target
-        for name, module, parameter in prunable_parameters(model)
-        if (target := _target(name, module, parameter, config)) is not None
+        target for among in choices.values() if (target := _target(among, holders)) is not None
     ]
     if not targets:
-        raise NoPrunableLayerError([kind.__name__ for kind in PRUNABLE])
-    _check_ties(model, targets)
+        raise NoPrunableLayerError(prunable_types())
     return targets
 
 
-def _target(
-    name: str, module: nn.Module, parameter: str, config: MagnitudePrunerConfig
-) -> Target | None:
-    module_config = config.module_config(name)
-    spec = None if module_config is None else module_config.spec_for(parameter)
-    if module_config is None or spec is None:
-        return None
-    # Hook-based pruning and weight norm leave a plain attribute where the parameter was.
-    if parameter not in module._parameters:
-        raise AlreadyParametrizedError(f"{name}.{parameter}")
-    if is_lazy(getattr(module, parameter)):
-        raise UninitializedWeightError(name)
-    schedule = module_config.sparsity_schedule
+@dataclass(frozen=True)
+class _Choice:
+    """What a config says of one use of a weight: how specific that is (low = most), and what."""
+
+    use: WeightUse
+    rank: tuple[int, int]
+    spec: PruningSpec | None
+    schedule: SparsitySchedule | None
+
+
+def _choose(
+    use: WeightUse, kinds: dict[str, type], config: MagnitudePrunerConfig, usage: ConfigUsage
+) -> _Choice:
+    around = self_and_ancestors(use.module_name) if use.module_name else []
+    match = config.match([(name, kinds[name]) for name in [*around, ""]])
+    usage.note(match, use)
+    if match.config is None:
+        return _Choice(use, (match.level, 0), None, None)
+    rank, spec = match.config.match(use.state, use.op_type, use.op_names)
+    schedule = match.config.sparsity_schedule
     if schedule is None and config.global_config is not None:
         schedule = config.global_config.sparsity_schedule
-    return Target(name, module, parameter, spec, schedule)
+    return _Choice(use, (match.level, rank), spec, None if spec is None else schedule)
 
 
-def _check_patterns(model: nn.Module, config: MagnitudePrunerConfig) -> None:
-    prunable = [name for name, _, _ in prunable_parameters(model)]
-    modules = [name for name, _ in model.named_modules()]
-    reached = {around for name in prunable for around in self_and_ancestors(name)}
-    for pattern, module_config in config.module_name_configs.items():
-        # What is left dense need not be prunable.
-        names = modules if module_config is None else reached
-        if not any(re.fullmatch(pattern, name) for name in names):
-            raise UnknownModuleError(pattern, prunable)
+def _target(choices: list[_Choice], holders: dict[int, list[Holder]]) -> Target | None:
+    best = min(choices, key=lambda choice: choice.rank)
+    # A tensor with several uses has one mask: what is most specific counts, and must be one thing.
+    for other in choices:
+        differs = (other.spec, other.schedule) != (best.spec, best.schedule)
+        if other.rank == best.rank and differs:
+            raise ConflictingConfigError(best.use.name, other.use.name)
+    if best.spec is None:
+        return None
+    weight = _parameter(best.use)
+    if problem := best.spec.pruning_scheme.problem(tuple(weight.shape)):
+        raise UnsuitableShapeError(best.use.name, tuple(weight.shape), problem)
+    return Target(tuple(holders[id(weight)]), weight, best.spec, best.schedule)
 
 
-def _check_ties(model: nn.Module, targets: list[Target]) -> None:
-    # Modules are visited once each: one that stands under two names needs only one mask.
-    names: dict[int, list[str]] = {}
+def _parameter(use: WeightUse) -> nn.Parameter:
+    parameter = use.module._parameters.get(use.parameter)
+    # Weight norm and its like keep the parameter elsewhere and compute the weight from it.
+    if parameter is None or parametrize.is_parametrized(use.module, use.parameter):
+        raise AlreadyParametrizedError(use.name)
+    if is_lazy(parameter):
+        raise UninitializedWeightError(use.module_name)
+    return parameter
+
+
+def _holders(model: nn.Module) -> dict[int, list[Holder]]:
+    holders: dict[int, list[Holder]] = {}
     for module_name, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            names.setdefault(id(parameter), []).append(f"{module_name}.{name}".lstrip("."))
-    for target in targets:
-        shared = names.get(id(getattr(target.module, target.parameter)), [])
-        if len(shared) > 1:
-            raise TiedWeightError(shared)
+        for parameter, value in module._parameters.items():
+            if isinstance(value, Tensor):
+                name = f"{module_name}.{parameter}".lstrip(".")
+                holders.setdefault(id(value), []).append(Holder(name, module, parameter))
+    return holders

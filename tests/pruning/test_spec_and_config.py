@@ -39,7 +39,7 @@ def at(sparsity: float) -> ModuleMagnitudePrunerConfig:
 
 def found(config: MagnitudePrunerConfig, name: str) -> float | None:
     """The sparsity that a config has for the weight of a module, None = left dense."""
-    module_config = config.module_config(name)
+    module_config = config.get_module_config(name)
     spec = None if module_config is None else module_config.spec_for("weight")
     return None if spec is None else spec.target_sparsity
 
@@ -141,7 +141,7 @@ def test_a_scheme_is_a_frozen_value() -> None:
 def test_without_a_word_every_weight_is_halved() -> None:
     config = MagnitudePrunerConfig()
     assert found(config, "any.name") == found(config, "") == 0.5
-    module_config = config.module_config("any.name")
+    module_config = config.get_module_config("any.name")
     assert module_config is not None
     assert module_config.spec_for("in_proj_weight") == default_weight_pruning_spec()
     assert module_config.spec_for("bias") is None
@@ -195,9 +195,13 @@ def test_no_global_config_prunes_only_what_is_named() -> None:
 
 def test_matching_pattern_says_which_name_applied() -> None:
     config = by_name(body=0.9, body__0=None)
-    assert config.matching_pattern("body.0.conv") == r"body\.0"
-    assert config.matching_pattern("body.1") == "body"
-    assert config.matching_pattern("head") is None
+
+    def key(*names: str) -> str | None:
+        return config.match([(name, None) for name in names]).key
+
+    assert key("body.0.conv", "body.0", "body") == r"body\.0"
+    assert key("body.1", "body") == "body"
+    assert key("head") is None
 
 
 def test_a_name_that_is_no_regular_expression_is_refused() -> None:
@@ -271,7 +275,7 @@ def test_what_is_no_schedule_is_refused_with_a_reason(wrong: Any, message: str) 
 
 def test_uniform_takes_every_weight_to_one_sparsity() -> None:
     config = MagnitudePrunerConfig.uniform(0.9, RAMP)
-    module_config = config.module_config("any.name")
+    module_config = config.get_module_config("any.name")
     assert module_config is not None
     assert module_config.spec_for("weight") == PruningSpec(target_sparsity=0.9)
     assert module_config.spec_for("in_proj_weight") == PruningSpec(target_sparsity=0.9)

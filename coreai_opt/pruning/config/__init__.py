@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from .module import ModuleMagnitudePrunerConfig as ModuleMagnitudePrunerConfig
+    from .module import OpMagnitudePrunerConfig as OpMagnitudePrunerConfig
     from .pruner import MagnitudePrunerConfig as MagnitudePrunerConfig
-    from .pruner import ModuleMagnitudePrunerConfig as ModuleMagnitudePrunerConfig
     from .schedules import ConstantSparsitySchedule as ConstantSparsitySchedule
     from .schedules import PolynomialDecaySchedule as PolynomialDecaySchedule
     from .schedules import SparsityScheduleBase as SparsityScheduleBase
@@ -15,6 +16,7 @@ __all__ = [
     "ConstantSparsitySchedule",
     "MagnitudePrunerConfig",
     "ModuleMagnitudePrunerConfig",
+    "OpMagnitudePrunerConfig",
     "PolynomialDecaySchedule",
     "SparsityScheduleBase",
 ]
@@ -24,7 +26,8 @@ __getattr__, __dir__ = lazy_exports(
     {
         "ConstantSparsitySchedule": ".schedules",
         "MagnitudePrunerConfig": ".pruner",
-        "ModuleMagnitudePrunerConfig": ".pruner",
+        "ModuleMagnitudePrunerConfig": ".module",
+        "OpMagnitudePrunerConfig": ".module",
         "PolynomialDecaySchedule": ".schedules",
         "SparsityScheduleBase": ".schedules",
     },

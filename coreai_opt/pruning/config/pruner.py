@@ -1,120 +1,84 @@
-"""Which weights: the config of a pruner, for the whole model and by module name."""
+"""Which weights: the config of a pruner, for the whole model, by module type and by module name."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
+import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializationInfo,
     field_serializer,
     field_validator,
 )
 
-from coreai_opt.pruning._registry import nearest
-from coreai_opt.pruning.config.schedules import SparsitySchedule, SparsityScheduleBase
-from coreai_opt.pruning.spec.spec import PruningSpec, default_weight_pruning_spec
+from coreai_opt.pruning.config._names import (
+    by_type,
+    check_patterns,
+    class_named,
+    self_and_ancestors,
+    type_name,
+)
+from coreai_opt.pruning.config.module import ModuleMagnitudePrunerConfig, none_is_empty
+from coreai_opt.pruning.config.schedules import SparsitySchedule
+from coreai_opt.pruning.spec.spec import PruningSpec
 
-__all__ = ["MagnitudePrunerConfig", "ModuleMagnitudePrunerConfig"]
+if TYPE_CHECKING:
+    from torch import nn
 
-PARAMETERS = ["weight", "in_proj_weight", "*"]
+__all__ = ["Allocation", "MagnitudePrunerConfig", "ModuleMatch", "Specificity"]
 
-SpecByParameter = dict[str, PruningSpec | None]
+KEY = "magnitude_pruning_config"
 
-
-def _default_specs() -> SpecByParameter:
-    return {name: default_weight_pruning_spec() for name in ("weight", "in_proj_weight")}
-
-
-def check_schedule(value: Any) -> Any:
-    """Build a schedule from a dict; let any object that has ``compute_sparsity`` through.
-
-    Raises:
-        ValueError: the object has no ``compute_sparsity``.
-    """
-    if isinstance(value, Mapping):
-        return SparsityScheduleBase.maybe_build_from_dict(value)
-    usable = callable(getattr(value, "compute_sparsity", None)) and not isinstance(value, type)
-    if value is None or usable:
-        return value
-    raise ValueError(
-        f"{value!r} is no schedule: it has no compute_sparsity(step_count, target_sparsity, "
-        "prev_sparsity); allowed: a SparsityScheduleBase, a dict with its 'type', "
-        "or an object with that method"
-    )
+Allocation = Literal["uniform", "erdos_renyi", "global"]
+ModuleConfigs = dict[str, ModuleMagnitudePrunerConfig | None]
+Chain = Sequence[tuple[str, "type[nn.Module] | None"]]
 
 
-def self_and_ancestors(name: str) -> list[str]:
-    """Return a module's name and those of the modules around it, from the inside out.
+class Specificity(IntEnum):
+    """How a config came to apply to a module; the lower goes over the higher."""
 
-    Example:
-        >>> self_and_ancestors("body.0.conv")
-        ['body.0.conv', 'body.0', 'body']
-    """
-    parts = name.split(".")
-    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    NAME = 0
+    TYPE = 1
+    GLOBAL = 2
 
 
-class ModuleMagnitudePrunerConfig(BaseModel):
-    """What is done to a module and its children.
+class ModuleMatch(NamedTuple):
+    """The config of a module, None = left dense, and what made it apply."""
 
-    Args:
-        op_state_spec: parameter name (``weight``, ``in_proj_weight``, or ``*`` for both) -> spec,
-            None = left dense. Left out: 50 % on ``weight`` and ``in_proj_weight``.
-        sparsity_schedule: overrides the global schedule; a schedule, or a dict with its ``type``.
-
-    Raises:
-        ValueError: an unknown field, or a value outside its range.
-    """
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
-
-    op_state_spec: SpecByParameter | None = Field(
-        default_factory=_default_specs, description="parameter name -> spec, null = left dense"
-    )
-    sparsity_schedule: Annotated[Any, BeforeValidator(check_schedule)] = Field(
-        None, description="schedule of this module, null = the global one"
-    )
-
-    @field_validator("op_state_spec")
-    @classmethod
-    def _are_parameters(cls, value: SpecByParameter | None) -> SpecByParameter | None:
-        for name in value or {}:
-            if name not in PARAMETERS:
-                raise ValueError(
-                    f"{name!r} is no parameter of a layer; {nearest(name, PARAMETERS)}"
-                )
-        return value
-
-    @field_serializer("sparsity_schedule")
-    def _dump_schedule(self, value: Any) -> Any:
-        if not isinstance(value, SparsityScheduleBase):
-            return value
-        return {"type": value.registry_key(), **value.model_dump()}
-
-    def spec_for(self, parameter: str) -> PruningSpec | None:
-        """Return the spec of a parameter by its name, None when it is left dense."""
-        specs = self.op_state_spec or {}
-        return specs[parameter] if parameter in specs else specs.get("*")
+    level: Specificity
+    key: Any
+    config: ModuleMagnitudePrunerConfig | None
 
 
 class MagnitudePrunerConfig(BaseModel):
     """What is pruned in a model.
 
+    A config by name goes over one by type, and that over the global one. It reaches the module's
+    children; of several the nearest to the child counts. None = left dense.
+
     Args:
-        global_config: for every module that no name matches; None = nothing. Left out: 50 %.
-        module_name_configs: regular expression, matched against whole module names -> config;
-            None = left dense. A config reaches the module's children; the nearest match counts,
-            among several on one module the one listed first.
+        global_config: for every module that neither a name nor a type matches. Left out: 50 %.
+        module_type_configs: class, or its dotted path -> config. A class covers its subclasses; the
+            nearest in the ancestry counts.
+        module_name_configs: regular expression, matched against whole module names -> config. Of
+            several that match one module the one listed first counts.
+        allocation: what one target means for many tensors: ``uniform``, the same share of each;
+            ``erdos_renyi``, a share by shape; ``global``, one threshold over all. Tensors that
+            share a target and a schedule share it.
+        allow_regrowth: whether a pruned weight may come back at a later update.
 
     Raises:
         ValueError: an unknown field, a value outside its range, or no regular expression.
 
     Example:
         >>> config = MagnitudePrunerConfig(module_name_configs={"head": None})
-        >>> config.module_config("head") is None, config.module_config("body.0") is None
+        >>> config.get_module_config("head") is None, config.get_module_config("body.0") is None
         (True, False)
     """
 
@@ -123,37 +87,176 @@ class MagnitudePrunerConfig(BaseModel):
     global_config: ModuleMagnitudePrunerConfig | None = Field(
         default_factory=ModuleMagnitudePrunerConfig, description="for all modules, null = none"
     )
-    module_name_configs: dict[str, ModuleMagnitudePrunerConfig | None] = Field(
+    module_type_configs: Annotated[
+        dict[Any, ModuleMagnitudePrunerConfig | None], BeforeValidator(none_is_empty)
+    ] = Field(default_factory=dict, description="class, or its dotted path -> config")
+    module_name_configs: Annotated[ModuleConfigs, BeforeValidator(none_is_empty)] = Field(
         default_factory=dict, description="regular expression over module names -> config"
     )
+    allocation: Allocation = Field("uniform", description="uniform, erdos_renyi or global")
+    allow_regrowth: bool = Field(True, description="whether pruned weights may come back")
 
-    @field_validator("module_name_configs", mode="before")
+    @field_validator("global_config")
     @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
-        return {} if value is None else value
+    def _has_no_module_state(
+        cls, value: ModuleMagnitudePrunerConfig | None
+    ) -> ModuleMagnitudePrunerConfig | None:
+        if value is not None and value.module_state_spec is not None:
+            raise ValueError(
+                "module_state_spec is not allowed in global_config; allowed: op_state_spec"
+            )
+        return value
+
+    @field_validator("module_type_configs")
+    @classmethod
+    def _are_types(cls, value: dict[Any, Any]) -> dict[Any, Any]:
+        for key in value:
+            if not isinstance(key, type | str):
+                raise ValueError(f"{key!r} is no type; allowed: a class, or its dotted path")
+        return value
 
     @field_validator("module_name_configs")
     @classmethod
-    def _are_patterns(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        for pattern in value:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+    def _are_patterns(cls, value: ModuleConfigs) -> ModuleConfigs:
+        check_patterns(value)
         return value
 
-    def module_config(self, name: str) -> ModuleMagnitudePrunerConfig | None:
-        """Return the config that reaches the module of that name, None when it is left dense."""
-        pattern = self.matching_pattern(name)
-        return self.global_config if pattern is None else self.module_name_configs[pattern]
+    @field_serializer("module_type_configs", mode="wrap")
+    def _dump_types(self, value: dict[Any, Any], handler: Any, info: SerializationInfo) -> Any:
+        named = {type_name(key): config for key, config in value.items()}
+        return handler(named if info.mode == "json" else value)
 
-    def matching_pattern(self, name: str) -> str | None:
-        """Return the pattern that matches the module or its nearest ancestor, None for none."""
-        for ancestor in self_and_ancestors(name):
-            for pattern in self.module_name_configs:
-                if re.fullmatch(pattern, ancestor):
-                    return pattern
-        return None
+    def get_module_config(
+        self, name: str, module: "nn.Module | None" = None
+    ) -> ModuleMagnitudePrunerConfig | None:
+        """Return the config that reaches a module, None when it is left dense.
+
+        Args:
+            name: the module's name in the model.
+            module: the module, for configs by type; those of the modules around it are not known
+                here, the pruner looks at them as well.
+        """
+        kind = None if module is None else type(module)
+        around = [(ancestor, None) for ancestor in self_and_ancestors(name)[1:]]
+        return self.match([(name, kind), *around]).config
+
+    def match(self, chain: Chain) -> ModuleMatch:
+        """Return the config that reaches a module, and what made it apply.
+
+        Args:
+            chain: names and classes of the module and of those around it, from the inside out.
+        """
+        for name, _ in chain:
+            for pattern, config in self.module_name_configs.items():
+                if name and re.fullmatch(pattern, name):
+                    return ModuleMatch(Specificity.NAME, pattern, config)
+        for _, kind in chain:
+            key = None if kind is None else by_type(self.module_type_configs, kind)
+            if key is not None:
+                return ModuleMatch(Specificity.TYPE, key, self.module_type_configs[key])
+        return ModuleMatch(Specificity.GLOBAL, None, self.global_config)
+
+    def set_global(self, config: ModuleMagnitudePrunerConfig | None) -> Self:
+        """Set the config of all modules that nothing else names; None = left dense."""
+        self.global_config = config
+        return self
+
+    def set_module_type(
+        self, module_type: type | str, config: ModuleMagnitudePrunerConfig | None
+    ) -> Self:
+        """Set the config of a module type, a class or its dotted path; None = left dense."""
+        self.module_type_configs = {**self.module_type_configs, module_type: config}
+        return self
+
+    def set_module_name(self, name: str, config: ModuleMagnitudePrunerConfig | None) -> Self:
+        """Set the config of module names, a regular expression; None = left dense.
+
+        Of several that match one module the one that was set last counts.
+        """
+        others = {key: kept for key, kept in self.module_name_configs.items() if key != name}
+        self.module_name_configs = {name: config, **others}
+        return self
+
+    def only_for(self, *targets: type | str) -> Self:
+        """Prune only these modules and their children, with what applied to them so far.
+
+        Args:
+            targets: module names (regular expressions), classes or dotted paths of classes.
+
+        Raises:
+            ValueError: no target, or nothing is said of a target and the global config is None.
+        """
+        types, names = _sorted_out(targets)
+        known = self.module_type_configs, self.module_name_configs
+        self._check_global([*types, *names])
+        self.module_type_configs = {key: known[0].get(key, self.global_config) for key in types}
+        self.module_name_configs = {key: known[1].get(key, self.global_config) for key in names}
+        self.global_config = None
+        return self
+
+    def without(self, *targets: type | str) -> Self:
+        """Leave these modules and their children dense.
+
+        Args:
+            targets: module names (regular expressions), classes or dotted paths of classes. A
+                config by name goes over one by type here as elsewhere.
+
+        Raises:
+            ValueError: no target.
+        """
+        types, names = _sorted_out(targets)
+        self.module_type_configs = {**self.module_type_configs, **dict.fromkeys(types)}
+        kept = {
+            key: config
+            for key, config in self.module_name_configs.items()
+            if key not in names and not _lies_below(key, names)
+        }
+        self.module_name_configs = {**dict.fromkeys(names), **kept}
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config in plain values, under the key ``magnitude_pruning_config``.
+
+        Raises:
+            ValueError: a schedule is not registered, so that it cannot be written down.
+        """
+        return {KEY: self.model_dump(mode="json")}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a config from what ``to_dict`` returns.
+
+        Raises:
+            ValueError: the key ``magnitude_pruning_config`` is missing, or a value is wrong.
+        """
+        if set(values) != {KEY}:
+            found = ", ".join(map(str, values)) or "nothing"
+            raise ValueError(f"the config must stand under the key {KEY!r}; found: {found}")
+        return cls.model_validate(values[KEY] or {})
+
+    def to_yaml(self, path: str | Path | None = None) -> str:
+        """Return the config as YAML, and write it to a file when one is given."""
+        text: str = yaml.safe_dump(self.to_dict(), sort_keys=False)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_yaml(cls, source: str | Path | IO[str]) -> Self:
+        """Build a config from YAML: a path, an open file, or the text itself.
+
+        Raises:
+            FileNotFoundError: there is no file at the path.
+            ValueError: what is read is no config.
+        """
+        is_text = "\n" in str(source) or f"{KEY}:" in str(source) or str(source).startswith("{")
+        if isinstance(source, str) and not is_text:
+            source = Path(source)
+        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+        values = yaml.safe_load(text)
+        if not isinstance(values, Mapping):
+            raise ValueError(f"the YAML must hold a mapping with the key {KEY!r}")
+        return cls.from_dict(values)
 
     @classmethod
     def uniform(cls, target_sparsity: float, schedule: SparsitySchedule | None = None) -> Self:
@@ -163,3 +266,32 @@ class MagnitudePrunerConfig(BaseModel):
             op_state_spec={"*": spec}, sparsity_schedule=schedule
         )
         return cls(global_config=everything)
+
+    def module_configs(self) -> list[ModuleMagnitudePrunerConfig]:
+        """Return all configs of modules that there are, the global one first."""
+        named = [*self.module_type_configs.values(), *self.module_name_configs.values()]
+        return [config for config in [self.global_config, *named] if config is not None]
+
+    def _check_global(self, targets: Sequence[Any]) -> None:
+        known = {*self.module_type_configs, *self.module_name_configs}
+        if self.global_config is None and any(target not in known for target in targets):
+            raise ValueError("only_for needs a config for its targets, and global_config is None")
+
+
+def _sorted_out(targets: Sequence[type | str]) -> tuple[list[type | str], list[str]]:
+    """Return the targets that are types, and those that are names of modules."""
+    if not targets:
+        raise ValueError("no target is given; allowed: module names, classes, or their paths")
+    types: list[type | str] = []
+    names: list[str] = []
+    for target in targets:
+        if isinstance(target, type) or class_named(target) is not None:
+            types.append(target)
+        else:
+            names.append(target)
+    check_patterns(names)
+    return types, names
+
+
+def _lies_below(pattern: str, names: Iterable[str]) -> bool:
+    return any(pattern.startswith((f"{name}.", f"{name}\\.")) for name in names)

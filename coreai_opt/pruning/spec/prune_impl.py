@@ -1,4 +1,4 @@
-"""By what score, and the parametrization that holds the mask."""
+"""The parametrization that holds the mask of one tensor; criteria are subclasses of it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from coreai_opt.pruning.spec.schemes import PruningScheme
 if TYPE_CHECKING:
     from coreai_opt.pruning.spec.spec import PruningSpec
 
-__all__ = ["MagnitudePruneImpl", "PruneImplBase", "ScheduleClock"]
+__all__ = ["PruneImplBase", "ScheduleClock"]
 
 
 @dataclass
@@ -45,6 +45,11 @@ class PruneImplBase(nn.Module, Registry):
     Attributes:
         mask: bool buffer of the weight's shape, True = keep.
         spec: the ``PruningSpec``.
+        target_sparsity: the sparsity that this tensor is to arrive at, in [0, 1]: that of the spec,
+            unless the scheme fixes its own or an allocation gives it another.
+        scheduled: the sparsity that the schedule has asked for, in [0, 1]; with an allocation other
+            than uniform it is that of several tensors together.
+        allow_regrowth: whether a pruned weight may come back.
     """
 
     mask: Tensor
@@ -55,13 +60,23 @@ class PruneImplBase(nn.Module, Registry):
         super().__init__()
         self.spec = spec
         self.clock = clock if clock is not None else ScheduleClock()
+        self.target_sparsity = spec.pruning_scheme.target_for(spec.target_sparsity)
+        self.scheduled = 0.0
+        self.allow_regrowth = True
         self._sparsity = 0.0
+        self._revived: int | Tensor = 0
         self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
 
     @property
     def sparsity(self) -> float:
         """The sparsity that the mask was last computed for, in [0, 1]; 0 before the first."""
         return self._sparsity
+
+    @property
+    def revived(self) -> int:
+        """How many pruned weights have come back since pruning began; waits for the device."""
+        counted = isinstance(self._revived, int) or not self._revived.is_meta
+        return int(self._revived) if counted else 0
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with its pruned elements at 0; their gradients are 0 too."""
@@ -80,50 +95,51 @@ class PruneImplBase(nn.Module, Registry):
     @torch.no_grad()
     def update(self, weight: Tensor, sparsity: float) -> None:
         """Recompute the mask in place from the dense weight, at a new sparsity in [0, 1]."""
-        self.mask.copy_(self._new_mask(weight.detach(), sparsity))
-        self._sparsity = sparsity
+        if self.has_score():
+            scores = self.scores(weight)
+            mask = masks.compute_mask(scores, sparsity, self.spec.pruning_scheme)
+        else:
+            mask = self.compute_mask(weight.detach(), sparsity, self.spec.pruning_scheme).bool()
+        self.replace_mask(mask, sparsity)
+
+    @torch.no_grad()
+    def replace_mask(self, mask: Tensor, sparsity: float) -> None:
+        """Put a mask in force, in place, as the one that belongs to a sparsity in [0, 1]."""
+        if not self.allow_regrowth:
+            mask = mask & self.mask
+        revived = (mask & ~self.mask).sum()
+        before = self._revived
+        self._revived = revived + (before if isinstance(before, int) else before.to(revived.device))
+        self.mask.copy_(mask)
+        self._sparsity = self.scheduled = sparsity
+
+    @torch.no_grad()
+    def scores(self, weight: Tensor) -> Tensor:
+        """Return the scores that masks are made of: those of ``score``, and where weights must not
+        come back the lowest of all for the ones that are pruned."""
+        scores = self.score(weight.detach())
+        if self.allow_regrowth:
+            return scores
+        scores = scores if scores.is_floating_point() else scores.float()
+        return torch.where(self.mask, scores, -torch.inf)
 
     def get_extra_state(self) -> Tensor:
-        # A tensor, because people map state dicts with v.cpu(); float64 holds both numbers exactly.
-        return torch.tensor([self._sparsity, self.clock.step_count], dtype=torch.float64)
+        # A tensor, because people map state dicts with v.cpu(); float64 holds the numbers exactly.
+        numbers = [self._sparsity, self.scheduled, self.clock.step_count, self.revived]
+        return torch.tensor(numbers, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        sparsity, step_count = state.tolist()
-        self._sparsity, self.clock.step_count = sparsity, int(step_count)
+        self._sparsity, self.scheduled, step_count, revived = state.tolist()[:4]
+        self.clock.step_count, self._revived = int(step_count), int(revived)
 
     def extra_repr(self) -> str:
-        return f"sparsity={self._sparsity:g}, target_sparsity={self.spec.target_sparsity:g}"
-
-    def _new_mask(self, weight: Tensor, sparsity: float) -> Tensor:
-        if self._scores():
-            return masks.compute_mask(self.score(weight), sparsity, self.spec.pruning_scheme)
-        return self.compute_mask(weight, sparsity, self.spec.pruning_scheme)
+        return f"sparsity={self._sparsity:g}, target_sparsity={self.target_sparsity:g}"
 
     @classmethod
-    def _scores(cls) -> bool:
+    def has_score(cls) -> bool:
+        """Return whether masks come from ``score``; a class may override ``compute_mask`` alone."""
         # A subclass may override either; the nearest one counts, score where both stand.
         nearest = next(
             known for known in cls.__mro__ if {"score", "compute_mask"} & vars(known).keys()
         )
         return "score" in vars(nearest)
-
-
-@PruneImplBase.register("default")
-class MagnitudePruneImpl(PruneImplBase):
-    """Magnitude: what is smallest in absolute value is pruned first.
-
-    Source: Han et al. 2015, "Learning both Weights and Connections", arXiv:1506.02626.
-
-    Example:
-        >>> from coreai_opt.pruning.spec import Unstructured
-        >>> weight = torch.tensor([-3.0, 2.0, -1.0, 0.5])
-        >>> MagnitudePruneImpl.compute_mask(weight, 0.5, Unstructured()).tolist()
-        [True, True, False, False]
-    """
-
-    def score(self, weight: Tensor) -> Tensor:
-        return weight.abs()
-
-    @staticmethod
-    def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: PruningScheme) -> Tensor:
-        return masks.compute_mask(weight.abs(), sparsity, pruning_scheme)

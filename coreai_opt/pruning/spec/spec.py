@@ -1,5 +1,6 @@
 """How far and how one tensor is pruned."""
 
+import importlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -9,15 +10,20 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationInfo,
+    field_serializer,
     field_validator,
 )
 
+from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured
 
 if TYPE_CHECKING:
     from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 
 __all__ = ["PruningSpec", "default_weight_pruning_spec"]
+
+# Known without importing torch, which the classes behind them need.
+CRITERIA = ("default", "random", "taylor")
 
 
 class PruningSpec(BaseModel):
@@ -26,8 +32,9 @@ class PruningSpec(BaseModel):
     Args:
         target_sparsity: share of the elements to prune, in [0, 1].
         pruning_scheme: a ``PruningScheme``, or a dict with its ``type``.
-        pruning_algo: the criterion: a key of the ``PruneImplBase`` registry or a subclass of it;
-            stored as the class. ``"default"`` is magnitude.
+        pruning_algo: the criterion: a key of the ``PruneImplBase`` registry, a subclass of it, or
+            the dotted path of one; stored as the class. ``"default"`` is magnitude, ``"random"``
+            the control, ``"taylor"`` looks at gradients.
 
     Raises:
         ValueError: a value outside its range, an unknown field, scheme or criterion.
@@ -45,21 +52,44 @@ class PruningSpec(BaseModel):
     pruning_scheme: Annotated[
         SerializeAsAny[PruningScheme], BeforeValidator(PruningScheme.maybe_build_from_dict)
     ] = Field(Unstructured(), description="pattern in which weights are pruned")
-    pruning_algo: Any = Field("default", description="criterion by which weights are pruned")
+    pruning_algo: Any = Field(
+        "default", description="criterion: default, random, taylor, or the dotted path of a class"
+    )
 
     @field_validator("pruning_algo")
     @classmethod
     def _as_class(cls, value: Any, info: ValidationInfo) -> "type[PruneImplBase] | str":
         # A config is checked before torch is imported: the criteria are looked up when it is used.
         if isinstance(value, str) and (info.context or {}).get("without_torch"):
-            return value
-        from coreai_opt.pruning.spec.prune_impl import PruneImplBase
+            return _plausible(value)
+        from coreai_opt.pruning.spec.criteria import PruneImplBase
 
+        if isinstance(value, str):
+            value = _imported(value) if "." in value else PruneImplBase.get_class(value)
         if isinstance(value, type) and issubclass(value, PruneImplBase):
             return value
-        if isinstance(value, str):
-            return PruneImplBase.get_class(value)
         raise ValueError(f"{value!r} is neither a registered key nor a subclass of PruneImplBase")
+
+    @field_serializer("pruning_algo", when_used="json")
+    def _name_of_algo(self, value: "type[PruneImplBase]") -> str:
+        return value.registry_key() or f"{value.__module__}.{value.__qualname__}"
+
+
+def _plausible(name: str) -> str:
+    if name in CRITERIA or "." in name:
+        return name
+    raise ValueError(
+        f"no criterion is called {name!r}; {nearest(name, list(CRITERIA))}, "
+        "or the dotted path of your own class"
+    )
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{path!r} cannot be imported: {error}") from error
 
 
 def default_weight_pruning_spec() -> PruningSpec:

@@ -1,0 +1,59 @@
+"""Folding masks into plain weights."""
+
+from typing import Any
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from coreai_opt.pruning.targets import masked_holders
+
+__all__ = ["fold_masks", "remember_order"]
+
+
+def remember_order(module: nn.Module) -> None:
+    """Note the order of a module's parameters before the first of them gets a mask."""
+    if not parametrize.is_parametrized(module):
+        # On the class that torch makes for it, it would be shared by copies; as a plain attribute
+        # it is copied with the module and dropped by fold_masks.
+        module.__dict__[ORDER] = tuple(module._parameters)
+
+
+def fold_masks(model: nn.Module) -> nn.Module:
+    """Write each mask into its weight and take the parametrizations away, in place.
+
+    Raises:
+        RuntimeError: the model carries no mask, it must be prepared first.
+    """
+    holders = [holder for holder, _ in masked_holders(model)]
+    if not holders:
+        raise RuntimeError("the model carries no mask: it must be prepared for pruning first")
+    for holder in holders:
+        _own_class(holder.module)
+        parametrize.remove_parametrizations(
+            holder.module, holder.parameter, leave_parametrized=True
+        )
+    for holder in holders:
+        _restore_order(holder.module)
+    return model
+
+
+ORDER = "_order_of_parameters"
+
+
+def _own_class(module: nn.Module) -> None:
+    # A deepcopy shares the class that torch made for the parametrized original, and removing the
+    # parametrization deletes the property from that class, under the feet of the other.
+    shared = type(module)
+    content = {key: value for key, value in vars(shared).items() if key != "__dict__"}
+    module.__class__ = type(shared.__name__, shared.__bases__, content)
+
+
+def _restore_order(module: nn.Module) -> None:
+    # A removed parametrization leaves its parameter last, and a state dict in another order looks
+    # like another model to a reader.
+    order: tuple[str, ...] = module.__dict__.pop(ORDER, ())
+    parameters: dict[str, Any] = dict(module._parameters)
+    for name in order:
+        if name in parameters:
+            del module._parameters[name]
+            module._parameters[name] = parameters.pop(name)

@@ -1,0 +1,284 @@
+"""Which ops a model runs on which weights: by module type, or by following a forward pass."""
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["OpCall", "WeightUse", "follow", "prunable_types", "uses_by_call", "uses_by_type"]
+
+ATTENTION = "multi_head_attention_forward"
+
+# Type of module -> the op it runs, and the parameters it hands over: path from the module -> the
+# name by which specs know them. Attention with sizes of its own for keys and values keeps the input
+# projection in three parts.
+MODULES: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
+    nn.Linear: ("linear", {"weight": "weight"}),
+    nn.Conv1d: ("conv1d", {"weight": "weight"}),
+    nn.Conv2d: ("conv2d", {"weight": "weight"}),
+    nn.Conv3d: ("conv3d", {"weight": "weight"}),
+    nn.ConvTranspose1d: ("conv_transpose1d", {"weight": "weight"}),
+    nn.ConvTranspose2d: ("conv_transpose2d", {"weight": "weight"}),
+    nn.ConvTranspose3d: ("conv_transpose3d", {"weight": "weight"}),
+    nn.MultiheadAttention: (
+        ATTENTION,
+        {
+            "in_proj_weight": "in_proj_weight",
+            "q_proj_weight": "in_proj_weight",
+            "k_proj_weight": "in_proj_weight",
+            "v_proj_weight": "in_proj_weight",
+            "out_proj.weight": "weight",
+        },
+    ),
+}
+
+# The functions that are followed -> type of op, and argument -> the name by which specs know it.
+FUNCTIONS: dict[Callable[..., Any], tuple[str, dict[str, str]]] = {
+    F.linear: ("linear", {"weight": "weight"}),
+    torch.conv1d: ("conv1d", {"weight": "weight"}),
+    torch.conv2d: ("conv2d", {"weight": "weight"}),
+    torch.conv3d: ("conv3d", {"weight": "weight"}),
+    torch.conv_transpose1d: ("conv_transpose1d", {"weight": "weight"}),
+    torch.conv_transpose2d: ("conv_transpose2d", {"weight": "weight"}),
+    torch.conv_transpose3d: ("conv_transpose3d", {"weight": "weight"}),
+    F.multi_head_attention_forward: (
+        ATTENTION,
+        {
+            "in_proj_weight": "in_proj_weight",
+            "q_proj_weight": "in_proj_weight",
+            "k_proj_weight": "in_proj_weight",
+            "v_proj_weight": "in_proj_weight",
+            "out_proj_weight": "weight",
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class WeightUse:
+    """A parameter, and an op that uses it.
+
+    ``state`` is the name by which specs know the parameter, ``op_names`` the op's name alone and
+    behind the name of the module that runs it.
+    """
+
+    module_name: str
+    module: nn.Module
+    parameter: str
+    state: str
+    op_type: str
+    op_names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.module_name}.{self.parameter}".lstrip(".")
+
+
+@dataclass(frozen=True)
+class OpCall:
+    """One call of an op in a forward pass.
+
+    ``weights`` are the tensors that were handed over: the name by which specs know each, the
+    tensor, and how many multiplications with its elements the call made.
+    """
+
+    op_type: str
+    caller: str
+    op_name: str
+    weights: tuple[tuple[str, Tensor, int], ...]
+
+
+def prunable_types() -> list[str]:
+    """Return the names of the module types whose weights are pruned."""
+    return [kind.__name__ for kind in MODULES]
+
+
+def uses_by_type(model: nn.Module) -> Iterator[WeightUse]:
+    """Yield the weights of linear, convolution and attention layers, in the order of the model.
+
+    A module that stands under several names is yielded under each.
+    """
+    within_attention: set[int] = set()
+    for name, module in model.named_modules(remove_duplicate=False):
+        kind = next((kind for kind in MODULES if isinstance(module, kind)), None)
+        if kind is None or id(module) in within_attention:
+            continue
+        op_type, parameters = MODULES[kind]
+        op_names = (op_type, f"{name}.{op_type}".lstrip("."))
+        for path, state in parameters.items():
+            child, _, parameter = path.rpartition(".")
+            owner = module.get_submodule(child)
+            if child:
+                within_attention.add(id(owner))
+            if _has(owner, parameter):
+                owner_name = f"{name}.{child}".strip(".")
+                yield WeightUse(owner_name, owner, parameter, state, op_type, op_names)
+
+
+def _has(module: nn.Module, parameter: str) -> bool:
+    # Reading a parametrized weight would compute it.
+    if parametrize.is_parametrized(module, parameter):
+        return True
+    return getattr(module, parameter, None) is not None
+
+
+def uses_by_call(model: nn.Module, example_inputs: Any) -> list[WeightUse]:
+    """Return the weights that a forward pass hands to the ops, in the order of the calls.
+
+    A weight that is computed on the way (transposed, scaled) is no parameter and is not found.
+    """
+    # A lazy layer has no parameter to be recognised by before it has run.
+    if any(map(nn.parameter.is_lazy, model.parameters())):
+        follow(model, example_inputs)
+    owners: dict[int, list[tuple[str, nn.Module, str]]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        for parameter, value in module._parameters.items():
+            if value is not None:
+                owners.setdefault(id(value), []).append((name, module, parameter))
+    uses: dict[tuple[str, str, tuple[str, ...]], WeightUse] = {}
+    for call in follow(model, example_inputs):
+        op_names = (call.op_name, f"{call.caller}.{call.op_name}".lstrip("."))
+        for state, weight, _ in call.weights:
+            for name, module, parameter in owners.get(id(weight), []):
+                use = WeightUse(name, module, parameter, state, call.op_type, op_names)
+                uses.setdefault((name, parameter, op_names), use)
+    return list(uses.values())
+
+
+def follow(model: nn.Module, example_inputs: Any) -> list[OpCall]:
+    """Run a model once, in evaluation mode and without gradients, and return the ops it called.
+
+    Buffers, training flags and torch's random state are as before afterwards.
+
+    Args:
+        model: called with the inputs.
+        example_inputs: a tensor, a tuple or list of positional, or a dict of keyword arguments.
+    """
+    arguments, keywords = _arguments(example_inputs)
+    with _undisturbed(model), _Following(model) as calls, torch.no_grad():
+        model(*arguments, **keywords)
+    return calls
+
+
+class _Following:
+    """Records the calls of ops, and which module makes them, while it is entered."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._model = model
+        self._stack: list[tuple[str, Counter[str]]] = [("", Counter())]
+        self._calls: list[OpCall] = []
+        self._exits = ExitStack()
+
+    def __enter__(self) -> list[OpCall]:
+        for module in self._model.modules():
+            before = module.register_forward_pre_hook(self._enter)
+            after = module.register_forward_hook(self._leave, always_call=True)
+            self._exits.callback(before.remove)
+            self._exits.callback(after.remove)
+        self._exits.enter_context(_Mode(self._record))
+        return self._calls
+
+    def __exit__(self, *error: object) -> None:
+        self._exits.close()
+
+    def _enter(self, module: nn.Module, inputs: Any) -> None:
+        self._stack.append((self._names[id(module)], Counter()))
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._stack.pop()
+
+    def _record(self, function: Any, arguments: Any, keywords: Any, output: Any) -> None:
+        op_type, parameters = FUNCTIONS[function]
+        caller, counts = self._stack[-1]
+        number = counts[op_type]
+        counts[op_type] += 1
+        given = _named(function, arguments, keywords)
+        weights = tuple(
+            (state, given[argument], _multiplications(op_type, argument, given, output))
+            for argument, state in parameters.items()
+            if isinstance(given.get(argument), Tensor)
+        )
+        op_name = f"{op_type}_{number}" if number else op_type
+        self._calls.append(OpCall(op_type, caller, op_name, weights))
+
+
+class _Mode(TorchFunctionMode):
+    def __init__(self, record: Callable[..., None]) -> None:
+        super().__init__()
+        self._record = record
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        # Within this call the mode is off: what attention calls itself is not seen again.
+        output = func(*args, **(kwargs or {}))
+        if func in FUNCTIONS:
+            self._record(func, args, kwargs or {}, output)
+        return output
+
+
+def _named(function: Any, arguments: Any, keywords: Any) -> dict[str, Any]:
+    if function is F.multi_head_attention_forward:
+        return inspect.signature(function).bind(*arguments, **keywords).arguments
+    return {**dict(zip(("input", "weight"), arguments, strict=False)), **keywords}
+
+
+def _multiplications(op_type: str, argument: str, given: Mapping[str, Any], output: Any) -> int:
+    """Return how many multiplications with the elements of a weight a call makes."""
+    weight: Tensor = given[argument]
+    if op_type == ATTENTION:
+        tokens = {name: _vectors(given[name]) for name in ("query", "key", "value")}
+        if argument == "in_proj_weight":
+            return weight.numel() // 3 * sum(tokens.values())
+        into = {"k_proj_weight": "key", "v_proj_weight": "value"}
+        return weight.numel() * tokens[into.get(argument, "query")]
+    # A weight of a convolution meets every position of the output, of a transposed one every
+    # position of the input; their channels are the first axis of the weight.
+    met = given["input"] if op_type.startswith("conv_transpose") else output
+    return weight.numel() * (int(met.numel()) // max(weight.shape[0], 1))
+
+
+def _vectors(tensor: Tensor) -> int:
+    return tensor.numel() // max(tensor.shape[-1], 1)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in model.modules()}
+    buffers = {
+        name: buffer.clone()
+        for name, buffer in model.named_buffers()
+        if not nn.parameter.is_lazy(buffer)
+    }
+    # Attention's and the encoder's fast path would call none of the functions that are followed.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    devices = [parameter.device for parameter in model.parameters() if parameter.is_cuda]
+    with torch.random.fork_rng(devices=list(dict.fromkeys(devices))), parametrize.cached():
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.eval()
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            for module, flag in training.items():
+                module.training = flag
+            for name, buffer in model.named_buffers():
+                if name in buffers:
+                    buffer.copy_(buffers[name])
+
+
+def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, tuple | list):
+        return tuple(example_inputs), {}
+    return (example_inputs,), {}

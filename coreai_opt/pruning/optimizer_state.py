@@ -1,0 +1,88 @@
+"""Keeping an optimizer's hands off pruned weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+
+from coreai_opt.pruning.targets import PrunedTensor
+
+__all__ = ["OptimizerMasking"]
+
+# Without weight decay these leave a weight where it is whose gradient and moments are zero.
+STILL_AT_ZERO = (SGD, Adagrad, Adam, AdamW, RMSprop)
+
+
+class OptimizerMasking:
+    """While a weight is pruned, no optimizer moves it; when it comes back, nothing pushes it.
+
+    The dense value of a pruned weight is kept as it was when it was pruned: neither momentum nor
+    weight decay reach it. Moments of the optimizer are zero for a weight that is pruned, and
+    for one that has just come back.
+
+    Any optimizer that keeps its state in tensors of the weight's shape is served. Where it might
+    move a weight without a gradient (weight decay, an optimizer that is not known), one copy of the
+    weight is held during its step.
+
+    Args:
+        tensors: the pruned tensors.
+    """
+
+    def __init__(self, tensors: Sequence[PrunedTensor]) -> None:
+        self._tensors = {id(tensor.original): tensor for tensor in tensors}
+        self._optimizers: list[Optimizer] = []
+        self._saved: dict[int, list[tuple[PrunedTensor, Tensor]]] = {}
+        self._handles: list[Any] = []
+
+    def attach(self, optimizer: Optimizer) -> None:
+        """Look after an optimizer; one that holds none of the tensors is left alone."""
+        if any(id(weight) in self._tensors for weight, _ in _weights(optimizer)):
+            self._optimizers.append(optimizer)
+            self._handles.append(optimizer.register_step_pre_hook(self._save))
+            self._handles.append(optimizer.register_step_post_hook(self._restore))
+
+    def detach(self) -> None:
+        """Leave the optimizers as they were found."""
+        while self._handles:
+            self._handles.pop().remove()
+        self._optimizers.clear()
+        self._saved.clear()
+
+    @torch.no_grad()
+    def clear_moments(self, tensors: Sequence[PrunedTensor]) -> None:
+        """Set the moments of the weights that are pruned now to zero."""
+        masks = {id(tensor.original): tensor.impl.mask for tensor in tensors}
+        for optimizer in self._optimizers:
+            for weight, _ in _weights(optimizer):
+                mask = masks.get(id(weight))
+                if mask is None:
+                    continue
+                for moment in optimizer.state.get(weight, {}).values():
+                    if isinstance(moment, Tensor) and moment.shape == mask.shape:
+                        moment.masked_fill_(~mask.to(moment.device), 0)
+
+    def _save(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        saved = []
+        for weight, group in _weights(optimizer):
+            tensor = self._tensors.get(id(weight))
+            # Before the first mask there is nothing to protect.
+            if tensor is not None and tensor.impl.sparsity > 0 and _may_move(optimizer, group):
+                saved.append((tensor, weight.detach().clone()))
+        self._saved[id(optimizer)] = saved
+
+    @torch.no_grad()
+    def _restore(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for tensor, before in self._saved.pop(id(optimizer), []):
+            weight = tensor.original
+            torch.where(tensor.impl.mask, weight, before, out=before)
+            weight.copy_(before)
+
+
+def _weights(optimizer: Optimizer) -> list[tuple[Tensor, dict[str, Any]]]:
+    return [(weight, group) for group in optimizer.param_groups for weight in group["params"]]
+
+
+def _may_move(optimizer: Optimizer, group: dict[str, Any]) -> bool:
+    return type(optimizer) not in STILL_AT_ZERO or group.get("weight_decay", 0) != 0

@@ -1,0 +1,43 @@
+"""What a scheme can reach on each layer, said before training."""
+
+from collections.abc import Sequence
+from math import prod
+
+from rich import box
+from rich.table import Table
+
+from coreai_opt.pruning._text import as_text
+from coreai_opt.pruning.targets import PrunedTensor
+
+__all__ = ["unreachable_table"]
+
+
+def unreachable_table(tensors: Sequence[PrunedTensor]) -> str:
+    """Return a table of the layers that cannot be pruned exactly as far as is asked, "" for none.
+
+    A layer counts when what its scheme reaches differs by one element or more.
+    """
+    rows = [row for tensor in tensors if (row := _row(tensor)) is not None]
+    if not rows:
+        return ""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("layer", "shape", "scheme"):
+        table.add_column(column)
+    for column in ("requested", "reachable"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return "not every layer can be pruned exactly as far as is asked:\n" + as_text(table)
+
+
+def _row(tensor: PrunedTensor) -> tuple[str, ...] | None:
+    impl, shape = tensor.impl, tensor.shape
+    scheme, total = impl.spec.pruning_scheme, prod(tensor.shape)
+    fixed = scheme.target_for(impl.spec.target_sparsity) != impl.spec.target_sparsity
+    requested = impl.spec.target_sparsity if fixed else impl.target_sparsity
+    pruned = scheme.pruned_elements(shape, impl.target_sparsity)
+    if abs(pruned - requested * total) < 1:
+        return None
+    shown = "x".join(map(str, shape))
+    kind = type(scheme).__name__
+    return tensor.name, shown, kind, f"{requested:.2%}", f"{pruned / total:.2%}"

@@ -1,0 +1,168 @@
+"""By what score: the criteria that come with the package."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from coreai_opt.pruning import masks
+from coreai_opt.pruning.errors import PruningError
+from coreai_opt.pruning.spec.prune_impl import PruneImplBase, ScheduleClock
+from coreai_opt.pruning.spec.schemes import PruningScheme
+
+if TYPE_CHECKING:
+    from coreai_opt.pruning.spec.spec import PruningSpec
+
+__all__ = ["MagnitudePruneImpl", "PruneImplBase", "RandomPruneImpl", "TaylorPruneImpl"]
+
+
+@PruneImplBase.register("default")
+class MagnitudePruneImpl(PruneImplBase):
+    """Magnitude: what is smallest in absolute value is pruned first.
+
+    Source: Han et al. 2015, "Learning both Weights and Connections", arXiv:1506.02626.
+
+    Example:
+        >>> from coreai_opt.pruning.spec import Unstructured
+        >>> weight = torch.tensor([-3.0, 2.0, -1.0, 0.5])
+        >>> MagnitudePruneImpl.compute_mask(weight, 0.5, Unstructured()).tolist()
+        [True, True, False, False]
+    """
+
+    def score(self, weight: Tensor) -> Tensor:
+        return weight.abs()
+
+    @staticmethod
+    def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: PruningScheme) -> Tensor:
+        return masks.compute_mask(weight.abs(), sparsity, pruning_scheme)
+
+
+@PruneImplBase.register("random")
+class RandomPruneImpl(PruneImplBase):
+    """The control: the order in which weights are pruned is drawn once, and knows nothing of them.
+
+    Each tensor draws a seed from torch's random state when the model is prepared; the seed is in
+    the state dict. The scores are a hash of seed and index (the finaliser of SplitMix64, Steele et
+    al. 2014, doi:10.1145/2660193.2660195), so that they are the same on every device and a higher
+    sparsity prunes a superset.
+
+    Attributes:
+        seed: int64 buffer of one element.
+    """
+
+    seed: Tensor
+
+    def __init__(
+        self, weight: Tensor, spec: "PruningSpec", clock: ScheduleClock | None = None
+    ) -> None:
+        super().__init__(weight, spec, clock)
+        self.register_buffer("seed", torch.randint(2**62, (1,)).to(weight.device))
+
+    def score(self, weight: Tensor) -> Tensor:
+        index = torch.arange(weight.numel(), dtype=torch.int64, device=weight.device)
+        # 24 bits, which float32 holds exactly on every device.
+        bits = _shifted(_mixed(index * GOLDEN + self.seed), 40)
+        return bits.float().view(weight.shape)
+
+
+@PruneImplBase.register("taylor")
+class TaylorPruneImpl(PruneImplBase):
+    """First-order Taylor: what changes the loss least, to first order, is pruned first.
+
+    The score of a weight is ``|w * dL/dw|``, added up over the backward passes since the last
+    update. A weight that is pruned now contributes nothing, so it does not come back; batches in
+    which the gradient is infinite or NaN (a gradient scaler's overflow) do not count. In
+    distributed training the batches of rank 0 count, so that all ranks prune alike. Costs one
+    float32 a weight.
+
+    A single batch is noisy: let some pass between updates (``update_frequency``). There is no score
+    before the first backward pass, so a schedule must not prune at step 0.
+
+    Source: Molchanov et al. 2017, arXiv:1611.06440, eq. 7, there for activations; Molchanov et al.
+    2019, arXiv:1906.10771, for weights.
+
+    Raises:
+        PruningError: a mask is asked for before the first backward pass.
+
+    Attributes:
+        importance: float32 buffer of the weight's shape, the sum so far.
+    """
+
+    importance: Tensor
+
+    def __init__(
+        self, weight: Tensor, spec: "PruningSpec", clock: ScheduleClock | None = None
+    ) -> None:
+        super().__init__(weight, spec, clock)
+        self.register_buffer("importance", torch.zeros_like(weight, dtype=torch.float32))
+        self._passes = 0  # since the last update
+        self._used = False  # the sum has been used for a mask; the next pass starts a new one
+        self._watched: tuple[Tensor, ...] = ()  # a tuple, or it would be taken for a parameter
+
+    def forward(self, weight: Tensor) -> Tensor:
+        # The dense weight may be replaced (assigned from a state dict, copied): it is looked at
+        # whenever it is used. In a compiled graph it has been by then.
+        if not torch.compiler.is_compiling() and not any(weight is seen for seen in self._watched):
+            self.watch(weight)
+        return super().forward(weight)
+
+    def watch(self, weight: Tensor) -> None:
+        """Add up the importance in every backward pass through this dense weight."""
+        if weight.requires_grad and weight.is_leaf:
+            self._watched = (weight,)
+            hook = weight.register_hook  # torch does not annotate it
+            hook(lambda gradient: self._add(weight, gradient))  # type: ignore[no-untyped-call]
+
+    def score(self, weight: Tensor) -> Tensor:
+        if self._passes == 0 and not self._used:
+            raise PruningError(
+                "the criterion 'taylor' needs gradients, and there was no backward pass yet; "
+                "allowed: a schedule that prunes nothing at step 0, as poly does, or constant "
+                "with begin_step >= 1"
+            )
+        if dist.is_available() and dist.is_initialized():
+            dist.broadcast(self.importance, src=0)
+        # What is pruned has an importance of 0, as dead weights may have: it goes first.
+        return torch.where(self.mask, self.importance, -1.0)
+
+    def replace_mask(self, mask: Tensor, sparsity: float) -> None:
+        super().replace_mask(mask, sparsity)
+        self._used = self._used or self._passes > 0
+        self._passes = 0
+
+    def get_extra_state(self) -> Tensor:
+        own = torch.tensor([self._passes, self._used], dtype=torch.float64)
+        return torch.cat([super().get_extra_state(), own])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        super().set_extra_state(state)
+        self._passes, self._used = int(state[-2]), bool(state[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has a dense weight of its own, which it has yet to see.
+        return {**self.__dict__, "_watched": ()}
+
+    @torch.no_grad()
+    def _add(self, weight: Tensor, gradient: Tensor) -> None:
+        if self._passes == 0:
+            self.importance.zero_()
+        self._passes += 1
+        change = (weight.detach() * gradient).abs_().float()
+        self.importance += torch.where(change.isfinite() & self.mask, change, 0.0)
+
+
+GOLDEN = -0x61C8864680B583EB  # 2**64 divided by the golden ratio, as int64
+MIX = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    for shift, factor in zip((30, 27), MIX, strict=True):
+        bits = (bits ^ _shifted(bits, shift)) * factor
+    return bits ^ _shifted(bits, 31)
+
+
+def _shifted(bits: Tensor, places: int) -> Tensor:
+    """Return int64 bits shifted right with zeros coming in; torch's own shift keeps the sign."""
+    mask: int = (1 << (64 - places)) - 1
+    return (bits >> places) & mask
