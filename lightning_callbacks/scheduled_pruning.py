@@ -1,6 +1,7 @@
 """Pruning on a schedule during a Lightning training."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -11,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
+from coreai_opt.pruning.errors import UnreachableSparsityWarning
 from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
 from lightning_callbacks._clock import OptimizerSteps
 from lightning_callbacks._instance_hooks import InstanceHooks
@@ -55,7 +57,8 @@ class ScheduledPruning(pl.Callback):
     not make it count twice or too early. The model is prepared before the optimizers are made, and
     layers made in ``configure_model`` are included.
 
-    Weights that have become NaN end the training at the end of the epoch; the error names them.
+    Weights that have become NaN end the training when their mask would be made anew, or at the end
+    of the epoch; the error names them.
 
     The state is in the checkpoint: masks and step counter in the model's state dict, the counts of
     the optimizers in the callback's.
@@ -67,6 +70,11 @@ class ScheduledPruning(pl.Callback):
             ``config``.
         config: which weights are pruned how far, a ``MagnitudePrunerConfig`` or its dict.
         interval: what the schedule counts: ``"step"``, ``"epoch"`` or ``"percent"``.
+        mask_optimizer_state: neither momentum nor weight decay moves a weight while it is pruned,
+            and it comes back without momentum.
+        follow_calls: find the weights by following the module's forward pass on its
+            ``example_input_array``, so that parameters which it hands to ``torch.nn.functional``
+            itself are pruned as well; otherwise by module type.
 
     Raises:
         ValueError: a bad value, an object without ``compute_sparsity``, or both of
@@ -86,10 +94,14 @@ class ScheduledPruning(pl.Callback):
         target_sparsity: float | None = None,
         config: MagnitudePrunerConfig | Mapping[str, Any] | None = None,
         interval: Interval = "step",
+        mask_optimizer_state: bool = True,
+        follow_calls: bool = False,
     ) -> None:
         if interval not in get_args(Interval):
             raise ValueError(f"interval is {interval!r}; allowed: {', '.join(get_args(Interval))}")
         self.interval = interval
+        self.mask_optimizer_state = mask_optimizer_state
+        self.follow_calls = follow_calls
         self.config = _with_schedule(_as_config(config, target_sparsity), check_schedule(schedule))
         self.pruner: MagnitudePruner | None = None
         self._steps = OptimizerSteps()
@@ -107,8 +119,9 @@ class ScheduledPruning(pl.Callback):
         # optimizers after them; it loads a checkpoint into the model before callbacks see it.
         self._hooks.restore()
         if stage == "fit" and not self._is_prepared(pl_module):
-            self._hooks.after(pl_module, "configure_model", lambda: self._prepare(pl_module))
-        loads = lambda checkpoint: self._expect_masks(pl_module, checkpoint, stage)  # noqa: E731
+            prepare = lambda: self._prepare(trainer, pl_module)  # noqa: E731
+            self._hooks.after(pl_module, "configure_model", prepare)
+        loads = lambda saved: self._expect_masks(trainer, pl_module, saved, stage)  # noqa: E731
         self._hooks.before(pl_module, "on_load_checkpoint", loads)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -116,6 +129,8 @@ class ScheduledPruning(pl.Callback):
         self._check_ramps(trainer, pl_module)
         originals = (tensor.original for tensor in pruned_tensors(pl_module))
         self._steps.attach(trainer.optimizers, originals)
+        if self.pruner is not None and self.mask_optimizer_state:
+            self.pruner.mask_optimizer_state(*trainer.optimizers)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.interval == "epoch":
@@ -139,7 +154,7 @@ class ScheduledPruning(pl.Callback):
             self.pruner.check_weights()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._steps.detach()
+        self._release()
         if self.pruner is not None and not self.pruner.at_target():
             rank_zero_warn(
                 f"the training ended at {self.interval} {self._clock} of the schedule, before the "
@@ -149,7 +164,7 @@ class ScheduledPruning(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._steps.detach()
+        self._release()
         self._hooks.restore()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -171,20 +186,42 @@ class ScheduledPruning(pl.Callback):
         self._steps.counts = list(state_dict["optimizer_steps"])
         self._steps_seen = self._steps.finished
 
-    def _prepare(self, pl_module: pl.LightningModule) -> None:
+    def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.pruner = MagnitudePruner(pl_module, self.config)
-        self.pruner.prepare()
+        with warnings.catch_warnings():
+            if not trainer.is_global_zero:
+                warnings.simplefilter("ignore", UnreachableSparsityWarning)
+            self.pruner.prepare(self._example_inputs(pl_module))
         self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
+
+    def _example_inputs(self, pl_module: pl.LightningModule) -> Any:
+        if not self.follow_calls:
+            return None
+        if pl_module.example_input_array is None:
+            raise PruningError(
+                "follow_calls needs an input to follow, and the module's example_input_array is "
+                "None; set it in the module's constructor"
+            )
+        return pl_module.example_input_array
+
+    def _release(self) -> None:
+        self._steps.detach()
+        if self.pruner is not None:
+            self.pruner.release_optimizers()
 
     def _is_prepared(self, pl_module: pl.LightningModule) -> bool:
         return self.pruner is not None and any(pruned_tensors(pl_module))
 
     def _expect_masks(
-        self, pl_module: pl.LightningModule, checkpoint: dict[str, Any], stage: str
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        checkpoint: dict[str, Any],
+        stage: str,
     ) -> None:
         saved = checkpoint["state_dict"]
         if stage != "fit" and not self._is_prepared(pl_module) and any(map(is_mask_key, saved)):
-            self._prepare(pl_module)
+            self._prepare(trainer, pl_module)
         keys = [tensor.mask_key for tensor in pruned_tensors(pl_module)]
         if missing := [key for key in keys if key not in saved]:
             raise MasksMissingError(missing)
@@ -212,9 +249,7 @@ class ScheduledPruning(pl.Callback):
                 raise error
 
     def _schedules(self) -> list[SparsitySchedule]:
-        named = list(self.config.module_name_configs.values())
-        configs = [config for config in [self.config.global_config, *named] if config is not None]
-        schedules = (config.sparsity_schedule for config in configs)
+        schedules = (config.sparsity_schedule for config in self.config.module_configs())
         return [schedule for schedule in schedules if schedule is not None]
 
 
@@ -264,7 +299,7 @@ def _with_schedule(
     config: MagnitudePrunerConfig, schedule: SparsitySchedule | None
 ) -> MagnitudePrunerConfig:
     config = config.model_copy(deep=True)
-    for module_config in [config.global_config, *config.module_name_configs.values()]:
-        if module_config is not None and module_config.sparsity_schedule is None:
+    for module_config in config.module_configs():
+        if module_config.sparsity_schedule is None:
             module_config.sparsity_schedule = schedule
     return config

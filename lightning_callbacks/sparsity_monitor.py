@@ -10,21 +10,32 @@ from coreai_opt.pruning.stats import SparsityReport, count_sparsity
 
 __all__ = ["SparsityMonitor"]
 
-COLUMNS = ["step", "epoch", "layer", "elements", "nonzero", "sparsity", "scheduled", "target"]
+COLUMNS = [
+    "step",
+    "epoch",
+    "layer",
+    "elements",
+    "nonzero",
+    "sparsity",
+    "scheduled",
+    "target",
+    "revived",
+]
 
 
 class SparsityMonitor(pl.Callback):
     """Reports achieved and target sparsity, global and per layer.
 
     Achieved means counted zeros of the weights that the forward pass uses, ``scheduled`` what the
-    schedule asks for now, ``target`` what it is to arrive at. The zeros are counted when training
+    schedule asks for now, ``target`` what it is to arrive at, ``revived`` how many pruned weights
+    have come back so far. The zeros are counted when training
     starts, every ``every_n_steps`` steps and at the end of each epoch; a step in between costs
     nothing.
 
-    It writes ``sparsity/achieved``, ``sparsity/scheduled``, ``sparsity/target`` and
-    ``sparsity/<layer>`` to every logger, ``sparsity`` to the progress bar, and one row for each
-    layer (and one named ``total``) to the CSV file. A model without masks is counted as well: a
-    dense control has a curve too.
+    It writes ``sparsity/achieved``, ``sparsity/scheduled``, ``sparsity/target``,
+    ``sparsity/revived`` and ``sparsity/<layer>`` to every logger, ``sparsity`` to the progress bar,
+    and one row for each layer (and one named ``total``) to the CSV file. A model without masks is
+    counted as well: a dense control has a curve too.
 
     Args:
         csv_path: the file, relative to the trainer's ``default_root_dir``; None = no file.
@@ -83,6 +94,7 @@ class SparsityMonitor(pl.Callback):
             "sparsity/achieved": report.achieved,
             "sparsity/scheduled": report.scheduled,
             "sparsity/target": report.target,
+            "sparsity/revived": report.revived,
         }
         metrics |= {f"sparsity/{layer.name}": layer.sparsity for layer in report.layers}
         # The step that Lightning itself logs under, as its LearningRateMonitor does: with several
@@ -105,9 +117,9 @@ class SparsityMonitor(pl.Callback):
 
 
 def _rows(report: SparsityReport, step: int, epoch: int) -> list[list[Any]]:
-    total = [report.elements, report.nonzero, report.achieved, report.scheduled, report.target]
-    rows: list[list[Any]] = [[step, epoch, "total", *total]]
+    total = [report.achieved, report.scheduled, report.target, report.revived]
+    rows: list[list[Any]] = [[step, epoch, "total", report.elements, report.nonzero, *total]]
     for layer in report.layers:
-        counted = [layer.elements, layer.nonzero, layer.sparsity, layer.scheduled, layer.target]
-        rows.append([step, epoch, layer.name, *counted])
+        shares = [layer.sparsity, layer.scheduled, layer.target, layer.revived]
+        rows.append([step, epoch, layer.name, layer.elements, layer.nonzero, *shares])
     return rows

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.experiment.places import conf_dir
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
-from coreai_opt.pruning.spec.prune_impl import PruneImplBase
+from coreai_opt.pruning.spec import PruneImplBase
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -4,6 +4,8 @@ import ast
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,3 +129,9 @@ def test_every_knob_says_what_it_is() -> None:
     for group in config_groups():
         for option in group.options:
             assert all(knob.comment for knob in option.knobs)
+
+
+def test_the_api_reference_is_what_the_docstrings_say() -> None:
+    program = [sys.executable, str(ROOT / "scripts" / "api_reference.py"), "--check"]
+    checked = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert (checked.returncode, checked.stderr) == (0, "")

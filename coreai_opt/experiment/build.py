@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
@@ -175,6 +176,14 @@ def _is_of_a_library(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in LIBRARIES
 
 
+def _reason(cause: BaseException) -> str:
+    if isinstance(cause, ValidationError):
+        found = cause.errors(include_url=False, include_input=False)
+        messages = [details["msg"].removeprefix("Value error, ") for details in found]
+        return "; ".join(dict.fromkeys(messages))
+    return f"{type(cause).__name__}: {cause}"
+
+
 def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | None = None) -> Any:
     try:
         return instantiate(dict(node), _convert_="all", **(extra or {}))
@@ -184,7 +193,7 @@ def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | 
         if cause is not None and not refused:
             raise cause from error  # not the arguments: the code behind them
         # Hydra's message carries the whole call; the cause says it in one sentence.
-        reason = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
+        reason = _reason(cause) if cause is not None else str(error)
         first = " ".join(reason.split())
         raise ConfigError.of(
             path, f"{path} ({node.get('_target_')}) cannot be made: {first}"

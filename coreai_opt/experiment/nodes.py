@@ -68,13 +68,18 @@ def schema_of(model: type[BaseModel], target: str | None = None, partial: bool =
     if partial:
         fields.append(("_partial_", bool, field(default=True)))
     for name, info in model.model_fields.items():
-        if info.default_factory is dict:
+        if info.default_factory is dict or _is_absent_dict(info):
             # Only an untyped null can be set to a dict on the command line: a dict that is there
             # takes no new keys, and OmegaConf 2.3 cannot merge into a typed one that is null.
             fields.append((name, Any, field(default=None)))
         else:
             fields.append((name, _omegaconf_type(info.annotation), _default(info)))
     return make_dataclass(f"{model.__name__}Schema", fields, namespace={"__doc__": model.__doc__})
+
+
+def _is_absent_dict(info: FieldInfo) -> bool:
+    kinds = [get_origin(kind) for kind in get_args(info.annotation)]
+    return dict in kinds and not info.is_required() and info.default is None
 
 
 @cache

@@ -19,7 +19,7 @@ from coreai_opt.experiment.length import ramp_problem
 from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.settings import ObjectiveSettings, RootSettings
-from coreai_opt.pruning._registry import nearest
+from coreai_opt.pruning._registry import Registry, nearest
 
 __all__ = ["check_config", "described", "find_problems", "occupied"]
 
@@ -180,7 +180,7 @@ def _problem(
         return Problem(name, f"{name}: there is no such key; {allowed}")
     reason = details["msg"].removeprefix("Value error, ")
     reason = (reason[:1].lower() + reason[1:]).removeprefix("input ")
-    text = described(model, location)
+    text = None if "allowed: " in reason else described(model, location)
     allowed = f"; allowed: {text}" if text else ""
     return Problem(name, f"{name}{_shown(details)}: {reason}{allowed}")
 
@@ -204,6 +204,8 @@ def described(model: Any, location: Sequence[str | int]) -> str | None:
 
 
 def _unpacked(annotation: Any) -> Iterator[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, Registry):
+        yield from annotation._registry.values()  # any of them may stand where the base does
     for inner in get_args(annotation):
         yield inner
         yield from _unpacked(inner)

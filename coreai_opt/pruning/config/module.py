@@ -98,8 +98,7 @@ class _WeightsOnly(BaseModel):
         for name in ACTIVATION_SPECS:
             if values.get(name):
                 raise ValueError(
-                    f"{cls.__name__} does not support {name}: weights are pruned, activations are "
-                    "not"
+                    f"pruning does not support {name}: weights are pruned, activations are not"
                 )
         return {name: value for name, value in values.items() if name not in ACTIVATION_SPECS}
 

@@ -11,8 +11,9 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
     model_serializer,
-    model_validator,
 )
 
 from coreai_opt.pruning._registry import Registry
@@ -141,11 +142,12 @@ class NMStructured(PruningScheme):
     m: int = Field(ge=1, description="weights in a group, >= 1")
     axis: int = Field(-1, description="axis along which groups lie")
 
-    @model_validator(mode="after")
-    def _keeps_no_more_than_all(self) -> "NMStructured":
-        if self.n > self.m:
-            raise ValueError(f"n is {self.n} and m is {self.m}; allowed: n from 1 to m")
-        return self
+    @field_validator("m")
+    @classmethod
+    def _holds_what_is_kept(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("n", 1):
+            raise ValueError(f"n is {info.data['n']}, more than m; allowed: n from 1 to m")
+        return value
 
     def problem(self, shape: Shape) -> str | None:
         if problem := _axis_problem(self.axis, shape):
@@ -196,13 +198,12 @@ class BlockStructured(PruningScheme):
         min_length=1, description="size of a block along each axis, >= 1, or -1 for the whole axis"
     )
 
-    @model_validator(mode="after")
-    def _has_no_empty_side(self) -> "BlockStructured":
-        if 0 in self.block_shape:
-            raise ValueError(
-                f"block_shape is {self.block_shape}; allowed: sizes >= 1, or -1 for the whole axis"
-            )
-        return self
+    @field_validator("block_shape")
+    @classmethod
+    def _has_no_empty_side(cls, value: Shape) -> Shape:
+        if 0 in value:
+            raise ValueError(f"{value} has a 0; allowed: sizes >= 1, or -1 for the whole axis")
+        return value
 
     def problem(self, shape: Shape) -> str | None:
         if len(self.block_shape) > len(shape):
