@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config.module import check_schedule
@@ -21,19 +21,28 @@ __all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPrunin
 
 Interval = Literal["step", "epoch", "percent"]
 
+# By a field that a schedule has: what its end is, in the user's words.
+ENDS = {
+    "total_iters": "begin_step + total_iters",
+    "milestones": "last milestone",
+    "begin_step": "begin_step",
+}
+
 SHARDED = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
 class RampTooLongError(PruningError):
     """The ramp cannot end inside the training."""
 
-    def __init__(self, end: int, total: int, interval: Interval) -> None:
+    def __init__(
+        self, end: int, total: int, interval: Interval, what: str = "begin_step + total_iters"
+    ) -> None:
         self.end, self.total, self.interval = end, total, interval
         unit = {"step": "steps", "epoch": "epochs", "percent": "percent"}[interval]
         super().__init__(
             f"the ramp cannot end inside the training: it ends after {end} {unit} "
-            f"(begin_step + total_iters), and the training has {total}; "
-            f"allowed: begin_step + total_iters <= {total}, or a longer training"
+            f"({what}), and the training has {total}; "
+            f"allowed: {what} <= {total}, or a longer training"
         )
 
 
@@ -189,7 +198,7 @@ class ScheduledPruning(pl.Callback):
     def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.pruner = MagnitudePruner(pl_module, self.config)
         with warnings.catch_warnings():
-            if not trainer.is_global_zero:
+            if rank_zero_only.rank != 0:
                 warnings.simplefilter("ignore", UnreachableSparsityWarning)
             self.pruner.prepare(self._example_inputs(pl_module))
         self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
@@ -241,7 +250,10 @@ class ScheduledPruning(pl.Callback):
             end = getattr(schedule, "end_step", None)
             if end is None or end <= total:
                 continue
-            error = RampTooLongError(end, int(total), self.interval)
+            what = next(
+                (what for name, what in ENDS.items() if hasattr(schedule, name)), "end_step"
+            )
+            error = RampTooLongError(end, int(total), self.interval, what)
             # How often a module that steps by itself will step is not known beforehand.
             if self.interval == "step" and not pl_module.automatic_optimization:
                 rank_zero_warn(f"with one optimizer step a batch {error}")

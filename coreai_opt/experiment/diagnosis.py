@@ -212,5 +212,6 @@ def _first_lines(error: BaseException) -> str:
 
 def _sentence(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("full_key:", "object_type="))]
+    inner = ("full_key:", "reference_type=", "object_type=")
+    kept = [line for line in lines if not line.startswith(inner)]
     return "; ".join(kept[:2])

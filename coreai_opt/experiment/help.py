@@ -49,9 +49,18 @@ def _knobs() -> str:
     width = max(len(f"{name}={default}") for name, default, _ in merged)
     lines = ["Knobs, with their defaults"]
     for (name, default, comment), places in merged.items():
-        where = "" if places == ["always"] else f"  [{', '.join(places)}]"
+        where = "" if places == ["always"] else f"  [{_joined(places)}]"
         lines.append(f"  {f'{name}={default}':<{width}}  {comment}{where}")
     return "\n".join(lines)
+
+
+def _joined(places: list[str]) -> str:
+    """Return ``schedule=linear,poly`` for the options of one group, as a sweep is typed."""
+    options: dict[str, list[str]] = {}
+    for place in places:
+        group, _, option = place.partition("=")
+        options.setdefault(group, []).append(option)
+    return ", ".join(f"{group}={','.join(names)}" for group, names in options.items())
 
 
 def _option_knobs() -> Iterator[tuple[Knob, str]]:

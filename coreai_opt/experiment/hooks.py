@@ -40,12 +40,19 @@ class CheckConfig(Callback):
         _refuse(problems)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        root = str(config.hydra.sweep.dir)
-        _refuse(find_problems(task_config(config, root)))
+        root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name
         overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
+        points = sweep_points([str(override) for override in overrides])
+        # The config that Hydra hands over has the defaults in place of what is swept: what is wrong
+        # with it counts when a point has it too.
+        problems = find_problems(task_config(config, root))
+        if problems and points:
+            first = _point_problems(points[0], name, root)
+            problems = [problem for problem in problems if problem in first]
+        _refuse(problems)
         found: dict[str, Problem] = {}
-        for point in sweep_points([str(override) for override in overrides]):
-            for problem in _point_problems(point, config.hydra.job.config_name, root):
+        for point in points:
+            for problem in _point_problems(point, name, root):
                 found[problem.sentence] = problem
         _refuse(list(found.values()))
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from coreai_opt.experiment.errors import Problem
 from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.settings import ImageDataSettings
-from coreai_opt.pruning.config.schedules import SparsityScheduleBase
+from coreai_opt.pruning.config.schedules import MultiStepSparsitySchedule, SparsityScheduleBase
 
 __all__ = ["planned_steps", "ramp_problem"]
 
@@ -51,6 +51,12 @@ def ramp_problem(config: Mapping[str, Any]) -> list[Problem]:
         return []
     unit = UNITS[interval]
     longer = "" if interval == "percent" else ", or a longer training (trainer.max_epochs)"
+    if isinstance(schedule, MultiStepSparsitySchedule):
+        milestones = f"milestones={list(schedule.milestones)}"
+        reached = f"the target is reached at milestone {schedule.end_step}"
+        allowed = f"allowed: a last milestone <= {total}{longer}"
+        sentence = f"{milestones}: {reached} and the training has {total} {unit}; {allowed}"
+        return [Problem("milestones", sentence)]
     begin = getattr(schedule, "begin_step", 0)
     knob, value = "begin_step", begin
     largest = f"begin_step <= {total}"

@@ -22,6 +22,9 @@ __all__ = ["Node", "model_of_target", "nodes", "register_nodes", "schema_of"]
 
 PRIMITIVES = (int, float, str, bool)
 
+# Our schedules are exported by this package, whichever of its modules defines them.
+SCHEDULE_PACKAGE = "coreai_opt.pruning.config"
+
 # The option names that people type, where they are shorter than the key in the registry.
 SCHEDULE_NAMES = {"polynomial_decay": "poly"}
 
@@ -58,9 +61,10 @@ def model_of_target(target: str) -> type[BaseModel] | None:
 def schema_of(model: type[BaseModel], target: str | None = None, partial: bool = False) -> type:
     """Return a dataclass with the fields of a pydantic class, as OmegaConf can hold them.
 
-    Names, types and defaults are taken over; ranges stay with the pydantic class. What OmegaConf
-    has no type for (literals, unions, any object) becomes ``str`` or ``Any``. A default that is
-    itself made of pydantic objects becomes ``???``: the config file has to say it.
+    Names, types and defaults are taken over; ranges stay with the pydantic class. A tuple of any
+    length becomes a list. What OmegaConf has no type for (literals, unions, any object) becomes
+    ``str`` or ``Any``. A default that is itself made of pydantic objects becomes ``???``: the
+    config file has to say it.
     """
     fields: list[tuple[str, Any, Any]] = []
     if target is not None:
@@ -96,7 +100,7 @@ def _omegaconf_type(annotation: Any) -> Any:
         return str
     if origin in (Union, types.UnionType):
         return _optional(arguments)
-    if origin is list:
+    if origin is list or (origin is tuple and arguments[1:] == (Ellipsis,)):
         return list[_omegaconf_type(arguments[0])]  # type: ignore[misc]
     if origin is dict and arguments[0] is str:
         return dict[str, _omegaconf_type(arguments[1])]  # type: ignore[misc]
@@ -124,6 +128,8 @@ def _default(info: FieldInfo) -> Any:
         return field(default=MISSING)
     if isinstance(value, BaseModel):
         return field(default_factory=value.model_dump)
+    if isinstance(value, tuple):
+        return field(default_factory=lambda: list(value))
     if isinstance(value, list | dict):
         return field(default_factory=lambda: type(value)(value))
     return field(default=value)
@@ -133,7 +139,8 @@ def _schedule_nodes() -> list[Node]:
     made = []
     for key in SparsityScheduleBase.list_registry_keys():
         cls = SparsityScheduleBase.get_class(key)
-        module = cls.__module__.removesuffix(".schedules")
+        is_ours = cls.__module__.startswith(f"{SCHEDULE_PACKAGE}.")
+        module = SCHEDULE_PACKAGE if is_ours else cls.__module__
         name = SCHEDULE_NAMES.get(key, key)
         made.append(Node("schedule", name, f"{module}.{cls.__qualname__}", cls))
     return made

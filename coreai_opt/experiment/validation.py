@@ -60,7 +60,11 @@ class _Reading:
 
     def name(self, path: Path) -> str:
         """Return how a person would type the key at this path."""
-        return self.names.get(path, ".".join(str(part) for part in path))
+        # An item of a list, ${milestones} in the node, is known by the name of the list.
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.names:
+                return ".".join(str(part) for part in (self.names[path[:end]], *path[end:]))
+        return ".".join(str(part) for part in path)
 
     def _read(self, parent: Container, key: Any, path: Path) -> Any:
         raw = self._alias(parent, key, path)

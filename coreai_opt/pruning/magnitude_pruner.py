@@ -226,7 +226,7 @@ def _refuse_nan(tensors: Iterable[PrunedTensor]) -> None:
     if not checked:
         return
     device = checked[0].impl.mask.device
-    flags = [tensor.original.isnan().any().to(device) for tensor in checked]
-    found = torch.stack(flags).tolist()
-    if names := [tensor.name for tensor, bad in zip(checked, found, strict=True) if bad]:
-        raise DivergedWeightError(names)
+    flags = torch.stack([tensor.original.isnan().any().to(device) for tensor in checked])
+    if flags.any():
+        bad = zip(checked, flags.tolist(), strict=True)
+        raise DivergedWeightError([tensor.name for tensor, found in bad if found])

@@ -15,7 +15,12 @@ from coreai_opt.experiment.nodes import (
     register_nodes,
     schema_of,
 )
-from coreai_opt.pruning.config import PolynomialDecaySchedule, SparsityScheduleBase
+from coreai_opt.pruning import config
+from coreai_opt.pruning.config import (
+    ConstantSparsitySchedule,
+    PolynomialDecaySchedule,
+    SparsityScheduleBase,
+)
 
 
 @pytest.mark.parametrize("node", nodes(), ids=lambda node: f"{node.group}/{node.name}")
@@ -40,6 +45,8 @@ class Everything(BaseModel):
     maybe: int | None = None
     either: int | str = 4
     many: list[int] = [1, 2]
+    ordered: tuple[float, ...] = (0.5, 1.0)
+    pair: tuple[int, str] = (1, "a")
     inner: Inner = Field(default_factory=Inner)
     named: dict[str, Inner] = Field(default_factory=dict)
 
@@ -51,7 +58,10 @@ def test_types_are_kept_where_omegaconf_has_them() -> None:
     schema.either = "text"
     merged = OmegaConf.merge(schema, {"inner": {"size": 5}, "named": {"x": {"size": 1}}})
     assert (merged.inner.size, merged.named.x.size) == (5, 1)
-    for key, bad in {"share": "x", "maybe": "x", "many": ["x"], "needed": "x"}.items():
+    assert (schema.ordered, schema.pair) == ([0.5, 1.0], [1, "a"])
+    assert OmegaConf.merge(schema, {"ordered": [1, 2, 3]}).ordered == [1.0, 2.0, 3.0]
+    bad_values = {"share": "x", "maybe": "x", "many": ["x"], "ordered": ["x"], "needed": "x"}
+    for key, bad in bad_values.items():
         with pytest.raises(ValueError, match="could not be converted"):
             schema[key] = bad
 
@@ -84,6 +94,31 @@ def test_a_registered_schedule_gets_its_node(own_schedule: type[SparsitySchedule
     schema = OmegaConf.structured(schema_of(node.model, node.target))
     assert schema.middle == 5
     assert model_of_target(node.target) is own_schedule
+
+
+def test_the_targets_of_our_schedules_are_what_the_package_exports() -> None:
+    targets = {node.name: node.target for node in nodes() if node.group == "schedule"}
+    names = {
+        "constant": "ConstantSparsitySchedule",
+        "poly": "PolynomialDecaySchedule",
+        "cosine": "CosineSparsitySchedule",
+        "exponential": "ExponentialSparsitySchedule",
+        "multistep": "MultiStepSparsitySchedule",
+    }
+    assert targets == {
+        option: f"coreai_opt.pruning.config.{name}" for option, name in names.items()
+    }
+    assert all(hasattr(config, name) for name in names.values())
+
+
+def test_a_schedule_of_ones_own_keeps_its_module_whatever_it_is_called() -> None:
+    @SparsityScheduleBase.register("theirs")
+    class Theirs(ConstantSparsitySchedule):
+        __module__ = "their.schedules"
+        __qualname__ = "Theirs"
+
+    assert model_of_target("their.schedules.Theirs") is Theirs
+    assert model_of_target("their.Theirs") is None
 
 
 def test_the_class_of_a_node_is_found_by_its_target() -> None:

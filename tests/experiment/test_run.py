@@ -4,6 +4,7 @@ import csv
 import json
 import signal
 from collections.abc import Callable
+from math import log, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,27 @@ def test_a_ramp_too_long_for_data_of_unknown_length_is_refused_by_the_callback(
     cfg = compose_config(*base, *given)
     with pytest.raises(ConfigError, match=r"ends after 13 steps .* the training has 12"):
         run(cfg)
+
+
+CURVES: list[tuple[list[str], dict[int, float]]] = [
+    (["schedule=cosine", "total_iters=9"], {2: 0.9 * (1 - sqrt(0.5)) / 2, 4: 0.45, 8: 0.9}),
+    (["schedule=exponential", "total_iters=9", f"rate={log(4)}"], {4: 0.6, 8: 0.9, 10: 0.9}),
+    (
+        ["schedule=multistep", "milestones=[3,8]", "levels=[0.5,1.0]"],
+        {2: 0.0, 4: 0.45, 6: 0.45, 8: 0.9, 10: 0.9},
+    ),
+]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), CURVES, ids=lambda value: str(value))
+def test_a_run_follows_its_curve_to_the_target(
+    compose_config: Any, tmp_path: Path, overrides: list[str], expected: dict[int, float]
+) -> None:
+    base = [item for item in QUICK if not item.startswith("total_iters")]
+    run(compose_config(*base, *overrides))
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["sparsity"]["achieved"] == pytest.approx(0.9, abs=1e-3)
+    with (tmp_path / "run" / "sparsity.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["layer"] == "total"]
+    scheduled = {int(row["step"]): float(row["scheduled"]) for row in rows}
+    assert {step: scheduled[step] for step in expected} == pytest.approx(expected, abs=1e-6)

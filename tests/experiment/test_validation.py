@@ -59,6 +59,72 @@ def test_a_bad_value_is_one_sentence(compose_config: Any, override: str, sentenc
     assert sentence in said[0]
 
 
+MULTISTEP = ("schedule=multistep", "milestones=[10,20]", "levels=[0.5,1.0]")
+BAD_SCHEDULES = [
+    (("schedule=exponential", "rate=0"), "rate=0: should be greater than 0; allowed: exponent"),
+    (("schedule=exponential", "rate=abc"), "rate=abc: should be a valid number"),
+    (("schedule=exponential", "rate=inf"), "rate=inf: should be a finite number"),
+    (
+        ("schedule=cosine", "total_iters=551"),
+        "total_iters=551: the ramp ends after 551 steps (it begins at 0)",
+    ),
+    (
+        ("schedule=exponential", "begin_step=151"),
+        "total_iters=400: the ramp ends after 551 steps (it begins at 151)",
+    ),
+    ((*MULTISTEP, "milestones=[20,10]"), "milestones: [20, 10] is not strictly increasing"),
+    ((*MULTISTEP, "milestones=5"), "milestones=5: should be a valid tuple; allowed: list of"),
+    ((*MULTISTEP, "milestones=[]"), "milestones: tuple should have at least 1 item"),
+    ((*MULTISTEP, "milestones=[a,2]"), "milestones.0=a: should be a valid integer"),
+    ((*MULTISTEP, "schedule.milestones=[1,-2]"), "schedule.milestones.1=-2: should be greater"),
+    ((*MULTISTEP, "levels=[0.5]"), "levels: [0.5] should have as many values as there are"),
+    ((*MULTISTEP, "levels=[0.5,0.9]"), "levels: [0.5, 0.9] ends at 0.9 and not at 1"),
+    ((*MULTISTEP, "levels=[0.5,2]"), "levels.1=2: should be less than or equal to 1"),
+    (
+        (*MULTISTEP, "milestones=[20,551]"),
+        "milestones=[20, 551]: the target is reached at milestone 551 and the training has 550 "
+        "steps; allowed: a last milestone <= 550, or a longer training (trainer.max_epochs)",
+    ),
+    (
+        (*MULTISTEP, "milestones=[10,11]", "interval=epoch"),
+        "milestones=[10, 11]: the target is reached at milestone 11 and the training has 10 "
+        "epochs; allowed: a last milestone <= 10",
+    ),
+    (
+        (*MULTISTEP, "milestones=[99,101]", "interval=percent"),
+        "milestones=[99, 101]: the target is reached at milestone 101 and the training has 100 "
+        "percent; allowed: a last milestone <= 100",
+    ),
+]
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), BAD_SCHEDULES)
+def test_a_bad_schedule_is_one_sentence(
+    compose_config: Any, overrides: tuple[str, ...], sentence: str
+) -> None:
+    said = sentences(compose_config, *overrides)
+    assert len(said) == 1, said
+    assert said[0].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("schedule=cosine", "total_iters=550"),
+        ("schedule=exponential", "rate=3", "begin_step=150"),
+        (*MULTISTEP, "milestones=[20,550]"),
+        (*MULTISTEP, "schedule.milestones=[1,2]", "schedule.levels=[0,1]"),
+        (*MULTISTEP, "milestones=[20,30,9999]", "levels=[0.5,1,1]"),
+        (*MULTISTEP, "milestones=[99,100]", "interval=percent"),
+    ],
+    ids=str,
+)
+def test_a_schedule_that_ends_with_the_training_is_valid(
+    compose_config: Any, overrides: tuple[str, ...]
+) -> None:
+    assert sentences(compose_config, *overrides) == []
+
+
 def test_adamw_takes_two_means(compose_config: Any) -> None:
     said = sentences(compose_config, "optimizer=adamw", "optimizer.betas=[0.9]")
     assert "optimizer.betas: list should have at least 2 items" in said[0]

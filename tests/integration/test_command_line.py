@@ -40,7 +40,16 @@ BAD_INPUT = {
     ("-m", "schedule=constant,poly", "power=2"): ["power=2: schedule=constant has no 'power'"],
     ("-m", "total_iters=300,200", "trainer.max_epochs=10,5"): ["total_iters=300: the ramp", "275"],
     ("-m", f"power={','.join(map(str, range(1, 30)))},-1"): ["power=-1: should be greater than 0"],
-    ("schedule=null",): ["schedule=null: not the name of an option", "constant, cubic"],
+    ("schedule=exponential", "rate=0"): ["rate=0: should be greater than 0", "decay over the ramp"],
+    ("schedule=exponential", "rate=abc"): ["rate=abc: should be a valid number", "> 0"],
+    ("schedule=constant", "rate=3"): ["rate=3: schedule=constant has no 'rate'", "=exponential"],
+    ("schedule=multistep", "milestones=[20,10]"): ["[20, 10] is not strictly increasing"],
+    ("schedule=multistep", "milestones=5"): ["milestones=5: should be a valid tuple", "list of"],
+    ("schedule=multistep", "levels=[0.5]"): ["levels: [0.5] should have as many values"],
+    ("schedule=multistep", "milestones=[1,2]", "levels=[0.5,0.9]"): ["levels: [0.5, 0.9] ends at"],
+    ("schedule=multistep", "experiment=quick"): ["reached at milestone 400", "has 300 steps"],
+    ("-m", "schedule=exponential", "rate=1,0"): ["rate=0: should be greater than 0"],
+    ("schedule=null",): ["schedule=null: not the name of an option", "constant, cosine, cubic"],
     ("--run", "--multirun"): ["Only one of --run, --multirun"],
 }
 
@@ -120,10 +129,14 @@ def test_help_and_cfg_import_nothing_heavy(work: Path, arguments: list[str]) -> 
 def test_help_names_groups_options_knobs_and_examples(command: Command) -> None:
     text = command("--help").stdout
     assert len(re.findall(r"^  python train\.py ", text, re.MULTILINE)) == 3
-    for option in ("poly", "constant", "none", "mlp", "resnet", "mnist_subset", "adamw", "ddp"):
+    schedules = ("poly", "cosine", "exponential", "multistep", "constant", "none")
+    for option in (*schedules, "mlp", "resnet", "mnist_subset", "adamw", "ddp"):
         assert re.search(rf"^    {option} +\S", text, re.MULTILINE), option
     assert re.search(r"^  power=3\.0 .*schedule=poly", text, re.MULTILINE)
     assert re.search(r"^  target_sparsity=0\.9 .*0 to 1", text, re.MULTILINE)
+    ramps = r"schedule=cosine,cubic,exponential,linear,poly\]"
+    assert re.search(rf"^  total_iters=400 .*\[{ramps}$", text, re.MULTILINE)
+    assert re.search(r"^  milestones=\[\S+\] .*schedule=multistep\]$", text, re.MULTILINE)
     assert "base_" not in text
 
 

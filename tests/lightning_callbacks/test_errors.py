@@ -1,5 +1,6 @@
 """What ScheduledPruning refuses, what it warns about, and what it never waits for."""
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, IterableDataset
 
 from coreai_opt.pruning import PruningError
+from coreai_opt.pruning.config import (
+    ConstantSparsitySchedule,
+    CosineSparsitySchedule,
+    ExponentialSparsitySchedule,
+    MultiStepSparsitySchedule,
+)
 from coreai_opt.pruning.errors import (
     DivergedWeightError,
     NoPrunableLayerError,
@@ -106,6 +113,25 @@ def test_the_schedule_of_a_named_module_is_checked_too(tmp_path: Path) -> None:
         make_trainer(tmp_path, ScheduledPruning(config=named)).fit(TinyModule(), loader())
 
 
+ENDS = [
+    (ConstantSparsitySchedule(begin_step=17), "begin_step <= 16"),
+    (CosineSparsitySchedule(total_iters=17), "begin_step + total_iters <= 16"),
+    (ExponentialSparsitySchedule(total_iters=7, begin_step=10), "begin_step + total_iters <= 16"),
+    (MultiStepSparsitySchedule(milestones=[3, 17], levels=[0.5, 1]), "last milestone <= 16"),
+    (SimpleNamespace(compute_sparsity=lambda *_: 0.5, end_step=17), "end_step <= 16"),
+]
+
+
+@pytest.mark.parametrize(("schedule", "allowed"), ENDS)
+def test_the_end_of_a_schedule_is_said_in_its_own_words(
+    tmp_path: Path, schedule: Any, allowed: str
+) -> None:
+    pruning = ScheduledPruning(schedule, target_sparsity=0.5)
+    with pytest.raises(RampTooLongError, match="ends after 17 steps") as caught:
+        make_trainer(tmp_path, pruning).fit(TinyModule(), loader())
+    assert f"; allowed: {allowed}, or a longer training" in str(caught.value)
+
+
 @pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_steps": 16}], ids=["epochs", "steps"])
 def test_epochs_are_known_though_the_data_has_no_length(
     tmp_path: Path, limit: dict[str, int]
@@ -197,16 +223,16 @@ def test_a_training_that_ends_before_the_target_warns_with_the_number(
 
 
 class Operations(TorchDispatchMode):
-    """Keeps the names of the operations that run inside it."""
+    """Counts the operations that run inside it, by name."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.names: set[str] = set()
+        self.names: Counter[str] = Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.names.add(func.overloadpacket.__name__)
+        self.names[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -219,7 +245,7 @@ class WatchedPruning(ScheduledPruning):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.watched: list[set[str]] = []
+        self.watched: list[Counter[str]] = []
 
     def on_train_batch_end(self, *args: Any) -> None:
         with Operations() as operations:
@@ -228,19 +254,21 @@ class WatchedPruning(ScheduledPruning):
 
 
 @pytest.mark.parametrize("make", [TinyModule, lambda: ManualModule(lambda batch: (0, 1))])
-def test_no_step_waits_for_the_device(tmp_path: Path, make: Any) -> None:
+def test_only_a_step_that_makes_masks_waits_for_the_device_and_once(tmp_path: Path, make: Any) -> None:
     pruning = WatchedPruning(linear_ramp(16, update_frequency=4), target_sparsity=0.5)
     make_trainer(tmp_path, pruning).fit(make(), loader())
     changes = ["copy_" in names for names in pruning.watched]
     # Of the updates at 0, 4, 8, 12 the first one asks for 0, and the last for the target.
     assert [step for step, changed in enumerate(changes, 1) if changed] == [4, 8, 12]
-    assert [names & WAITING for names in pruning.watched] == [set()] * 16
+    # One number says whether a weight of all those masks is NaN.
+    waits = [sum(names[name] for name in WAITING) for names in pruning.watched]
+    assert waits == [1 if step in (4, 8, 12) else 0 for step in range(1, 17)]
 
 
 def test_the_watch_sees_a_number_that_is_read() -> None:
     with Operations() as operations:
         torch.ones(1).item()
-    assert operations.names & WAITING == {"_local_scalar_dense"}
+    assert set(operations.names) & WAITING == {"_local_scalar_dense"}
 
 
 def test_a_step_on_tensors_without_values_reads_none(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""A small net, and what the pruner has made of it."""
+"""A small net, what the pruner has made of it, and what a schedule says step by step."""
 
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from torch import nn
@@ -7,6 +9,8 @@ from torch import nn
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.spec import PruneImplBase
+
+Left = Callable[[Fraction], float]
 
 RAMP = PolynomialDecaySchedule(total_iters=6, power=1)
 
@@ -32,3 +36,28 @@ def original(model: nn.Module, name: str = "0") -> nn.Parameter:
 
 def impl(model: nn.Module, name: str = "0") -> PruneImplBase:
     return model.get_submodule(name).parametrizations.weight[0]
+
+
+def run(schedule: Any, target: float) -> list[float]:
+    """The values of a whole run, each step given the value in force."""
+    values: list[float] = []
+    for step in range(schedule.end_step + 3):
+        values.append(schedule.compute_sparsity(step, target, values[-1] if values else None))
+    return values
+
+
+def walk(ramp: Any, step: int, target: float, left: Left) -> float:
+    """The closed form of a ramp by walking through its updates.
+
+    ``left`` is given the share of the updates that is ahead, exactly, and returns the share of the
+    way to the target that is.
+    """
+    if step < ramp.begin_step:
+        return float(ramp.initial_sparsity)
+    end = ramp.begin_step + ramp.total_iters
+    if step >= end:
+        return target
+    updates = range(ramp.begin_step, end, ramp.update_frequency)
+    done = sum(update <= step for update in updates) - 1
+    ahead = left(1 - (Fraction(done, len(updates) - 1) if len(updates) > 1 else Fraction(0)))
+    return ahead * ramp.initial_sparsity + (1 - ahead) * target

@@ -150,8 +150,9 @@ def test_at_target_is_true_once_every_mask_is_there() -> None:
     assert prepared(0.5)[0].at_target()
 
 
-def test_the_pruner_never_waits_for_the_device() -> None:
-    # A tensor on the meta device has no values: whatever copies one to the host raises.
+def test_masks_are_made_without_a_look_at_a_value() -> None:
+    # A tensor on the meta device has no values: whatever copies one to the host raises. Only the
+    # look for NaN does, and it leaves such tensors out.
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(7, 9), nn.Conv2d(2, 3, 3), nn.MultiheadAttention(6, 2))
     pruner = MagnitudePruner(model, MagnitudePrunerConfig.uniform(0.5, RAMP))

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from coreai_opt.pruning.config import (
     SparsityScheduleBase,
 )
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
+from tests.pruning.helpers import run, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,20 +102,6 @@ def test_end_step_is_the_first_step_with_the_target_for_good() -> None:
     assert (LATE.end_step, RARE.end_step, SINGLE.end_step, SHORT.end_step) == (110, 10, 1, 4)
 
 
-def walk(ramp: PolynomialDecaySchedule, step: int, target: float) -> float:
-    """The closed form by walking through the updates; the share that is left is exact."""
-    if step < ramp.begin_step:
-        return ramp.initial_sparsity
-    end = ramp.begin_step + ramp.total_iters
-    if step >= end:
-        return target
-    updates = range(ramp.begin_step, end, ramp.update_frequency)
-    done = sum(update <= step for update in updates) - 1
-    share = 1 - (Fraction(done, len(updates) - 1) if len(updates) > 1 else Fraction(0))
-    left = float(share) ** ramp.power
-    return left * ramp.initial_sparsity + (1 - left) * target
-
-
 RAMPS = st.builds(
     PolynomialDecaySchedule,
     total_iters=st.integers(1, 40),
@@ -128,18 +114,11 @@ TARGETS = st.floats(0, 1)
 steadily = settings(max_examples=150, deadline=None)
 
 
-def run(ramp: PolynomialDecaySchedule, target: float) -> list[float]:
-    """The values of a whole run, each step given the value in force."""
-    values: list[float] = []
-    for step in range(ramp.begin_step + ramp.total_iters + 3):
-        values.append(ramp.compute_sparsity(step, target, values[-1] if values else None))
-    return values
-
-
 @steadily
 @given(RAMPS, TARGETS)
 def test_every_step_equals_the_closed_form(ramp: PolynomialDecaySchedule, target: float) -> None:
-    expected = [walk(ramp, step, target) for step in range(ramp.end_step + 3)]
+    left = lambda share: float(share) ** ramp.power  # noqa: E731
+    expected = [walk(ramp, step, target, left) for step in range(ramp.end_step + 3)]
     assert run(ramp, target) == pytest.approx(expected, rel=0, abs=1e-12)
 
 

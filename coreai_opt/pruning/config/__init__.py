@@ -9,13 +9,19 @@ if TYPE_CHECKING:
     from .module import OpMagnitudePrunerConfig as OpMagnitudePrunerConfig
     from .pruner import MagnitudePrunerConfig as MagnitudePrunerConfig
     from .schedules import ConstantSparsitySchedule as ConstantSparsitySchedule
+    from .schedules import CosineSparsitySchedule as CosineSparsitySchedule
+    from .schedules import ExponentialSparsitySchedule as ExponentialSparsitySchedule
+    from .schedules import MultiStepSparsitySchedule as MultiStepSparsitySchedule
     from .schedules import PolynomialDecaySchedule as PolynomialDecaySchedule
     from .schedules import SparsityScheduleBase as SparsityScheduleBase
 
 __all__ = [
     "ConstantSparsitySchedule",
+    "CosineSparsitySchedule",
+    "ExponentialSparsitySchedule",
     "MagnitudePrunerConfig",
     "ModuleMagnitudePrunerConfig",
+    "MultiStepSparsitySchedule",
     "OpMagnitudePrunerConfig",
     "PolynomialDecaySchedule",
     "SparsityScheduleBase",
@@ -25,8 +31,11 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ConstantSparsitySchedule": ".schedules",
+        "CosineSparsitySchedule": ".schedules",
+        "ExponentialSparsitySchedule": ".schedules",
         "MagnitudePrunerConfig": ".pruner",
         "ModuleMagnitudePrunerConfig": ".module",
+        "MultiStepSparsitySchedule": ".schedules",
         "OpMagnitudePrunerConfig": ".module",
         "PolynomialDecaySchedule": ".schedules",
         "SparsityScheduleBase": ".schedules",
