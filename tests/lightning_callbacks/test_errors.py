@@ -254,7 +254,9 @@ class WatchedPruning(ScheduledPruning):
 
 
 @pytest.mark.parametrize("make", [TinyModule, lambda: ManualModule(lambda batch: (0, 1))])
-def test_only_a_step_that_makes_masks_waits_for_the_device_and_once(tmp_path: Path, make: Any) -> None:
+def test_only_a_step_that_makes_masks_waits_for_the_device_and_once(
+    tmp_path: Path, make: Any
+) -> None:
     pruning = WatchedPruning(linear_ramp(16, update_frequency=4), target_sparsity=0.5)
     make_trainer(tmp_path, pruning).fit(make(), loader())
     changes = ["copy_" in names for names in pruning.watched]
