@@ -25,6 +25,7 @@ from tests.lightning_callbacks.helpers import (
 pytestmark = LIGHTNING_WARNINGS
 
 COLUMNS = ["step", "epoch", "layer", "elements", "nonzero", "sparsity", "scheduled", "target"]
+COLUMNS += ["revived"]
 
 
 class MemoryLogger(Logger):
@@ -291,3 +292,44 @@ def test_without_a_monitor_the_bar_has_no_such_column(tmp_path: Path) -> None:
     bar = Display()
     fit(tmp_path, ScheduledPruning(), bar, enable_progress_bar=True)
     assert bar.shown == [{}] * 16
+
+
+class CountRevived(pl.Callback):
+    """An independent count: weights that a mask keeps and the one before it did not."""
+
+    def __init__(self) -> None:
+        self.total: dict[int, int] = {}
+        self._masks: list[torch.Tensor] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._masks = [tensor.impl.mask.clone() for tensor in pruned_tensors(pl_module)]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        masks = [tensor.impl.mask.clone() for tensor in pruned_tensors(pl_module)]
+        pairs = zip(masks, self._masks, strict=True)
+        revived = sum(int((new & ~old).sum()) for new, old in pairs)
+        step = trainer.global_step
+        self.total[step] = self.total.get(step - 1, 0) + revived
+        self._masks = masks
+
+
+@pytest.mark.parametrize("regrowth", [True, False])
+def test_weights_that_come_back_are_counted(tmp_path: Path, regrowth: bool) -> None:
+    # The sparsity goes down, so that some have to come back, if they may.
+    config = {
+        "global_config": {"op_state_spec": {"*": {"target_sparsity": 0.25}}},
+        "allow_regrowth": regrowth,
+    }
+    counted = CountRevived()
+    pruning = ScheduledPruning(linear_ramp(7, initial_sparsity=0.75), config=config)
+    monitor = SparsityMonitor(every_n_steps=1)
+    _, module = fit(tmp_path, pruning, counted, monitor)
+    rows = read(tmp_path / "sparsity.csv")
+    totals = {int(row["step"]): int(row["revived"]) for row in rows if row["layer"] == "total"}
+    assert {step: totals[step] for step in counted.total} == counted.total
+    assert (totals[16] >= 96) if regrowth else (totals[16] == 0)
+    assert zeros(module.first.weight) == (0.25 if regrowth else 0.75)
+    by_layer = [int(row["revived"]) for row in rows if row["step"] == "16"][-3:]
+    assert by_layer[0] == sum(by_layer[1:]) == monitor.report.revived
