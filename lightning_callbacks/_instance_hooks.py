@@ -1,51 +1,62 @@
-"""Hooks of one LightningModule, extended where Lightning has none for callbacks."""
+"""Hooks of single objects, extended where Lightning has none for callbacks."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
-
-import pytorch_lightning as pl
 
 __all__ = ["InstanceHooks"]
 
 
 class InstanceHooks:
-    """Runs an action before or after a hook of one module, until it is told to restore them."""
+    """Runs actions around methods of single objects, until it is told to restore them."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
 
-    def before(self, module: pl.LightningModule, name: str, action: Callable[..., None]) -> None:
+    def before(self, owner: object, name: str, action: Callable[..., None]) -> None:
         """Call ``action`` with the hook's arguments before the hook."""
-        hook = getattr(module, name)
+        hook = getattr(owner, name)
 
-        def act_first(*args: Any) -> Any:
-            action(*args)
-            return hook(*args)
+        def act_first(*args: Any, **kwargs: Any) -> Any:
+            action(*args, **kwargs)
+            return hook(*args, **kwargs)
 
-        self._replace(module, name, act_first)
+        self._replace(owner, name, act_first)
 
-    def after(self, module: pl.LightningModule, name: str, action: Callable[[], None]) -> None:
+    def after(self, owner: object, name: str, action: Callable[[], None]) -> None:
         """Call ``action`` after the hook."""
-        hook = getattr(module, name)
+        hook = getattr(owner, name)
 
-        def act_last(*args: Any) -> Any:
-            returned = hook(*args)
+        def act_last(*args: Any, **kwargs: Any) -> Any:
+            returned = hook(*args, **kwargs)
             action()
             return returned
 
-        self._replace(module, name, act_last)
+        self._replace(owner, name, act_last)
+
+    def around(
+        self, owner: object, name: str, context: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """Run the hook within ``context()``."""
+        hook = getattr(owner, name)
+
+        def act_around(*args: Any, **kwargs: Any) -> Any:
+            with context():
+                return hook(*args, **kwargs)
+
+        self._replace(owner, name, act_around)
 
     def restore(self) -> None:
-        """Give the module back the hooks that it had."""
+        """Give all objects back the methods that they had."""
         while self._undo:
             self._undo.pop()()
 
-    def _replace(self, module: pl.LightningModule, name: str, function: Callable[..., Any]) -> None:
+    def _replace(self, owner: object, name: str, function: Callable[..., Any]) -> None:
         # functools.wraps would hide the function: Lightning looks through __wrapped__ to see
         # whether a hook is overridden.
-        own = vars(module).get(name)
-        setattr(module, name, function)
+        own = vars(owner).get(name)
+        setattr(owner, name, function)
         undo = (
-            (lambda: delattr(module, name)) if own is None else (lambda: setattr(module, name, own))
+            (lambda: delattr(owner, name)) if own is None else (lambda: setattr(owner, name, own))
         )
         self._undo.append(undo)

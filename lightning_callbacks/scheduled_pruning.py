@@ -14,6 +14,7 @@ from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import UnreachableSparsityWarning
 from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
+from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps
 from lightning_callbacks._instance_hooks import InstanceHooks
 
@@ -117,6 +118,7 @@ class ScheduledPruning(pl.Callback):
         self._steps_seen = 0
         self._clock = 0
         self._hooks = InstanceHooks()
+        self._averages = MaskedAverages()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if isinstance(trainer.strategy, SHARDED):
@@ -126,12 +128,12 @@ class ScheduledPruning(pl.Callback):
             )
         # Lightning calls this before the module's own setup and configure_model, and makes the
         # optimizers after them; it loads a checkpoint into the model before callbacks see it.
-        self._hooks.restore()
-        if stage == "fit" and not self._is_prepared(pl_module):
-            prepare = lambda: self._prepare(trainer, pl_module)  # noqa: E731
-            self._hooks.after(pl_module, "configure_model", prepare)
-        loads = lambda saved: self._expect_masks(trainer, pl_module, saved, stage)  # noqa: E731
-        self._hooks.before(pl_module, "on_load_checkpoint", loads)
+        # Averaging callbacks call configure_model in their setup, with a warning, where it is not
+        # Lightning's own: it is extended only when the setups of all callbacks are over.
+        self._restore()
+        self._hooks.after(pl_module, "setup", lambda: self._extend(trainer, pl_module, stage))
+        if stage != "fit":
+            self._averages.drop_strangers(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._hooks.restore()
@@ -140,9 +142,12 @@ class ScheduledPruning(pl.Callback):
         self._steps.attach(trainer.optimizers, originals)
         if self.pruner is not None and self.mask_optimizer_state:
             self.pruner.mask_optimizer_state(*trainer.optimizers)
+        self._averages.begin(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.interval == "epoch":
+        if trainer.current_epoch >= planned_epochs(trainer):
+            self._steps.detach()
+        elif self.interval == "epoch":
             self._advance_to(trainer.current_epoch)
 
     def on_train_batch_end(
@@ -155,10 +160,12 @@ class ScheduledPruning(pl.Callback):
         if self.interval != "epoch" and (stepped or by_batch):
             self._steps_seen = self._steps.finished
             self._advance_to(self.clock_reading(trainer))
+        self._averages.follow()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.interval == "epoch":
-            self._advance_to(trainer.current_epoch + 1)
+            self._advance_to(int(min(trainer.current_epoch + 1, planned_epochs(trainer))))
+        self._averages.follow()
         if self.pruner is not None:
             self.pruner.check_weights()
 
@@ -174,10 +181,10 @@ class ScheduledPruning(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         self._release()
-        self._hooks.restore()
+        self._restore()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._hooks.restore()
+        self._restore()
 
     def clock_reading(self, trainer: pl.Trainer) -> int:
         """Return what the schedule's clock should show now, in units of ``interval``."""
@@ -195,10 +202,32 @@ class ScheduledPruning(pl.Callback):
         self._steps.counts = list(state_dict["optimizer_steps"])
         self._steps_seen = self._steps.finished
 
-    def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _extend(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        def make_ready() -> None:
+            # First: the copies for the averages are to have the module's own hooks.
+            self._hooks.restore()
+            if not self._is_prepared(pl_module):
+                self._prepare(pl_module)
+            self._averages.renew(trainer, pl_module)
+            self._hooks.before(pl_module, "on_load_checkpoint", expect_masks)
+
+        def expect_masks(checkpoint: dict[str, Any]) -> None:
+            self._expect_masks(pl_module, checkpoint, stage)
+
+        self._hooks.restore()
+        if stage == "fit":
+            self._hooks.after(pl_module, "configure_model", make_ready)
+        else:
+            self._hooks.before(pl_module, "on_load_checkpoint", expect_masks)
+
+    def _restore(self) -> None:
+        self._hooks.restore()
+        self._averages.release()
+
+    def _prepare(self, pl_module: pl.LightningModule) -> None:
         self.pruner = MagnitudePruner(pl_module, self.config)
         with warnings.catch_warnings():
-            if rank_zero_only.rank != 0:
+            if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
                 warnings.simplefilter("ignore", UnreachableSparsityWarning)
             self.pruner.prepare(self._example_inputs(pl_module))
         self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
@@ -222,15 +251,14 @@ class ScheduledPruning(pl.Callback):
         return self.pruner is not None and any(pruned_tensors(pl_module))
 
     def _expect_masks(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        checkpoint: dict[str, Any],
-        stage: str,
+        self, pl_module: pl.LightningModule, checkpoint: dict[str, Any], stage: str
     ) -> None:
         saved = checkpoint["state_dict"]
         if stage != "fit" and not self._is_prepared(pl_module) and any(map(is_mask_key, saved)):
-            self._prepare(trainer, pl_module)
+            self._prepare(pl_module)
+            self._averages.renew(pl_module.trainer, pl_module)
+        if stage != "fit":
+            evaluate_the_average(checkpoint)
         keys = [tensor.mask_key for tensor in pruned_tensors(pl_module)]
         if missing := [key for key in keys if key not in saved]:
             raise MasksMissingError(missing)
@@ -272,8 +300,9 @@ def percent_finished(trainer: pl.Trainer) -> list[int]:
     may be skipped, or several to a batch. It ends with the limit that is nearest to its end.
     """
     shares = []
-    if trainer.max_epochs not in (None, -1) and math.isfinite(trainer.num_training_batches):
-        batches = trainer.max_epochs * int(trainer.num_training_batches)
+    epochs = planned_epochs(trainer)
+    if math.isfinite(epochs) and math.isfinite(trainer.num_training_batches):
+        batches = int(epochs) * int(trainer.num_training_batches)
         shares.append(100 * (trainer.fit_loop.total_batch_idx + 1) // max(batches, 1))
     if trainer.max_steps != -1:
         shares.append(100 * trainer.global_step // max(trainer.max_steps, 1))
@@ -283,18 +312,21 @@ def percent_finished(trainer: pl.Trainer) -> list[int]:
 def _steps(trainer: pl.Trainer) -> float:
     """Return the optimizer steps of the whole training, one to a batch; infinite = not known."""
     steps = float(trainer.estimated_stepping_batches)
+    if math.isfinite(trainer.num_training_batches):
+        steps = min(steps, planned_epochs(trainer) * _steps_per_epoch(trainer))
     return steps if steps >= 0 else math.inf
 
 
 def _epochs(trainer: pl.Trainer) -> float:
     """Return the epochs of the whole training; infinite = not known."""
-    limits = [math.inf]
-    if trainer.max_epochs not in (None, -1):
-        limits.append(trainer.max_epochs)
+    limits = [planned_epochs(trainer)]
     if trainer.max_steps != -1 and math.isfinite(trainer.num_training_batches):
-        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        limits.append(math.ceil(trainer.max_steps / per_epoch))
+        limits.append(math.ceil(trainer.max_steps / _steps_per_epoch(trainer)))
     return min(limits)
+
+
+def _steps_per_epoch(trainer: pl.Trainer) -> int:
+    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 
 
 def _as_config(

@@ -150,8 +150,7 @@ def test_a_sparsity_out_of_reach_is_said_before_training_and_once(
     # Any warning is an error here.
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     pruning = ScheduledPruning(config=config_of(**scheme))
-    trainer = make_trainer(tmp_path, pruning)
-    pruning._prepare(trainer, TinyModule())
+    pruning._prepare(TinyModule())
 
 
 def test_a_weight_that_becomes_nan_ends_the_training_at_the_next_mask(tmp_path: Path) -> None:

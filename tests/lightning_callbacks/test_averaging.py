@@ -1,0 +1,390 @@
+"""Lightning's averaging callbacks beside pruning, against averages made by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import (
+    EMAWeightAveraging,
+    WeightAveraging,
+)
+from torch import Tensor, nn
+from torch.optim.swa_utils import (
+    AveragedModel,
+    get_ema_avg_fn,
+    get_ema_multi_avg_fn,
+    get_swa_multi_avg_fn,
+)
+
+from coreai_opt.pruning import PruningError
+from coreai_opt.pruning.spec import MagnitudePruneImpl, PruneImplBase
+from coreai_opt.pruning.stats import count_sparsity
+from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
+from lightning_callbacks import ScheduledPruning
+from lightning_callbacks.scheduled_pruning import MasksMissingError
+from tests.lightning_callbacks.helpers import (
+    LIGHTNING_WARNINGS,
+    EvaluatedModule,
+    TinyModule,
+    linear_ramp,
+    loader,
+    make_trainer,
+    pruned_from,
+)
+from tests.lightning_callbacks.test_preparing import LateModule, SetUpModule
+from tests.lightning_callbacks.test_resuming import SaveAt
+
+pytestmark = LIGHTNING_WARNINGS
+
+Weights = dict[str, Tensor]
+
+RAMP = 9  # the step at which the target is reached; two epochs have 16
+DECAY = 0.75
+
+
+def mean(history: list[Weights]) -> Weights:
+    return {
+        name: torch.stack([weights[name].double() for weights in history]).mean(0).float()
+        for name in history[0]
+    }
+
+
+def decaying(history: list[Weights]) -> Weights:
+    average = {name: weight.double() for name, weight in history[0].items()}
+    for weights in history[1:]:
+        for name, weight in weights.items():
+            average[name] = DECAY * average[name] + (1 - DECAY) * weight.double()
+    return {name: weight.float() for name, weight in average.items()}
+
+
+class EveryThird(WeightAveraging):
+    """A user's own: it averages every third step, from the third on, and at the end of epochs."""
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return epoch_idx is not None or (step_idx is not None and step_idx % 3 == 2)
+
+
+class LateAveraging(EveryThird):
+    """A user's own that makes its average only at the fifth step, in the middle of the ramp."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        pass
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+        if trainer.global_step == 5:
+            self._average_model = AveragedModel(pl_module, use_buffers=True, **self._kwargs)
+        if trainer.global_step > 5:
+            super().on_train_batch_end(trainer, pl_module, *args)
+
+
+# After which step an average takes in the weights; a half = after the validation that follows it.
+EVERY_STEP = [float(step) for step in range(1, 17)]
+THIRDS = [3, 6, 8.5, 9, 12, 15, 16.5]
+Kind = tuple[Callable[[], WeightAveraging], Any, list[float]]
+KINDS: dict[str, Kind] = {
+    "mean": (WeightAveraging, mean, EVERY_STEP),
+    "parameters": (lambda: WeightAveraging(use_buffers=False), mean, EVERY_STEP),
+    "ema": (lambda: EMAWeightAveraging(decay=DECAY), decaying, EVERY_STEP),
+    "multi": (lambda: WeightAveraging(multi_avg_fn=get_swa_multi_avg_fn()), mean, EVERY_STEP),
+    "multi ema": (
+        lambda: WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(DECAY)),
+        decaying,
+        EVERY_STEP,
+    ),
+    "own": (lambda: EveryThird(avg_fn=get_ema_avg_fn(DECAY)), decaying, THIRDS),
+    "own, parameters": (lambda: EveryThird(use_buffers=False), mean, THIRDS),
+    "late": (LateAveraging, mean, THIRDS[1:]),
+}
+KIND = pytest.mark.parametrize("kind", list(KINDS))
+FIRST = pytest.mark.parametrize("pruning_first", [True, False], ids=["pruning first", "last"])
+
+
+class History(pl.Callback):
+    """Keeps the dense weights after each batch, and the masks."""
+
+    def __init__(self) -> None:
+        self.weights: list[Weights] = []
+        self.masks: list[Weights] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *args: Any) -> None:
+        self.weights.append(dense(pl_module))
+        self.masks.append(masks(pl_module))
+
+
+def dense(module: nn.Module) -> Weights:
+    return {name: weight.detach().clone() for name, weight in module.named_parameters()}
+
+
+def masks(module: nn.Module) -> Weights:
+    return {tensor.name: tensor.impl.mask.clone() for tensor in pruned_tensors(module)}
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert list(ours) == list(theirs)
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def arranged(first: bool, pruning: pl.Callback, average: pl.Callback) -> list[pl.Callback]:
+    return [pruning, average] if first else [average, pruning]
+
+
+def train(root: Path, *callbacks: pl.Callback, seed: int = 0, **given: Any) -> Any:
+    """Train for two epochs of eight steps; all that is in ``given`` is for ``fit`` or the trainer.
+
+    Returns:
+        The module, and the trainer.
+    """
+    torch.manual_seed(seed)
+    module = given.pop("make", EvaluatedModule)()
+    path, data = given.pop("ckpt_path", None), given.pop("validation", loader(2))
+    trainer = make_trainer(root, *callbacks, num_sanity_val_steps=0, **given)
+    trainer.fit(module, loader(), data, ckpt_path=path)
+    return module, trainer
+
+
+def pruned(reached: int = RAMP) -> ScheduledPruning:
+    """Prune to a half along a line, until the given step."""
+    return ScheduledPruning(linear_ramp(reached + 1), target_sparsity=0.5)
+
+
+@FIRST
+@KIND
+def test_a_training_ends_with_dense_averages_under_its_own_masks(
+    tmp_path: Path, kind: str, pruning_first: bool
+) -> None:
+    make, average, updates = KINDS[kind]
+    alone = History()
+    train(tmp_path, pruned(), alone)
+    pruning, seen = pruned(), History()
+    module, _ = train(tmp_path, *arranged(pruning_first, pruning, make()), seen)
+
+    # The training itself is the one without averaging.
+    for weights, others in zip(seen.weights, alone.weights, strict=True):
+        assert_same(weights, others)
+    assert_same(masks(module), alone.masks[-1])
+    expected = average([seen.weights[int(step) - 1] for step in updates])
+    torch.testing.assert_close(dense(module), expected, rtol=1e-5, atol=1e-6)
+    assert all(mask.dtype == torch.bool for mask in masks(module).values())
+    assert pruning.pruner is not None
+    assert pruning.pruner.at_target()
+    assert pruning.pruner.step_count == 16
+    assert count_sparsity(module).achieved == 0.5
+
+    averages = dense(module)["first.parametrizations.weight.original"]
+    pruning.pruner.finalize()
+    kept = alone.masks[-1]["first.weight"]
+    assert torch.equal(module.first.weight, torch.where(kept, averages, 0.0))
+    assert int((module.first.weight == 0).sum()) == 64
+
+
+@FIRST
+@pytest.mark.parametrize("interval", ["epoch", "percent"])
+def test_masks_that_reach_the_target_at_the_very_end_are_the_final_ones(
+    tmp_path: Path, interval: Any, pruning_first: bool
+) -> None:
+    pruning = pruned_from({"epoch": 2, "percent": 100}[interval], interval)
+    callbacks = arranged(pruning_first, pruning, WeightAveraging(use_buffers=False))
+    module, _ = train(tmp_path, *callbacks)
+    assert pruning.pruner is not None
+    assert pruning.pruner.at_target()
+    assert count_sparsity(module).achieved == 0.5
+
+
+class Swapped(pl.Callback):
+    """Keeps what a validation sees, and what is there before and after it."""
+
+    def __init__(self) -> None:
+        self.before: list[dict[str, Any]] = []
+        self.after: list[dict[str, Any]] = []
+        self.inside: list[Any] = []
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self.before.append(state(pl_module))
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        self.inside.append((dense(pl_module), pl_module.first.weight.detach().clone()))
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        self.after.append(state(pl_module))
+
+
+def state(module: nn.Module) -> dict[str, Any]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@FIRST
+@KIND
+def test_a_validation_sees_averages_under_the_masks_of_now_and_leaves_no_trace(
+    tmp_path: Path, kind: str, pruning_first: bool
+) -> None:
+    make, average, updates = KINDS[kind]
+    seen, swapped = History(), Swapped()
+    callbacks = arranged(pruning_first, pruned(), make())
+    train(tmp_path, *callbacks, seen, swapped, val_check_interval=0.25, validation=loader(1))
+    assert len(swapped.inside) == 8
+    for before, after in zip(swapped.before, swapped.after, strict=True):
+        assert_same(after, before)
+    for steps, (weights, used) in zip(range(2, 17, 2), swapped.inside, strict=True):
+        done = [int(step) for step in updates if step <= steps]
+        mask = seen.masks[steps - 1]["first.weight"]
+        if done:
+            expected = average([seen.weights[step - 1] for step in done])
+            torch.testing.assert_close(weights, expected, rtol=1e-5, atol=1e-6)
+        assert torch.equal(
+            used, torch.where(mask, weights["first.parametrizations.weight.original"], 0.0)
+        )
+        assert int((used == 0).sum()) == min(steps, RAMP) * 64 // RAMP
+
+
+@FIRST
+@pytest.mark.parametrize("kind", ["mean", "own", "own, parameters"])
+@pytest.mark.parametrize("step", [2, 5, 13])
+def test_a_checkpoint_holds_averages_under_the_masks_of_now(
+    tmp_path: Path, kind: str, step: int, pruning_first: bool
+) -> None:
+    path, seen = tmp_path / "cut.ckpt", History()
+    callbacks = arranged(pruning_first, pruned(), KINDS[kind][0]())
+    train(tmp_path, *callbacks, seen, SaveAt(path, step, "batch"))
+    saved = torch.load(path, weights_only=True)
+    average, current = saved["state_dict"], saved["current_model_state"]
+    assert list(average) == list(current)
+    for name, value in average.items():
+        if is_mask_key(name) or "extra_state" in name:
+            assert torch.equal(value, current[name])
+            assert value.dtype == current[name].dtype
+    first = "first.parametrizations.weight.0"
+    assert torch.equal(average[f"{first}.mask"], seen.masks[step - 1]["first.weight"])
+    sparsity = 0.5 * min(step, RAMP) / RAMP
+    assert average[f"{first}._extra_state"].tolist()[:3] == [sparsity, sparsity, step]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "late"])
+@pytest.mark.parametrize(("step", "hook"), [(2, "batch"), (5, "batch"), (8, "end"), (13, "batch")])
+def test_a_resumed_run_ends_as_the_uninterrupted_one(
+    tmp_path: Path, kind: str, step: int, hook: str
+) -> None:
+    path, make = tmp_path / "cut.ckpt", KINDS[kind][0]
+    hook = {"end": "epoch"}.get(hook, hook)
+    whole, _ = train(tmp_path, pruned(), make(), SaveAt(path, step, hook))
+    pruning = pruned()
+    resumed, _ = train(tmp_path, make(), pruning, seed=1, ckpt_path=path)
+    assert_same(resumed.state_dict(), whole.state_dict())
+    assert pruning.pruner is not None
+    assert pruning.pruner.at_target()
+
+
+def test_masks_that_a_resumed_average_did_not_load_are_those_of_the_model(tmp_path: Path) -> None:
+    class Forgetful(EveryThird):
+        def on_load_checkpoint(self, *args: Any) -> None:
+            pass
+
+    class Peek(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            assert average._average_model is not None
+            assert_same(masks(average._average_model.module), masks(pl_module))
+
+    path = tmp_path / "cut.ckpt"
+    once = lambda: ScheduledPruning(target_sparsity=0.5)  # noqa: E731
+    train(tmp_path, once(), SaveAt(path, 9, "batch"))
+    average = Forgetful()
+    train(tmp_path, once(), average, Peek(), seed=1, ckpt_path=path)
+
+
+@FIRST
+@pytest.mark.parametrize("settings", [{"update_every_n_steps": 4}, {"use_buffers": False}])
+def test_what_a_criterion_keeps_is_not_averaged(
+    tmp_path: Path, settings: dict[str, Any], pruning_first: bool
+) -> None:
+    @PruneImplBase.register("restless")
+    class RestlessPruneImpl(MagnitudePruneImpl):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, weight: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                self.seen.add_(1)
+            return super().forward(weight)
+
+    spec = {"target_sparsity": 0.5, "pruning_algo": "restless"}
+    config = {"global_config": {"op_state_spec": {"weight": spec}}}
+    ends = []
+    for average in (pl.Callback(), EMAWeightAveraging(**settings)):
+        pruning = ScheduledPruning(linear_ramp(10), config=config)
+        callbacks = arranged(pruning_first, pruning, average)
+        module, _ = train(tmp_path, *callbacks, make=TinyModule, validation=None)
+        ends.append(float(next(pruned_tensors(module)).impl.seen))
+    assert ends[0] == ends[1] > 15
+
+
+def test_a_dense_checkpoint_of_an_average_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dense.ckpt"
+    train(tmp_path, WeightAveraging(), SaveAt(path, 5, "batch"))
+    with pytest.raises(MasksMissingError, match=r"first\.parametrizations\.weight\.0\.mask"):
+        train(tmp_path, WeightAveraging(), pruned(), ckpt_path=path)
+
+
+@FIRST
+def test_layers_made_in_setup_are_averaged_and_pruned(tmp_path: Path, pruning_first: bool) -> None:
+    seen = History()
+    callbacks = arranged(pruning_first, pruned(), WeightAveraging())
+    module, _ = train(tmp_path, *callbacks, seen, make=SetUpModule, validation=None)
+    torch.testing.assert_close(dense(module), mean(seen.weights), rtol=1e-5, atol=1e-6)
+    assert "setup" not in vars(module)
+
+
+@FIRST
+def test_layers_made_in_configure_model_are_averaged_and_pruned(
+    tmp_path: Path, pruning_first: bool
+) -> None:
+    seen = History()
+    callbacks = arranged(pruning_first, pruned(), WeightAveraging())
+    with pytest.warns(UserWarning, match="overrides the configure_model") as warned:
+        module, _ = train(tmp_path, *callbacks, seen, make=LateModule, validation=None)
+    assert len([each for each in warned if "configure_model" in str(each.message)]) == 1
+    torch.testing.assert_close(dense(module), mean(seen.weights), rtol=1e-5, atol=1e-6)
+
+
+@FIRST
+def test_a_second_fit_averages_again_and_the_copy_has_no_hooks_of_ours(
+    tmp_path: Path, pruning_first: bool
+) -> None:
+    average, pruning, seen = WeightAveraging(), pruned(), History()
+    module, trainer = train(tmp_path, *arranged(pruning_first, pruning, average), seen)
+    trainer.fit_loop.max_epochs = 4
+    seen.weights.clear()
+    trainer.fit(module, loader(), loader(2))
+    torch.testing.assert_close(dense(module), mean(seen.weights), rtol=1e-5, atol=1e-6)
+    assert average._average_model is not None
+    assert "update_parameters" not in vars(average._average_model)
+    ours = {"setup", "configure_model", "on_load_checkpoint"}
+    assert not ours & vars(average._average_model.module).keys()
+
+
+def test_an_average_that_lightning_keeps_elsewhere_is_refused(tmp_path: Path) -> None:
+    class Elsewhere(WeightAveraging):
+        def __init__(self) -> None:
+            super().__init__()
+            del self._average_model
+
+        def setup(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+    with pytest.raises(PruningError, match=r"Elsewhere has no _average_model.*allowed: "):
+        train(tmp_path, pruned(), Elsewhere())
+
+
+def test_an_average_of_the_model_without_masks_is_refused(tmp_path: Path) -> None:
+    class Stale(WeightAveraging):
+        def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+            super().setup(trainer, pl_module, stage)
+            self.kept, self._average_model = self._average_model, None
+
+        def on_fit_start(self, *args: Any) -> None:
+            self._average_model = self.kept
+
+    with pytest.raises(PruningError, match=r"other tensors than the model.*allowed: "):
+        train(tmp_path, pruned(), Stale())
