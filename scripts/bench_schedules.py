@@ -1,4 +1,4 @@
-"""Compares schedules on the MNIST subset at 90 % sparsity; see bench-schedules."""
+"""Compares schedules, or what is pruned, on the MNIST subset; see bench-schedules."""
 
 import argparse
 import json
@@ -17,30 +17,46 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The same training for all; total_iters and begin_step are optimizer steps of 550.
-VARIANTS = {
+# The same training for all; total_iters and begin_step are optimizer steps of 550. The first is what
+# the others are compared with.
+SCHEDULES = {
     "none (dense control)": ["schedule=none"],
     "poly, power 2, 400 steps": ["schedule=poly", "power=2", "total_iters=400"],
     "linear, 400 steps": ["schedule=linear", "total_iters=400"],
     "constant, all at once at step 0": ["schedule=constant", "begin_step=0"],
     "constant, all at once at step 400": ["schedule=constant", "begin_step=400"],
 }
+SPARSE = ["target_sparsity=0.95"]
+CHOICES = {
+    "none (dense control)": ["schedule=none"],
+    "uniform, magnitude": SPARSE,
+    "erdos_renyi, magnitude": [*SPARSE, "allocation=erdos_renyi"],
+    "global, magnitude": [*SPARSE, "allocation=global"],
+    "uniform, taylor": [*SPARSE, "criterion=taylor", "update_frequency=10"],
+    "uniform, random": [*SPARSE, "criterion=random"],
+    "uniform, magnitude, no regrowth": [*SPARSE, "allow_regrowth=false"],
+    "blocks of 1 x 4, magnitude": [*SPARSE, "pruning=block"],
+}
+TABLES = {"schedules": SCHEDULES, "choices": CHOICES}
 
 
 def main() -> None:
     """Run every variant with every seed, print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="seeds a variant (default: 3)")
-    parser.add_argument("--json", type=Path, default=ROOT / "docs/benchmarks/schedules.json")
+    parser.add_argument("--what", choices=TABLES, default="schedules", help="what is compared")
+    parser.add_argument("--json", type=Path, help="default: docs/benchmarks/WHAT.json")
     arguments = parser.parse_args()
+    path = arguments.json or ROOT / "docs" / "benchmarks" / f"{arguments.what}.json"
     seeds = list(range(1, arguments.seeds + 1))
     with tempfile.TemporaryDirectory() as folder:
         results = {
             name: list(_runs(overrides, seeds, Path(folder, str(index))))
-            for index, (name, overrides) in enumerate(VARIANTS.items())
+            for index, (name, overrides) in enumerate(TABLES[arguments.what].items())
         }
     Console().print(_table(results))
-    arguments.json.write_text(json.dumps(_report(results, seeds), indent=2) + "\n")
+    report = {"command": f"scripts/bench-schedules --what {arguments.what}"}
+    path.write_text(json.dumps(report | _report(results, seeds), indent=2) + "\n")
 
 
 def _runs(overrides: list[str], seeds: list[int], folder: Path) -> Iterator[dict[str, Any]]:
@@ -52,7 +68,7 @@ def _runs(overrides: list[str], seeds: list[int], folder: Path) -> Iterator[dict
 
 
 def _table(results: dict[str, list[dict[str, Any]]]) -> Table:
-    table = Table("schedule", title="test accuracy at the target sparsity, percent")
+    table = Table("run", title="test accuracy at the target sparsity, percent")
     for column in ("mean", "std", "against dense", "sparsity", "seconds a run"):
         table.add_column(column, justify="right")
     dense = _mean(next(iter(results.values())), "test/accuracy")
@@ -74,7 +90,6 @@ def _report(results: dict[str, list[dict[str, Any]]], seeds: list[int]) -> dict[
     first = next(iter(results.values()))[0]
     kept = ("overrides", "metrics", "wall_seconds", "training")
     return {
-        "command": "scripts/bench-schedules",
         "seeds": seeds,
         "versions": first["versions"],
         "device": first["device"],
