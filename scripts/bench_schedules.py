@@ -17,8 +17,8 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The same training for all; total_iters and begin_step are optimizer steps of 550. The first is what
-# the others are compared with.
+# The same training for all; total_iters and begin_step are optimizer steps of 550. The others are
+# compared with the first.
 SCHEDULES = {
     "none (dense control)": ["schedule=none"],
     "poly, power 2, 400 steps": ["schedule=poly", "power=2", "total_iters=400"],

@@ -9,7 +9,11 @@ if TYPE_CHECKING:
     from .config.module import OpMagnitudePrunerConfig as OpMagnitudePrunerConfig
     from .config.pruner import MagnitudePrunerConfig as MagnitudePrunerConfig
     from .errors import PruningError as PruningError
+    from .export import load_pruned as load_pruned
+    from .export import save_pruned as save_pruned
+    from .export import to_semi_structured as to_semi_structured
     from .magnitude_pruner import MagnitudePruner as MagnitudePruner
+    from .model_summary import summary as summary
     from .stats import count_sparsity as count_sparsity
 
 __all__ = [
@@ -19,6 +23,10 @@ __all__ = [
     "OpMagnitudePrunerConfig",
     "PruningError",
     "count_sparsity",
+    "load_pruned",
+    "save_pruned",
+    "summary",
+    "to_semi_structured",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -30,5 +38,9 @@ __getattr__, __dir__ = lazy_exports(
         "OpMagnitudePrunerConfig": ".config.module",
         "PruningError": ".errors",
         "count_sparsity": ".stats",
+        "load_pruned": ".export",
+        "save_pruned": ".export",
+        "summary": ".model_summary",
+        "to_semi_structured": ".export",
     },
 )

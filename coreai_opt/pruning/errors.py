@@ -1,6 +1,7 @@
 """What can go wrong in pruning; each error carries the object that it is about."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from coreai_opt.pruning._registry import nearest
 
@@ -11,6 +12,7 @@ __all__ = [
     "DivergedWeightError",
     "NoPrunableLayerError",
     "PruningError",
+    "SavedModelError",
     "UninitializedWeightError",
     "UnknownModuleError",
     "UnknownOpError",
@@ -135,6 +137,14 @@ class UnsuitableShapeError(PruningError):
             f"{name!r} of shape {list(shape)} does not fit the pruning scheme: {problem}; "
             "leave it out with module_name_configs={name: None}, or give it another scheme"
         )
+
+
+class SavedModelError(PruningError):
+    """A directory of a pruned model, or a file in it, cannot be used as asked."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}")
 
 
 class UnreachableSparsityWarning(UserWarning):

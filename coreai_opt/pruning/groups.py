@@ -69,7 +69,9 @@ class MaskGroup:
 def grouped(
     tensors: Sequence[tuple[PrunedTensor, SparsitySchedule | None]], config: MagnitudePrunerConfig
 ) -> list[MaskGroup]:
-    """Put tensors with equal schedules and targets together.
+    """Put tensors with equal schedules and targets together, if they start at equal sparsities.
+
+    They do, unless they have masks already: those that differ need a ``prev_sparsity`` each.
 
     Raises:
         AllocationError: a tensor's scheme or criterion cannot take part in the allocation.
@@ -79,9 +81,10 @@ def grouped(
     for tensor, schedule in tensors:
         _check(tensor, config)
         tensor.impl.allow_regrowth = config.allow_regrowth
-        target = tensor.impl.target_sparsity
+        target, start = tensor.impl.target_sparsity, tensor.impl.scheduled
         for group in groups:
-            if group.schedule == schedule and group.target_sparsity == target:
+            same_start = group.tensors[0].impl.scheduled == start
+            if group.schedule == schedule and group.target_sparsity == target and same_start:
                 group.tensors.append(tensor)
                 break
         else:

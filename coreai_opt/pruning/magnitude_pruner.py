@@ -91,23 +91,36 @@ class MagnitudePruner:
             UnreachableSparsityWarning: a scheme cannot prune exactly as much as is asked; the
                 message is a table of the layers.
         """
-        if self._prepared or any(pruned_tensors(self.model)):
-            raise RuntimeError("the model has already been prepared for pruning")
+        self._check_unprepared()
         uses = None if example_inputs is None else uses_by_call(self.model, example_inputs)
-        targets = find_targets(self.model, self.config, uses)
+        self._put_on(find_targets(self.model, self.config, uses))
+        self._apply([0])
+        return self.model
+
+    def prepare_given(self, targets: Sequence[Target]) -> nn.Module:
+        """Put masks on that are given, in place, where ``prepare`` computes those of step 0.
+
+        The clock starts at 0, and ``step`` goes on from these masks; ``load_pruned`` does this.
+
+        Args:
+            targets: the weights to prune, each with its ``given`` mask.
+        """
+        self._check_unprepared()
+        self._put_on(targets)
+        return self.model
+
+    def _put_on(self, targets: Sequence[Target]) -> None:
         # All that can be refused is refused before the model is changed.
         tensors = [_with_mask(target, self._clock) for target in targets]
         pairs = zip(tensors, [target.schedule for target in targets], strict=True)
         self._groups = grouped(list(pairs), self.config)
         if table := unreachable_table(tensors):
-            warnings.warn(table, UnreachableSparsityWarning, stacklevel=2)
+            warnings.warn(table, UnreachableSparsityWarning, stacklevel=3)
         for target, tensor in zip(targets, tensors, strict=True):
             for holder in target.holders:
                 remember_order(holder.module)
                 parametrize.register_parametrization(holder.module, holder.parameter, tensor.impl)
         self._prepared = True
-        self._apply([0])
-        return self.model
 
     def step(self, count: int = 1) -> None:
         """Advance the schedules' clock, and recompute the masks whose sparsity changed.
@@ -208,6 +221,10 @@ class MagnitudePruner:
         if self._masking is not None:
             self._masking.clear_moments(tensors)
 
+    def _check_unprepared(self) -> None:
+        if self._prepared or any(pruned_tensors(self.model)):
+            raise RuntimeError("the model has already been prepared for pruning")
+
     def _check_prepared(self) -> None:
         if not self._prepared:
             raise RuntimeError("the model must be prepared for pruning first: call prepare()")
@@ -215,6 +232,9 @@ class MagnitudePruner:
 
 def _with_mask(target: Target, clock: ScheduleClock) -> PrunedTensor:
     impl = target.spec.pruning_algo(target.weight, target.spec, clock)
+    if target.given is not None:
+        impl.replace_mask(target.given.mask.to(impl.mask.device), target.given.sparsity)
+        impl.scheduled = target.given.scheduled
     holder = target.holders[0]
     return PrunedTensor(holder.name, holder.module, holder.parameter, impl)
 

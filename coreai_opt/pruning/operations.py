@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["OpCall", "WeightUse", "follow", "prunable_types", "uses_by_call", "uses_by_type"]
+__all__ = [
+    "OpCall",
+    "WeightUse",
+    "follow",
+    "prunable_types",
+    "undisturbed",
+    "uses_by_call",
+    "uses_by_type",
+]
 
 ATTENTION = "multi_head_attention_forward"
 
@@ -163,7 +171,7 @@ def follow(model: nn.Module, example_inputs: Any) -> list[OpCall]:
         example_inputs: a tensor, a tuple or list of positional, or a dict of keyword arguments.
     """
     arguments, keywords = _arguments(example_inputs)
-    with _undisturbed(model), _Following(model) as calls, torch.no_grad():
+    with undisturbed(model), _Following(model) as calls, torch.no_grad():
         model(*arguments, **keywords)
     return calls
 
@@ -252,7 +260,11 @@ def _vectors(tensor: Tensor) -> int:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and afterwards all of it back to what it was.
+
+    In between a parametrized weight is computed once, so that it is one tensor wherever it is read.
+    """
     training = {module: module.training for module in model.modules()}
     buffers = {
         name: buffer.clone()

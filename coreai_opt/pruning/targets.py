@@ -1,7 +1,7 @@
 """Which tensors of a model a config prunes, and which are pruned already."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,13 @@ from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.spec.spec import PruningSpec
 
 __all__ = [
+    "GivenMask",
     "Holder",
     "PrunedTensor",
     "Target",
     "WeightTensor",
     "find_targets",
+    "holders_of",
     "is_mask_key",
     "pruned_tensors",
     "weight_tensors",
@@ -44,18 +46,36 @@ class Holder:
     module: nn.Module
     parameter: str
 
+    def value(self) -> Any:
+        """Return the parameter as the forward pass uses it."""
+        return getattr(self.module, self.parameter)
+
+
+@dataclass(frozen=True)
+class GivenMask:
+    """A mask to begin with (True = keep), and the sparsity that it was computed for.
+
+    ``scheduled`` is what the schedule asked for; under some allocations it is that of several
+    tensors together.
+    """
+
+    mask: Tensor
+    sparsity: float
+    scheduled: float
+
 
 @dataclass(frozen=True)
 class Target:
     """A tensor that a config prunes, with all modules that hold it.
 
-    ``schedule`` None = pruned once, when prepared.
+    ``schedule`` None = pruned once, when prepared. ``given`` None = the mask of step 0 is computed.
     """
 
     holders: tuple[Holder, ...]
     weight: nn.Parameter
     spec: PruningSpec
     schedule: SparsitySchedule | None
+    given: GivenMask | None = None
 
     @property
     def name(self) -> str:
@@ -66,14 +86,16 @@ class Target:
 class WeightTensor:
     """A weight of a model, prepared or not; ``name`` is the one it has in the unpruned model."""
 
-    name: str
-    module: nn.Module
-    parameter: str
+    holders: tuple[Holder, ...]
     impl: PruneImplBase | None
+
+    @property
+    def name(self) -> str:
+        return self.holders[0].name
 
     def value(self) -> Any:
         """Return the weight as the forward pass uses it."""
-        return getattr(self.module, self.parameter)
+        return self.holders[0].value()
 
 
 @dataclass(frozen=True)
@@ -139,23 +161,30 @@ def masked_holders(model: nn.Module) -> Iterator[tuple[Holder, PruneImplBase]]:
                 yield Holder(name, module, parameter), chain[0]
 
 
-def weight_tensors(model: nn.Module) -> list[WeightTensor]:
+def weight_tensors(model: nn.Module, called: Collection[int] = ()) -> list[WeightTensor]:
     """Return the weights of prunable layers, and all that carry a mask, in the model's order.
 
     A tensor that several modules share is there once; lazy ones are left out.
+
+    Args:
+        model: a model, prepared or not.
+        called: the ids of tensors that ops were given, read within ``undisturbed``; the parameters
+            among them are returned as well.
     """
     impls = {(id(holder.module), holder.parameter): impl for holder, impl in masked_holders(model)}
     prunable = {(id(use.module), use.parameter) for use in uses_by_type(model)}
-    found: dict[int, WeightTensor] = {}
-    wanted: set[int] = set()
+    found: dict[int, list[Holder]] = {}
+    wanted: dict[int, PruneImplBase | None] = {}
     for module_name, module in model.named_modules():
         for parameter, tensor in _own_tensors(module):
-            impl = impls.get((id(module), parameter))
-            if impl is not None or (id(module), parameter) in prunable:
-                wanted.add(id(tensor))
-            name = f"{module_name}.{parameter}".lstrip(".")
-            found.setdefault(id(tensor), WeightTensor(name, module, parameter, impl))
-    return [weight for key, weight in found.items() if key in wanted]
+            holder = Holder(f"{module_name}.{parameter}".lstrip("."), module, parameter)
+            key = (id(module), parameter)
+            if key in impls or key in prunable or (called and id(holder.value()) in called):
+                wanted.setdefault(id(tensor), impls.get(key))
+            found.setdefault(id(tensor), []).append(holder)
+    return [
+        WeightTensor(tuple(holders), wanted[key]) for key, holders in found.items() if key in wanted
+    ]
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -195,7 +224,7 @@ def find_targets(
         key = id(use.module._parameters.get(use.parameter, use.module))
         choices.setdefault(key, []).append(_choose(use, kinds, config, usage))
     usage.check(kinds, uses)
-    holders = _holders(model)
+    holders = holders_of(model)
     targets = [
         target for among in choices.values() if (target := _target(among, holders)) is not None
     ]
@@ -229,7 +258,7 @@ def _choose(
     return _Choice(use, (match.level, rank), spec, None if spec is None else schedule)
 
 
-def _target(choices: list[_Choice], holders: dict[int, list[Holder]]) -> Target | None:
+def _target(choices: list[_Choice], holders: dict[int, tuple[Holder, ...]]) -> Target | None:
     best = min(choices, key=lambda choice: choice.rank)
     # A tensor with several uses has one mask: what is most specific counts, and must be one thing.
     for other in choices:
@@ -241,7 +270,7 @@ def _target(choices: list[_Choice], holders: dict[int, list[Holder]]) -> Target 
     weight = _parameter(best.use)
     if problem := best.spec.pruning_scheme.problem(tuple(weight.shape)):
         raise UnsuitableShapeError(best.use.name, tuple(weight.shape), problem)
-    return Target(tuple(holders[id(weight)]), weight, best.spec, best.schedule)
+    return Target(holders[id(weight)], weight, best.spec, best.schedule)
 
 
 def _parameter(use: WeightUse) -> nn.Parameter:
@@ -254,11 +283,13 @@ def _parameter(use: WeightUse) -> nn.Parameter:
     return parameter
 
 
-def _holders(model: nn.Module) -> dict[int, list[Holder]]:
-    holders: dict[int, list[Holder]] = {}
+def holders_of(model: nn.Module) -> dict[int, tuple[Holder, ...]]:
+    """Return, by the id of each parameter, the modules that hold it, in the model's order."""
+    holders: dict[int, tuple[Holder, ...]] = {}
     for module_name, module in model.named_modules():
         for parameter, value in module._parameters.items():
             if isinstance(value, Tensor):
                 name = f"{module_name}.{parameter}".lstrip(".")
-                holders.setdefault(id(value), []).append(Holder(name, module, parameter))
+                holder = Holder(name, module, parameter)
+                holders[id(value)] = (*holders.get(id(value), ()), holder)
     return holders
