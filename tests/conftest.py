@@ -19,7 +19,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.experiment.places import conf_dir
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
-from coreai_opt.pruning.spec import PruneImplBase
+from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +32,8 @@ def _isolated() -> Iterator[None]:
     """Give each test the same random state, and fail one that leaks what others would see."""
     environment = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    schedules, criteria = dict(SparsityScheduleBase._registry), dict(PruneImplBase._registry)
+    registries = (SparsityScheduleBase, PruneImplBase, PruningScheme)
+    known = [dict(registry._registry) for registry in registries]
     threads = torch.get_num_threads()
     random.seed(0)
     np.random.seed(0)
@@ -40,8 +41,8 @@ def _isolated() -> Iterator[None]:
     yield
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
-    SparsityScheduleBase._registry = schedules
-    PruneImplBase._registry = criteria
+    for registry, before in zip(registries, known, strict=True):
+        registry._registry = before
     assert torch.get_num_threads() == threads, "the number of threads leaked"
     changed = {
         key for key in environment | dict(os.environ) if os.environ.get(key) != environment.get(key)

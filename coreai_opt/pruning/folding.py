@@ -12,14 +12,18 @@ __all__ = ["fold_masks", "remember_order"]
 
 def remember_order(module: nn.Module) -> None:
     """Note the order of a module's parameters before the first of them gets a mask."""
-    if not parametrize.is_parametrized(module):
+    if ORDER not in module.__dict__:
         # On the class that torch makes for it, it would be shared by copies; as a plain attribute
         # it is copied with the module and dropped by fold_masks.
         module.__dict__[ORDER] = tuple(module._parameters)
 
 
-def fold_masks(model: nn.Module) -> nn.Module:
+def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
     """Write each mask into its weight and take the parametrizations away, in place.
+
+    Args:
+        model: a prepared model.
+        masked: False = leave the weights dense.
 
     Raises:
         RuntimeError: the model carries no mask, it must be prepared first.
@@ -30,7 +34,7 @@ def fold_masks(model: nn.Module) -> nn.Module:
     for holder in holders:
         _own_class(holder.module)
         parametrize.remove_parametrizations(
-            holder.module, holder.parameter, leave_parametrized=True
+            holder.module, holder.parameter, leave_parametrized=masked
         )
     for holder in holders:
         _restore_order(holder.module)

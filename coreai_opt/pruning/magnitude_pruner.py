@@ -94,7 +94,12 @@ class MagnitudePruner:
         self._check_unprepared()
         uses = None if example_inputs is None else uses_by_call(self.model, example_inputs)
         self._put_on(find_targets(self.model, self.config, uses))
-        self._apply([0])
+        try:
+            self._apply([0])
+        except Exception:  # NaN, a criterion that has no scores yet: the model is as it was
+            self._prepared = False
+            fold_masks(self.model, masked=False)
+            raise
         return self.model
 
     def prepare_given(self, targets: Sequence[Target]) -> nn.Module:
@@ -131,13 +136,14 @@ class MagnitudePruner:
 
         Raises:
             RuntimeError: the model must be prepared first, or has been finalized.
+            DivergedWeightError: a weight whose mask is due has NaN; masks and clock are as before.
         """
         self._check_prepared()
         if count < 0:
             raise ValueError(f"count is {count}; allowed: 0 or more")
         first = self._clock.step_count + 1
-        self._clock.step_count += count
         self._apply(range(first, first + count))
+        self._clock.step_count += count
 
     def finalize(
         self, model: nn.Module | None = None, backend: ExportBackend = ExportBackend.Torch

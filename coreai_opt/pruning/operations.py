@@ -141,7 +141,8 @@ def _has(module: nn.Module, parameter: str) -> bool:
 def uses_by_call(model: nn.Module, example_inputs: Any) -> list[WeightUse]:
     """Return the weights that a forward pass hands to the ops, in the order of the calls.
 
-    A weight that is computed on the way (transposed, scaled) is no parameter and is not found.
+    A weight that is computed on the way (transposed, scaled) is no parameter and is not found,
+    unless it stands where a layer has its weight (weight norm and its like).
     """
     # A lazy layer has no parameter to be recognised by before it has run.
     if any(map(nn.parameter.is_lazy, model.parameters())):
@@ -151,14 +152,22 @@ def uses_by_call(model: nn.Module, example_inputs: Any) -> list[WeightUse]:
         for parameter, value in module._parameters.items():
             if value is not None:
                 owners.setdefault(id(value), []).append((name, module, parameter))
+    computed = [use for use in uses_by_type(model) if _is_computed(use)]
     uses: dict[tuple[str, str, tuple[str, ...]], WeightUse] = {}
     for call in follow(model, example_inputs):
         op_names = (call.op_name, f"{call.caller}.{call.op_name}".lstrip("."))
+        for use in computed:
+            if op_names[1] == use.op_names[1]:
+                uses.setdefault((use.module_name, use.parameter, op_names), use)
         for state, weight, _ in call.weights:
             for name, module, parameter in owners.get(id(weight), []):
                 use = WeightUse(name, module, parameter, state, call.op_type, op_names)
                 uses.setdefault((name, parameter, op_names), use)
     return list(uses.values())
+
+
+def _is_computed(use: WeightUse) -> bool:
+    return use.module._parameters.get(use.parameter) is None
 
 
 def follow(model: nn.Module, example_inputs: Any) -> list[OpCall]:
@@ -266,11 +275,12 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     In between a parametrized weight is computed once, so that it is one tensor wherever it is read.
     """
     training = {module: module.training for module in model.modules()}
-    buffers = {
-        name: buffer.clone()
-        for name, buffer in model.named_buffers()
-        if not nn.parameter.is_lazy(buffer)
-    }
+    buffers = [
+        (module, name, buffer, None if buffer is None else buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is None or not nn.parameter.is_lazy(buffer)
+    ]
     # Attention's and the encoder's fast path would call none of the functions that are followed.
     fast = torch.backends.mha.get_fastpath_enabled()
     devices = [parameter.device for parameter in model.parameters() if parameter.is_cuda]
@@ -283,9 +293,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(fast)
             for module, flag in training.items():
                 module.training = flag
-            for name, buffer in model.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+            # A forward pass may have put another tensor in a buffer's place, of another size.
+            for module, name, buffer, before in buffers:
+                module._buffers[name] = buffer
+                if buffer is not None and before is not None:
+                    buffer.copy_(before)
 
 
 def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -19,8 +19,8 @@ class OptimizerMasking:
     """While a weight is pruned, no optimizer moves it; when it comes back, nothing pushes it.
 
     The dense value of a pruned weight is kept as it was when it was pruned: neither momentum nor
-    weight decay reach it. Moments of the optimizer are zero for a weight that is pruned, and
-    for one that has just come back.
+    weight decay reach it. Moments of the optimizer are zero for a weight that is pruned, and for
+    one that has just come back.
 
     Any optimizer that keeps its state in tensors of the weight's shape is served. Where it might
     move a weight without a gradient (weight decay, an optimizer that is not known), one copy of the
@@ -31,17 +31,23 @@ class OptimizerMasking:
     """
 
     def __init__(self, tensors: Sequence[PrunedTensor]) -> None:
-        self._tensors = {id(tensor.original): tensor for tensor in tensors}
+        self._tensors = tensors
         self._optimizers: list[Optimizer] = []
-        self._saved: dict[int, list[tuple[PrunedTensor, Tensor]]] = {}
+        self._saved: list[list[tuple[PrunedTensor, Tensor]]] = []
         self._handles: list[Any] = []
 
     def attach(self, optimizer: Optimizer) -> None:
         """Look after an optimizer; one that holds none of the tensors is left alone."""
-        if any(id(weight) in self._tensors for weight, _ in _weights(optimizer)):
-            self._optimizers.append(optimizer)
-            self._handles.append(optimizer.register_step_pre_hook(self._save))
-            self._handles.append(optimizer.register_step_post_hook(self._restore))
+        tensors = self._by_weight()
+        if optimizer in self._optimizers or not any(
+            id(weight) in tensors for weight, _ in _weights(optimizer)
+        ):
+            return
+        self._optimizers.append(optimizer)
+        self._handles.append(optimizer.register_step_pre_hook(self._save))
+        self._handles.append(optimizer.register_step_post_hook(self._restore))
+        # It may have been at work before the weights were pruned.
+        self.clear_moments(self._tensors)
 
     def detach(self) -> None:
         """Leave the optimizers as they were found."""
@@ -56,28 +62,41 @@ class OptimizerMasking:
         masks = {id(tensor.original): tensor.impl.mask for tensor in tensors}
         for optimizer in self._optimizers:
             for weight, _ in _weights(optimizer):
-                mask = masks.get(id(weight))
-                if mask is None:
-                    continue
-                for moment in optimizer.state.get(weight, {}).values():
-                    if isinstance(moment, Tensor) and moment.shape == mask.shape:
-                        moment.masked_fill_(~mask.to(moment.device), 0)
+                if id(weight) in masks:
+                    _clear(optimizer, weight, masks[id(weight)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copied optimizer comes without hooks: it is to be handed over again.
+        return {**self.__dict__, "_optimizers": [], "_saved": [], "_handles": []}
+
+    def _by_weight(self) -> dict[int, PrunedTensor]:
+        # Looked up each time: loading a state dict may put other parameters in their place.
+        return {id(tensor.original): tensor for tensor in self._tensors}
 
     def _save(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        saved = []
+        saved, tensors = [], self._by_weight()
         for weight, group in _weights(optimizer):
-            tensor = self._tensors.get(id(weight))
+            tensor = tensors.get(id(weight))
             # Before the first mask there is nothing to protect.
             if tensor is not None and tensor.impl.sparsity > 0 and _may_move(optimizer, group):
                 saved.append((tensor, weight.detach().clone()))
-        self._saved[id(optimizer)] = saved
+        # A stack: the step of a subclass calls that of its base, and each calls the hooks.
+        self._saved.append(saved)
 
     @torch.no_grad()
     def _restore(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for tensor, before in self._saved.pop(id(optimizer), []):
+        for tensor, before in self._saved.pop():
             weight = tensor.original
             torch.where(tensor.impl.mask, weight, before, out=before)
             weight.copy_(before)
+            # What is added to the gradient, as weight decay in SGD, has gone into them.
+            _clear(optimizer, weight, tensor.impl.mask)
+
+
+def _clear(optimizer: Optimizer, weight: Tensor, mask: Tensor) -> None:
+    for moment in optimizer.state.get(weight, {}).values():
+        if isinstance(moment, Tensor) and moment.shape == mask.shape:
+            moment.masked_fill_(~mask.to(moment.device), 0)
 
 
 def _weights(optimizer: Optimizer) -> list[tuple[Tensor, dict[str, Any]]]:

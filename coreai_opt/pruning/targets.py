@@ -233,6 +233,9 @@ def find_targets(
     return targets
 
 
+WHOLE = -1  # instead of the rank within a module, when the whole module is left dense
+
+
 @dataclass(frozen=True)
 class _Choice:
     """What a config says of one use of a weight: how specific that is (low = most), and what."""
@@ -250,7 +253,7 @@ def _choose(
     match = config.match([(name, kinds[name]) for name in [*around, ""]])
     usage.note(match, use)
     if match.config is None:
-        return _Choice(use, (match.level, 0), None, None)
+        return _Choice(use, (match.level, WHOLE), None, None)
     rank, spec = match.config.match(use.state, use.op_type, use.op_names)
     schedule = match.config.sparsity_schedule
     if schedule is None and config.global_config is not None:
@@ -263,7 +266,8 @@ def _target(choices: list[_Choice], holders: dict[int, tuple[Holder, ...]]) -> T
     # A tensor with several uses has one mask: what is most specific counts, and must be one thing.
     for other in choices:
         differs = (other.spec, other.schedule) != (best.spec, best.schedule)
-        if other.rank == best.rank and differs:
+        # No level within a module goes over a module that is left dense as a whole.
+        if differs and other.rank[0] == best.rank[0] and best.rank[1] in (WHOLE, other.rank[1]):
             raise ConflictingConfigError(best.use.name, other.use.name)
     if best.spec is None:
         return None

@@ -63,11 +63,12 @@ class Run:
     interval: Any = "step"
     settings: dict[str, Any] = field(default_factory=dict)
     make: Any = TinyModule
+    config: Any = field(default_factory=lambda: FIRST_LAYER)
 
     def train(self, *callbacks: pl.Callback, seed: int = 0, **given: Any) -> tuple[Any, list[int]]:
         torch.manual_seed(seed)
         module, schedule = self.make(), RecordingSchedule(linear_ramp(**self.ramp))
-        pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval=self.interval)
+        pruning = ScheduledPruning(schedule, config=self.config, interval=self.interval)
         trainer = make_trainer(
             self.root,
             pruning,
@@ -87,13 +88,29 @@ def assert_resumes_exactly(run: Run, step: int, clock: int, hook: str = "batch")
     whole, asked = run.train(SaveAt(path, step, hook))
     # Another start, so that everything has to come from the checkpoint.
     resumed, asked_again = run.train(seed=1, ckpt_path=path)
-    assert zeros(whole.first.weight) == 0.5
+    pruned = [weight for weight in (whole.first.weight, whole.second.weight) if zeros(weight)]
+    total = sum(weight.numel() for weight in pruned)
+    assert abs(sum(zeros(weight) * weight.numel() for weight in pruned) - total / 2) <= 1
     # 0 is asked again when the model is prepared, before the checkpoint is read.
     assert asked_again == [0, *range(clock + 1, asked[-1] + 1)]
     assert asked == list(range(asked[-1] + 1))
     theirs, ours = whole.state_dict(), resumed.state_dict()
     assert list(theirs) == list(ours)
     assert [name for name in theirs if not torch.equal(theirs[name], ours[name])] == []
+    assert moments(whole) == moments(resumed)
+
+
+def moments(module: pl.LightningModule) -> list[Any]:
+    """Return all that the optimizers keep, as numbers."""
+    optimizers = module.trainer.optimizers
+    states = [state for each in optimizers for state in each.state_dict()["state"].values()]
+    return [
+        {
+            name: value.tolist() if isinstance(value, Tensor) else value
+            for name, value in each.items()
+        }
+        for each in states
+    ]
 
 
 @pytest.mark.parametrize("step", [1, 5, 13, 19, 23])
@@ -135,6 +152,38 @@ def test_with_two_optimizers(tmp_path: Path, step: int) -> None:
     run = Run(tmp_path, {"total_iters": 18}, make=lambda: ManualModule(lambda batch: (0, 1)))
     # Lightning's own count is that of both.
     assert_resumes_exactly(run, 2 * step, clock=step)
+
+
+def decayed_sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=0.1)
+
+
+def decayed_adamw(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=0.02, weight_decay=0.1)
+
+
+@pytest.mark.parametrize("step", [5, 13])
+@pytest.mark.parametrize("optimizer", [decayed_sgd, decayed_adamw])
+def test_with_weight_decay(tmp_path: Path, optimizer: Any, step: int) -> None:
+    run = Run(tmp_path, {"total_iters": 18}, make=lambda: TinyModule(optimizer))
+    assert_resumes_exactly(run, step, clock=step)
+
+
+@pytest.mark.parametrize("step", [5, 13])
+@pytest.mark.parametrize("allocation", ["uniform", "erdos_renyi", "global"])
+@pytest.mark.parametrize("criterion", ["default", "random", "taylor"])
+def test_with_criteria_and_allocations(
+    tmp_path: Path, criterion: str, allocation: str, step: int
+) -> None:
+    spec = {"target_sparsity": 0.5, "pruning_algo": criterion}
+    config = {
+        "global_config": {"op_state_spec": {"*": spec}},
+        "allocation": allocation,
+        "allow_regrowth": criterion != "default",
+    }
+    ramp = {"total_iters": 18, "update_frequency": 3}
+    run = Run(tmp_path, ramp, config=config, make=lambda: TinyModule(decayed_sgd))
+    assert_resumes_exactly(run, step, clock=step)
 
 
 @pytest.mark.parametrize(("interval", "clock"), [("step", 4), ("epoch", 0)])

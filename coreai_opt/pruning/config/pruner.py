@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializationInfo,
+    ValidationInfo,
     field_serializer,
     field_validator,
 )
@@ -21,6 +22,7 @@ from coreai_opt.pruning.config._names import (
     by_type,
     check_patterns,
     class_named,
+    first_match,
     self_and_ancestors,
     type_name,
 )
@@ -36,7 +38,7 @@ __all__ = ["Allocation", "MagnitudePrunerConfig", "ModuleMatch", "Specificity"]
 KEY = "magnitude_pruning_config"
 
 Allocation = Literal["uniform", "erdos_renyi", "global"]
-ModuleConfigs = dict[str, ModuleMagnitudePrunerConfig | None]
+ModuleConfigs = dict[Any, ModuleMagnitudePrunerConfig | None]
 Chain = Sequence[tuple[str, "type[nn.Module] | None"]]
 
 
@@ -87,12 +89,12 @@ class MagnitudePrunerConfig(BaseModel):
     global_config: ModuleMagnitudePrunerConfig | None = Field(
         default_factory=ModuleMagnitudePrunerConfig, description="for all modules, null = none"
     )
-    module_type_configs: Annotated[
-        dict[Any, ModuleMagnitudePrunerConfig | None], BeforeValidator(none_is_empty)
-    ] = Field(default_factory=dict, description="class, or its dotted path -> config")
-    module_name_configs: Annotated[ModuleConfigs, BeforeValidator(none_is_empty)] = Field(
-        default_factory=dict, description="regular expression over module names -> config"
+    module_type_configs: Annotated[ModuleConfigs, BeforeValidator(none_is_empty)] = Field(
+        default_factory=dict, description="class, or its dotted path -> config"
     )
+    module_name_configs: Annotated[
+        dict[str, ModuleMagnitudePrunerConfig | None], BeforeValidator(none_is_empty)
+    ] = Field(default_factory=dict, description="regular expression over module names -> config")
     allocation: Allocation = Field("uniform", description="uniform, erdos_renyi or global")
     allow_regrowth: bool = Field(True, description="whether pruned weights may come back")
 
@@ -109,11 +111,14 @@ class MagnitudePrunerConfig(BaseModel):
 
     @field_validator("module_type_configs")
     @classmethod
-    def _are_types(cls, value: dict[Any, Any]) -> dict[Any, Any]:
+    def _are_types(cls, value: dict[Any, Any], info: ValidationInfo) -> dict[Any, Any]:
         for key in value:
             if not isinstance(key, type | str):
                 raise ValueError(f"{key!r} is no type; allowed: a class, or its dotted path")
-        return value
+        if (info.context or {}).get("without_torch"):
+            return value
+        # A class and its paths are one key: what is set last counts, and what is read is equal.
+        return {_class_or_path(key): config for key, config in value.items()}
 
     @field_validator("module_name_configs")
     @classmethod
@@ -180,17 +185,35 @@ class MagnitudePrunerConfig(BaseModel):
     def only_for(self, *targets: type | str) -> Self:
         """Prune only these modules and their children, with what applied to them so far.
 
+        What is left dense stays dense, and configs for children of the targets stay too. A config
+        by name goes over one by type here as elsewhere.
+
         Args:
             targets: module names (regular expressions), classes or dotted paths of classes.
 
         Raises:
-            ValueError: no target, or nothing is said of a target and the global config is None.
+            ValueError: no target, or one that is left dense so far.
         """
-        types, names = _sorted_out(targets)
-        known = self.module_type_configs, self.module_name_configs
-        self._check_global([*types, *names])
-        self.module_type_configs = {key: known[0].get(key, self.global_config) for key in types}
-        self.module_name_configs = {key: known[1].get(key, self.global_config) for key in names}
+        types, names = self._sorted_out(targets)
+        typed, named = ({key: self._so_far(key) for key in among} for among in (types, names))
+        for target, config in [*typed.items(), *named.items()]:
+            if config is None:
+                raise ValueError(
+                    f"only_for({type_name(target)!r}): what applied to it is None, left dense; "
+                    "give it a config first"
+                )
+        kept_types = {
+            key: config
+            for key, config in self.module_type_configs.items()
+            if config is None or _is_kind(key, types)
+        }
+        kept_names = {
+            key: config
+            for key, config in self.module_name_configs.items()
+            if config is None or _lies_below(key, names)
+        }
+        self.module_type_configs = self._with_schedule({**kept_types, **typed})
+        self.module_name_configs = self._with_schedule({**kept_names, **named})
         self.global_config = None
         return self
 
@@ -198,14 +221,19 @@ class MagnitudePrunerConfig(BaseModel):
         """Leave these modules and their children dense.
 
         Args:
-            targets: module names (regular expressions), classes or dotted paths of classes. A
-                config by name goes over one by type here as elsewhere.
+            targets: module names (regular expressions), classes or dotted paths of classes; a class
+                means its subclasses too. A config by name goes over one by type here as elsewhere.
 
         Raises:
             ValueError: no target.
         """
-        types, names = _sorted_out(targets)
-        self.module_type_configs = {**self.module_type_configs, **dict.fromkeys(types)}
+        types, names = self._sorted_out(targets)
+        others = {
+            key: config
+            for key, config in self.module_type_configs.items()
+            if not _is_kind(key, types)
+        }
+        self.module_type_configs = {**others, **dict.fromkeys(types)}
         kept = {
             key: config
             for key, config in self.module_name_configs.items()
@@ -272,26 +300,55 @@ class MagnitudePrunerConfig(BaseModel):
         named = [*self.module_type_configs.values(), *self.module_name_configs.values()]
         return [config for config in [self.global_config, *named] if config is not None]
 
-    def _check_global(self, targets: Sequence[Any]) -> None:
-        known = {*self.module_type_configs, *self.module_name_configs}
-        if self.global_config is None and any(target not in known for target in targets):
-            raise ValueError("only_for needs a config for its targets, and global_config is None")
+    def _so_far(self, target: type | str) -> ModuleMagnitudePrunerConfig | None:
+        """Return the config of a target of ``only_for``, as far as it is known without a model."""
+        if isinstance(target, type):
+            key = by_type(self.module_type_configs, target)
+            return self.global_config if key is None else self.module_type_configs[key]
+        known: ModuleConfigs = {**self.module_type_configs, **self.module_name_configs}
+        return known[target] if target in known else self.get_module_config(_plain(target))
+
+    def _with_schedule(self, configs: ModuleConfigs) -> ModuleConfigs:
+        """Write the global schedule into the configs that it applies to."""
+        schedule = None if self.global_config is None else self.global_config.sparsity_schedule
+        if schedule is None:
+            return configs
+        return {
+            key: config.model_copy(update={"sparsity_schedule": schedule})
+            if config is not None and config.sparsity_schedule is None
+            else config
+            for key, config in configs.items()
+        }
+
+    def _sorted_out(self, targets: Sequence[type | str]) -> tuple[list[type | str], list[str]]:
+        """Return the targets that are types, and those that are names of modules."""
+        if not targets:
+            raise ValueError("no target is given; allowed: module names, classes, or their paths")
+        types: list[type | str] = []
+        names: list[str] = []
+        for target in map(_class_or_path, targets):
+            if isinstance(target, type) or target in self.module_type_configs:
+                types.append(target)
+            else:
+                names.append(target)
+        check_patterns(names)
+        return types, names
 
 
-def _sorted_out(targets: Sequence[type | str]) -> tuple[list[type | str], list[str]]:
-    """Return the targets that are types, and those that are names of modules."""
-    if not targets:
-        raise ValueError("no target is given; allowed: module names, classes, or their paths")
-    types: list[type | str] = []
-    names: list[str] = []
-    for target in targets:
-        if isinstance(target, type) or class_named(target) is not None:
-            types.append(target)
-        else:
-            names.append(target)
-    check_patterns(names)
-    return types, names
+def _class_or_path(key: type | str) -> type | str:
+    """Return the class with a dotted path, the path where it cannot be loaded."""
+    return (class_named(key) or key) if isinstance(key, str) else key
+
+
+def _plain(pattern: str) -> str:
+    """Return the name that a regular expression stands for when only its dots are escaped."""
+    return pattern.replace(r"\.", ".")
 
 
 def _lies_below(pattern: str, names: Iterable[str]) -> bool:
-    return any(pattern.startswith((f"{name}.", f"{name}\\.")) for name in names)
+    return first_match(names, self_and_ancestors(_plain(pattern))[1:]) is not None
+
+
+def _is_kind(key: Any, kinds: Iterable[Any]) -> bool:
+    bases = tuple(kind for kind in kinds if isinstance(kind, type))
+    return key in kinds or (isinstance(key, type) and issubclass(key, bases))

@@ -19,11 +19,11 @@ class ConfigUsage:
 
     def __init__(self, config: MagnitudePrunerConfig) -> None:
         self._config = config
-        self._uses: dict[int, list[WeightUse]] = {}
+        self._uses: list[tuple[Any, WeightUse]] = []
 
     def note(self, match: ModuleMatch, use: "WeightUse") -> None:
         """Note that a config was found for an op that uses a weight."""
-        self._uses.setdefault(id(match.config), []).append(use)
+        self._uses.append((match.config, use))
 
     def check(self, kinds: Mapping[str, type], uses: Sequence["WeightUse"]) -> None:
         """Raise when a name or a type in the config matches nothing.
@@ -51,7 +51,8 @@ class ConfigUsage:
             self._check_ops(config)
 
     def _check_ops(self, config: Any) -> None:
-        uses = self._uses.get(id(config), [])
+        # Equal configs are one, as they are after only_for, also when they were read from a file.
+        uses = [use for known, use in self._uses if known == config]
         types = sorted({use.op_type for use in uses})
         for op_type in config.op_type_config:
             if op_type not in types:

@@ -77,7 +77,8 @@ class TaylorPruneImpl(PruneImplBase):
     float32 a weight.
 
     A single batch is noisy: let some pass between updates (``update_frequency``). There is no score
-    before the first backward pass, so a schedule must not prune at step 0.
+    before the first backward pass, so a schedule must not prune at step 0. A copy of a model, or
+    one whose parameters were replaced, has to run once before it is compiled.
 
     Source: Molchanov et al. 2017, arXiv:1611.06440, eq. 7, there for activations; Molchanov et al.
     2019, arXiv:1906.10771, for weights.
@@ -148,8 +149,10 @@ class TaylorPruneImpl(PruneImplBase):
         if self._passes == 0:
             self.importance.zero_()
         self._passes += 1
-        change = (weight.detach() * gradient).abs_().float()
-        self.importance += torch.where(change.isfinite() & self.mask, change, 0.0)
+        # In float32: what a half precision holds of the product may be 0 or infinite.
+        change = (weight.detach().float() * gradient.float()).abs_()
+        counts = gradient.isfinite().all() & change.isfinite()
+        self.importance += torch.where(counts & self.mask, change, 0.0)
 
 
 GOLDEN = -0x61C8864680B583EB  # 2**64 divided by the golden ratio, as int64
