@@ -252,12 +252,12 @@ REFUSED: list[Any] = [
     ),
     pytest.param(
         {"op_type_config": {"linear": {"op_input_spec": {"*": {}}}}},
-        "OpMagnitudePrunerConfig does not support op_input_spec",
+        "pruning does not support op_input_spec",
         id="inputs-of-a-type",
     ),
     pytest.param(
         {"op_name_config": {"linear": {"op_output_spec": {"*": {}}}}},
-        "OpMagnitudePrunerConfig does not support op_output_spec",
+        "pruning does not support op_output_spec",
         id="outputs-of-a-name",
     ),
 ]

@@ -284,7 +284,6 @@ def test_only_a_prepared_model_has_masks_to_look_after() -> None:
         MagnitudePruner(model).mask_optimizer_state(SGD(model.parameters(), 0.1))
 
 
-@SparsityScheduleBase.register("up_and_down")
 class UpAndDown(SparsityScheduleBase):
     """Every sixth step a little more, in between less."""
 
