@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -93,7 +94,11 @@ def _build_model(
     if isinstance(model, pl.LightningModule):
         return model, model
     if isinstance(model, nn.Module):
-        return Classifier(model, **learning), model
+        classifier = Classifier(model, **learning)
+        if shape := config["data"].get("input_shape"):
+            # What ScheduledPruning follows the calls of forward on, when it is asked to.
+            classifier.example_input_array = torch.zeros(1, *shape)
+        return classifier, model
     target = config["model"]["_target_"]
     raise ConfigError.of(
         "model._target_",

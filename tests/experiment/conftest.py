@@ -41,6 +41,16 @@ class Net(nn.Module):
         return self.stack(images)
 
 
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(10, 64) / 8)
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, images):
+        return nn.functional.linear(images.flatten(1), self.kernel)
+
+
 class Lit(pl.LightningModule):
     """Owns its optimizer, takes nothing of ours."""
 

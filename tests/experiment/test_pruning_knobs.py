@@ -1,13 +1,17 @@
 """The knobs of what is pruned: each reaches the weights, and a bad one is refused in a sentence."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.identity import config_hash
+from coreai_opt.experiment.run import run
 from coreai_opt.experiment.validation import find_problems
 from coreai_opt.pruning import PruningError
+from tests.experiment.conftest import QUICK_FOR_THEIRS
 
 BAD = {
     "criterion=magnitud": "no criterion is called 'magnitud'; allowed: default, random, taylor",
@@ -112,6 +116,18 @@ def test_a_pattern_that_does_not_fit_names_layer_and_shape(quick_run: Any) -> No
     said = r"'network\.layers\.1\.weight' of shape \[16, 64\].* multiple of 7"
     with pytest.raises((ConfigError, PruningError), match=said):
         quick_run("pruning=n_m", "m=7")
+
+
+def test_a_network_of_functional_calls_is_followed(
+    compose_config: Any, user_module: str, tmp_path: Path
+) -> None:
+    follows = "callbacks.scheduled_pruning.follow_calls=true"
+    knobs = [f"model._target_={user_module}.Functional", "target_sparsity=0.75", follows]
+    run(compose_config(*QUICK_FOR_THEIRS, *knobs, run_dir=tmp_path / "run"))
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    named = {layer["name"]: layer["target"] for layer in record["sparsity"]["layers"]}
+    assert named == {"network.kernel": 0.75, "network.unused.weight": None}
+    assert record["sparsity"]["achieved"] == 0.75
 
 
 def test_types_of_modules_are_known_by_their_paths(quick_run: Any) -> None:
