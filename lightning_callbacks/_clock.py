@@ -22,6 +22,7 @@ class OptimizerSteps:
     def __init__(self) -> None:
         self.counts: list[int] = []
         self._handles: list[RemovableHandle] = []
+        self._attached: list[Optimizer] = []
 
     @property
     def finished(self) -> int:
@@ -30,6 +31,7 @@ class OptimizerSteps:
 
     def attach(self, optimizers: list[Optimizer], parameters: Iterable[nn.Parameter]) -> None:
         """Begin to count; counts that were restored from a checkpoint go on."""
+        self._attached = list(optimizers)
         wanted = {id(parameter) for parameter in parameters}
         if len(self.counts) != len(optimizers):
             self.counts = [0] * len(optimizers)
@@ -37,11 +39,18 @@ class OptimizerSteps:
         for index in holders or range(len(optimizers)):
             self._handles.append(optimizers[index].register_step_post_hook(self._hook(index)))
 
+    def is_attached_to(self, optimizers: list[Optimizer]) -> bool:
+        """Return whether these very optimizers are counted."""
+        pairs = zip(self._attached, optimizers, strict=False)
+        same = all(one is other for one, other in pairs)
+        return same and len(self._attached) == len(optimizers)
+
     def detach(self) -> None:
         """Stop counting, and leave the optimizers as they were."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._attached.clear()
 
     def _hook(self, index: int) -> Any:
         def count(optimizer: Optimizer, args: Any, kwargs: Any) -> None:

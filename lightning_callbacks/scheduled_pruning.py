@@ -138,16 +138,18 @@ class ScheduledPruning(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._hooks.restore()
         self._check_ramps(trainer, pl_module)
-        originals = (tensor.original for tensor in pruned_tensors(pl_module))
-        self._steps.attach(trainer.optimizers, originals)
-        if self.pruner is not None and self.mask_optimizer_state:
-            self.pruner.mask_optimizer_state(*trainer.optimizers)
+        self._watch(trainer, pl_module)
         self._averages.begin(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch >= planned_epochs(trainer):
             self._steps.detach()
-        elif self.interval == "epoch":
+            return
+        if not self._steps.is_attached_to(trainer.optimizers):
+            # Somebody has put others in their place.
+            self._release()
+            self._watch(trainer, pl_module)
+        if self.interval == "epoch":
             self._advance_to(trainer.current_epoch)
 
     def on_train_batch_end(
@@ -225,6 +227,12 @@ class ScheduledPruning(pl.Callback):
         self._averages.release()
 
     def _prepare(self, pl_module: pl.LightningModule) -> None:
+        if any(pruned_tensors(pl_module)):
+            raise PruningError(
+                "the module carries masks that are not this callback's; allowed: the callback that "
+                "pruned it, a module whose masks were folded in (pruner.finalize()), or a fresh "
+                "module, which takes the state dict of this one after it was prepared"
+            )
         self.pruner = MagnitudePruner(pl_module, self.config)
         with warnings.catch_warnings():
             if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
@@ -242,13 +250,20 @@ class ScheduledPruning(pl.Callback):
             )
         return pl_module.example_input_array
 
+    def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        originals = (tensor.original for tensor in pruned_tensors(pl_module))
+        self._steps.attach(trainer.optimizers, originals)
+        if self.pruner is not None and self.mask_optimizer_state:
+            self.pruner.mask_optimizer_state(*trainer.optimizers)
+
     def _release(self) -> None:
         self._steps.detach()
         if self.pruner is not None:
             self.pruner.release_optimizers()
 
     def _is_prepared(self, pl_module: pl.LightningModule) -> bool:
-        return self.pruner is not None and any(pruned_tensors(pl_module))
+        is_ours = self.pruner is not None and self.pruner.model is pl_module
+        return is_ours and any(pruned_tensors(pl_module))
 
     def _expect_masks(
         self, pl_module: pl.LightningModule, checkpoint: dict[str, Any], stage: str

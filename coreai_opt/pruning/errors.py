@@ -10,6 +10,7 @@ __all__ = [
     "AlreadyParametrizedError",
     "ConflictingConfigError",
     "DivergedWeightError",
+    "NoGradientError",
     "NoPrunableLayerError",
     "PruningError",
     "SavedModelError",
@@ -79,6 +80,20 @@ class UninitializedWeightError(PruningError):
         super().__init__(
             f"the weight of {name!r} is not initialised (a lazy layer): "
             "give prepare() example inputs, or run the model once on a batch before"
+        )
+
+
+class NoGradientError(PruningError):
+    """A criterion of gradients is asked for a mask, and no gradient has reached the weight."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name
+        weight = "the weight" if name is None else repr(name)
+        super().__init__(
+            f"the criterion 'taylor' needs gradients, and none has reached {weight} yet; allowed: "
+            "a schedule that prunes after the first backward pass (poly, or constant with "
+            "begin_step >= 1), and weights that are trained: leave others out with "
+            "module_name_configs={name: None}"
         )
 
 

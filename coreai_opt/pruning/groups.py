@@ -1,12 +1,15 @@
 """Tensors that share a schedule and a target: what an allocation divides among them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from coreai_opt.pruning.allocation import allocate
 from coreai_opt.pruning.config.pruner import Allocation, MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.errors import AllocationError, PruningError
+from coreai_opt.pruning.errors import AllocationError, NoGradientError, PruningError
 from coreai_opt.pruning.masks import global_masks
 from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured
 from coreai_opt.pruning.targets import PrunedTensor
@@ -22,21 +25,33 @@ class MaskGroup:
     target_sparsity: float
     allocation: Allocation
     tensors: list[PrunedTensor] = field(default_factory=list)
+    settled: bool = False
 
     def set_targets(self) -> None:
         """Tell each tensor at which sparsity it is to arrive."""
         for tensor, share in zip(self.tensors, self._shares(self.target_sparsity), strict=True):
             tensor.impl.target_sparsity = share
 
-    def due(self, steps: Sequence[int]) -> float:
-        """Return the sparsity of the whole group that the schedule asks for after some steps.
+    def settle(self) -> None:
+        """Say that the model is prepared: without a schedule nothing changes from here on."""
+        self.settled = True
+
+    def due(self, steps: Sequence[int]) -> float | None:
+        """Return the sparsity of the whole group that is due after some steps.
+
+        None = the masks stay as they are.
 
         Raises:
             PruningError: the schedule gave a sparsity outside [0, 1].
         """
-        sparsity = self.tensors[0].impl.scheduled
+        # They are one, unless a state was loaded whose tensors stood in several groups.
+        in_force = list(dict.fromkeys(tensor.impl.scheduled for tensor in self.tensors))
+        asked = [self._asked(steps, sparsity) for sparsity in in_force]
+        return None if asked == in_force else asked[0]
+
+    def _asked(self, steps: Sequence[int], sparsity: float) -> float:
         if self.schedule is None:
-            return self.target_sparsity
+            return sparsity if self.settled else self.target_sparsity
         for step in steps:
             sparsity = self.schedule.compute_sparsity(step, self.target_sparsity, sparsity)
         if not 0.0 <= sparsity <= 1.0:
@@ -46,24 +61,34 @@ class MaskGroup:
             )
         return sparsity
 
-    def is_at(self, sparsity: float) -> bool:
-        """Return whether the masks are those of a sparsity of the whole group already."""
-        return all(tensor.impl.scheduled == sparsity for tensor in self.tensors)
-
     def move_to(self, sparsity: float) -> None:
         """Recompute the masks for a sparsity of the whole group, in [0, 1]."""
         if self.allocation == "global":
-            scores = [tensor.impl.scores(tensor.original) for tensor in self.tensors]
+            scores = [self._scores(tensor) for tensor in self.tensors]
             for tensor, mask in zip(self.tensors, global_masks(scores, sparsity), strict=True):
                 tensor.impl.replace_mask(mask, sparsity)
             return
         for tensor, share in zip(self.tensors, self._shares(sparsity), strict=True):
             if share != tensor.impl.sparsity:
-                tensor.impl.update(tensor.original, share)
+                with _named(tensor):
+                    tensor.impl.update(tensor.original, share)
             tensor.impl.scheduled = sparsity
+
+    def _scores(self, tensor: PrunedTensor) -> Tensor:
+        with _named(tensor):
+            return tensor.impl.scores(tensor.original)
 
     def _shares(self, sparsity: float) -> list[float]:
         return allocate(self.allocation, [tensor.shape for tensor in self.tensors], sparsity)
+
+
+@contextmanager
+def _named(tensor: PrunedTensor) -> Iterator[None]:
+    # A criterion does not know the name of its tensor.
+    try:
+        yield
+    except NoGradientError as error:
+        raise NoGradientError(tensor.name) from error
 
 
 def grouped(

@@ -1,7 +1,8 @@
 """The pruner: puts masks on a model, moves them along their schedules, folds them in."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -90,16 +91,18 @@ class MagnitudePruner:
         Warns:
             UnreachableSparsityWarning: a scheme cannot prune exactly as much as is asked; the
                 message is a table of the layers.
+            UserWarning: the config leaves every weight dense.
         """
         self._check_unprepared()
         uses = None if example_inputs is None else uses_by_call(self.model, example_inputs)
-        self._put_on(find_targets(self.model, self.config, uses))
-        try:
+        targets = find_targets(self.model, self.config, uses)
+        if not targets:
+            warnings.warn("the config leaves every weight dense", UserWarning, stacklevel=2)
+        with self._undone_on_error():
+            self._put_on(targets)
             self._apply([0])
-        except Exception:  # NaN, a criterion that has no scores yet: the model is as it was
-            self._prepared = False
-            fold_masks(self.model, masked=False)
-            raise
+            for group in self._groups:
+                group.settle()
         return self.model
 
     def prepare_given(self, targets: Sequence[Target]) -> nn.Module:
@@ -111,11 +114,11 @@ class MagnitudePruner:
             targets: the weights to prune, each with its ``given`` mask.
         """
         self._check_unprepared()
-        self._put_on(targets)
+        with self._undone_on_error():
+            self._put_on(targets)
         return self.model
 
     def _put_on(self, targets: Sequence[Target]) -> None:
-        # All that can be refused is refused before the model is changed.
         tensors = [_with_mask(target, self._clock) for target in targets]
         pairs = zip(tensors, [target.schedule for target in targets], strict=True)
         self._groups = grouped(list(pairs), self.config)
@@ -166,13 +169,15 @@ class MagnitudePruner:
                 f"{backend}: exporting to it needs Apple's converters, which are not part of this "
                 "package; finalize with ExportBackend.Torch and convert the result"
             )
-        if model is None:
-            self._check_prepared()
-            self.check_weights()
-            self.release_optimizers()
-            self._prepared = False
-            self._groups.clear()
-        return fold_masks(self.model if model is None else model)
+        if model is not None and model is not self.model:
+            return fold_masks(model)
+        self._check_prepared()
+        self.check_weights()
+        self.release_optimizers()
+        self._prepared = False
+        self._groups.clear()
+        # A config may leave every weight dense.
+        return fold_masks(self.model) if any(pruned_tensors(self.model)) else self.model
 
     def mask_optimizer_state(self, *optimizers: Optimizer) -> None:
         """Keep optimizers from moving pruned weights, from now on.
@@ -214,7 +219,7 @@ class MagnitudePruner:
 
     def _apply(self, steps: Sequence[int]) -> None:
         due = [(group, group.due(steps)) for group in self._groups]
-        moved = [(group, sparsity) for group, sparsity in due if not group.is_at(sparsity)]
+        moved = [(group, sparsity) for group, sparsity in due if sparsity is not None]
         tensors = [tensor for group, _ in moved for tensor in group.tensors]
         if not tensors:
             return
@@ -226,6 +231,18 @@ class MagnitudePruner:
             group.move_to(sparsity)
         if self._masking is not None:
             self._masking.clear_moments(tensors)
+
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        # NaN, a criterion that has no scores yet, a weight that torch cannot parametrize.
+        try:
+            yield
+        except Exception:
+            self._prepared = False
+            self._groups.clear()
+            if any(pruned_tensors(self.model)):
+                fold_masks(self.model, masked=False)
+            raise
 
     def _check_unprepared(self) -> None:
         if self._prepared or any(pruned_tensors(self.model)):

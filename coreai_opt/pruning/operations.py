@@ -196,12 +196,17 @@ class _Following:
         self._exits = ExitStack()
 
     def __enter__(self) -> list[OpCall]:
-        for module in self._model.modules():
-            before = module.register_forward_pre_hook(self._enter)
-            after = module.register_forward_hook(self._leave, always_call=True)
-            self._exits.callback(before.remove)
-            self._exits.callback(after.remove)
-        self._exits.enter_context(_Mode(self._record))
+        with ExitStack() as exits:
+            for module in self._model.modules():
+                # What is scripted takes no hooks, and its calls cannot be seen.
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue
+                before = module.register_forward_pre_hook(self._enter)
+                exits.callback(before.remove)
+                after = module.register_forward_hook(self._leave, always_call=True)
+                exits.callback(after.remove)
+            exits.enter_context(_Mode(self._record))
+            self._exits = exits.pop_all()
         return self._calls
 
     def __exit__(self, *error: object) -> None:
@@ -276,8 +281,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """
     training = {module: module.training for module in model.modules()}
     buffers = [
-        (module, name, buffer, None if buffer is None else buffer.clone())
+        (module, name, buffer)
         for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # its buffers cannot be exchanged
         for name, buffer in module._buffers.items()
         if buffer is None or not nn.parameter.is_lazy(buffer)
     ]
@@ -287,17 +293,18 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     with torch.random.fork_rng(devices=list(dict.fromkeys(devices))), parametrize.cached():
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()
+        # The pass writes to copies: a write to the buffers themselves, even of the same values,
+        # would invalidate a graph that waits for its backward pass.
+        for module, name, buffer in buffers:
+            module._buffers[name] = None if buffer is None else buffer.clone()
         try:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
             for module, flag in training.items():
                 module.training = flag
-            # A forward pass may have put another tensor in a buffer's place, of another size.
-            for module, name, buffer, before in buffers:
+            for module, name, buffer in buffers:
                 module._buffers[name] = buffer
-                if buffer is not None and before is not None:
-                    buffer.copy_(before)
 
 
 def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

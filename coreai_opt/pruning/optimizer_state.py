@@ -5,14 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from torch.optim import Optimizer
 
 from coreai_opt.pruning.targets import PrunedTensor
 
 __all__ = ["OptimizerMasking"]
-
-# Without weight decay these leave a weight where it is whose gradient and moments are zero.
-STILL_AT_ZERO = (SGD, Adagrad, Adam, AdamW, RMSprop)
 
 
 class OptimizerMasking:
@@ -22,9 +19,8 @@ class OptimizerMasking:
     weight decay reach it. Moments of the optimizer are zero for a weight that is pruned, and for
     one that has just come back.
 
-    Any optimizer that keeps its state in tensors of the weight's shape is served. Where it might
-    move a weight without a gradient (weight decay, an optimizer that is not known), one copy of the
-    weight is held during its step.
+    Any optimizer that keeps its state in tensors of the weight's shape is served. A copy of the
+    pruned weights is held during its step.
 
     Args:
         tensors: the pruned tensors.
@@ -40,12 +36,14 @@ class OptimizerMasking:
         """Look after an optimizer; one that holds none of the tensors is left alone."""
         tensors = self._by_weight()
         if optimizer in self._optimizers or not any(
-            id(weight) in tensors for weight, _ in _weights(optimizer)
+            id(weight) in tensors for weight in _weights(optimizer)
         ):
             return
         self._optimizers.append(optimizer)
         self._handles.append(optimizer.register_step_pre_hook(self._save))
         self._handles.append(optimizer.register_step_post_hook(self._restore))
+        loaded = optimizer.register_load_state_dict_post_hook
+        self._handles.append(loaded(lambda _: self.clear_moments(self._tensors)))
         # It may have been at work before the weights were pruned.
         self.clear_moments(self._tensors)
 
@@ -59,9 +57,9 @@ class OptimizerMasking:
     @torch.no_grad()
     def clear_moments(self, tensors: Sequence[PrunedTensor]) -> None:
         """Set the moments of the weights that are pruned now to zero."""
-        masks = {id(tensor.original): tensor.impl.mask for tensor in tensors}
+        masks = {id(each.original): each.impl.mask for each in tensors if each.is_masked}
         for optimizer in self._optimizers:
-            for weight, _ in _weights(optimizer):
+            for weight in _weights(optimizer):
                 if id(weight) in masks:
                     _clear(optimizer, weight, masks[id(weight)])
 
@@ -71,14 +69,17 @@ class OptimizerMasking:
 
     def _by_weight(self) -> dict[int, PrunedTensor]:
         # Looked up each time: loading a state dict may put other parameters in their place.
-        return {id(tensor.original): tensor for tensor in self._tensors}
+        # A tensor whose mask was folded in is no longer pruned.
+        there = [tensor for tensor in self._tensors if tensor.is_masked]
+        return {id(tensor.original): tensor for tensor in there}
 
     def _save(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         saved, tensors = [], self._by_weight()
-        for weight, group in _weights(optimizer):
+        for weight in _weights(optimizer):
             tensor = tensors.get(id(weight))
-            # Before the first mask there is nothing to protect.
-            if tensor is not None and tensor.impl.sparsity > 0 and _may_move(optimizer, group):
+            # Before the first mask there is nothing to protect. The gradient of a pruned weight is
+            # not always zero: a penalty in the loss may read the dense weight.
+            if tensor is not None and tensor.impl.sparsity > 0:
                 saved.append((tensor, weight.detach().clone()))
         # A stack: the step of a subclass calls that of its base, and each calls the hooks.
         self._saved.append(saved)
@@ -99,9 +100,5 @@ def _clear(optimizer: Optimizer, weight: Tensor, mask: Tensor) -> None:
             moment.masked_fill_(~mask.to(moment.device), 0)
 
 
-def _weights(optimizer: Optimizer) -> list[tuple[Tensor, dict[str, Any]]]:
-    return [(weight, group) for group in optimizer.param_groups for weight in group["params"]]
-
-
-def _may_move(optimizer: Optimizer, group: dict[str, Any]) -> bool:
-    return type(optimizer) not in STILL_AT_ZERO or group.get("weight_decay", 0) != 0
+def _weights(optimizer: Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]

@@ -125,6 +125,11 @@ class PrunedTensor:
         return scheme.pruned_elements(self.shape, impl.sparsity) == target
 
     @property
+    def is_masked(self) -> bool:
+        """Whether the mask is still on the model: it has not been folded in."""
+        return parametrize.is_parametrized(self.module, self.parameter)
+
+    @property
     def original(self) -> nn.Parameter:
         """The dense weight behind the mask."""
         parametrizations: Any = self.module.parametrizations
@@ -152,10 +157,7 @@ def pruned_tensors(model: nn.Module) -> Iterator[PrunedTensor]:
 def masked_holders(model: nn.Module) -> Iterator[tuple[Holder, PruneImplBase]]:
     """Yield every module of a prepared model that holds a pruned tensor, and the mask."""
     for module_name, module in model.named_modules():
-        if not parametrize.is_parametrized(module):
-            continue
-        parametrizations: Any = module.parametrizations
-        for parameter, chain in parametrizations.items():
+        for parameter, chain in _chains(module):
             if isinstance(chain[0], PruneImplBase):
                 name = f"{module_name}.{parameter}".lstrip(".")
                 yield Holder(name, module, parameter), chain[0]
@@ -187,12 +189,20 @@ def weight_tensors(model: nn.Module, called: Collection[int] = ()) -> list[Weigh
     ]
 
 
+def _chains(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield the names of a module's parametrized parameters, and their parametrizations."""
+    # Not parametrize.is_parametrized: a compiled module answers it for the one inside. What is
+    # scripted has no dict of modules, only something like it.
+    if "parametrizations" in module._modules:
+        held = module._modules["parametrizations"]
+        if isinstance(held, nn.ModuleDict):
+            yield from held.items()
+
+
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield names and tensors of a module's own parameters, of parametrized ones the originals."""
-    if parametrize.is_parametrized(module):
-        parametrizations: Any = module.parametrizations
-        for name, chain in parametrizations.items():
-            yield name, chain.original if chain.is_tensor else chain.original0
+    for name, chain in _chains(module):
+        yield name, chain.original if chain.is_tensor else chain.original0
     for name, value in module._parameters.items():
         if value is not None and not is_lazy(value):
             yield name, value
@@ -203,6 +213,8 @@ def find_targets(
 ) -> list[Target]:
     """Return the tensors that the config prunes, in the order in which they are used.
 
+    There are none when the config leaves all of them dense.
+
     Args:
         model: the model, without masks.
         config: what is pruned.
@@ -211,7 +223,7 @@ def find_targets(
     Raises:
         UnknownModuleError, UnknownTypeError, UnknownOpError: a name or type in the config matches
             nothing.
-        NoPrunableLayerError: there is nothing to prune.
+        NoPrunableLayerError: the model has no weight that could be pruned.
         AlreadyParametrizedError, ConflictingConfigError, UninitializedWeightError,
             UnsuitableShapeError: a tensor that cannot be pruned as asked.
     """
@@ -228,7 +240,7 @@ def find_targets(
     targets = [
         target for among in choices.values() if (target := _target(among, holders)) is not None
     ]
-    if not targets:
+    if not uses:
         raise NoPrunableLayerError(prunable_types())
     return targets
 

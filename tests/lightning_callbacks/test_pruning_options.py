@@ -1,5 +1,6 @@
 """What the callback adds to the pruner: optimizers, functional calls, criteria, warnings."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,53 @@ def test_a_weight_that_becomes_nan_ends_the_training_at_the_next_mask(tmp_path: 
     with pytest.raises(DivergedWeightError, match=r"'first\.weight', 'second\.weight'"):
         trainer.fit(Diverging(), loader())
     assert trainer.global_step == 4
+
+
+def test_a_copy_of_a_pruned_module_is_not_taken_for_the_module(tmp_path: Path) -> None:
+    module, pruning = TinyModule(), ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
+    make_trainer(tmp_path, pruning).fit(module, loader())
+    twin = copy.deepcopy(module)
+    with pytest.raises(PruningError, match="masks that are not this callback's; allowed: the"):
+        make_trainer(tmp_path, pruning).fit(twin, loader())
+    with pytest.raises(PruningError, match="masks that are not this callback's"):
+        make_trainer(tmp_path, ScheduledPruning(linear_ramp(16), 0.5)).fit(module, loader())
+
+
+class Exchange(pl.Callback):
+    """Puts another optimizer in place after the first epoch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            trainer.strategy.optimizers = [decaying(pl_module.parameters())]
+
+
+def test_another_optimizer_in_mid_training_goes_on_with_the_clock(tmp_path: Path) -> None:
+    values, module = DenseValues(), TinyModule()
+    pruning = ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
+    trainer = make_trainer(tmp_path, Exchange(), pruning, values)
+    trainer.fit(module, loader())
+    assert pruning.pruner is not None
+    assert pruning.pruner.step_count == 16
+    assert zeros(module.first.weight) == 0.5
+    assert not values.pruned_values_moved()
+    assert not trainer.optimizers[0]._optimizer_step_post_hooks
+
+
+class Tested(TinyModule):
+    """With a test, so that a checkpoint can be evaluated."""
+
+    def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("test_loss", self.loss(batch))
+
+
+def test_a_checkpoint_is_evaluated_and_folded_without_training(tmp_path: Path) -> None:
+    path = tmp_path / "pruned.ckpt"
+    trainer = make_trainer(tmp_path, ScheduledPruning(linear_ramp(16), 0.5))
+    trainer.fit(module := Tested(), loader())
+    trainer.save_checkpoint(path)
+    pruning, fresh = ScheduledPruning(target_sparsity=0.5), Tested()
+    make_trainer(tmp_path, pruning).test(fresh, loader(), ckpt_path=path)
+    assert pruning.pruner is not None
+    pruning.pruner.finalize()
+    assert list(fresh.state_dict()) == list(Tested().state_dict())
+    assert torch.equal(fresh.first.weight, module.first.weight)

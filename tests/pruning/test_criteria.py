@@ -235,7 +235,9 @@ def test_taylor_has_no_score_at_step_0_and_the_model_stays_as_it_was(schedule: A
     pruner = MagnitudePruner(model, config("taylor", schedule=schedule))
     weight = model[0].weight.detach().clone()
     for _ in range(2):
-        with pytest.raises(PruningError, match=r"no backward pass yet; allowed: .*begin_step >= 1"):
+        with pytest.raises(
+            PruningError, match=r"none has reached '0\.weight' yet; allowed: .*begin_step >= 1"
+        ):
             pruner.prepare()
     assert list(model.state_dict()) == keys
     assert torch.equal(model[0].weight, weight)
@@ -249,7 +251,7 @@ def test_a_failure_in_prepare_undoes_what_other_layers_got() -> None:
     before = copy.deepcopy(model.state_dict())
     own = config("taylor", 0.5, None).global_config
     asked = config("default", 0.8, None).set_module_name("1", own)
-    with pytest.raises(PruningError, match="no backward pass yet"):
+    with pytest.raises(PruningError, match="none has reached"):
         MagnitudePruner(model, asked).prepare()
     assert list(model.state_dict()) == list(before)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -259,7 +261,7 @@ def test_taylor_needs_a_pass_before_the_first_step_that_prunes() -> None:
     pruner = pruner_of("taylor")
     with torch.no_grad():
         pruner.model(torch.rand(2, 6))
-    with pytest.raises(PruningError, match="no backward pass yet"):
+    with pytest.raises(PruningError, match="none has reached"):
         pruner.step()
     assert pruner.step_count == 0
     backward(pruner, 0)

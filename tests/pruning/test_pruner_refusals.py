@@ -93,8 +93,17 @@ def test_such_a_weight_may_be_left_out(make: Callable[[], nn.Module], left_out: 
 def test_a_model_with_nothing_to_prune_is_told_what_can_be() -> None:
     with pytest.raises(NoPrunableLayerError, match=r"prunable: Linear, Conv1d, .*Attention"):
         MagnitudePruner(nn.Sequential(nn.ReLU(), nn.LayerNorm(3))).prepare()
-    with pytest.raises(NoPrunableLayerError):
-        MagnitudePruner(net(), MagnitudePrunerConfig(global_config=None)).prepare()
+
+
+def test_a_config_may_leave_every_weight_dense() -> None:
+    model = net()
+    pruner = MagnitudePruner(model, MagnitudePrunerConfig(global_config=None))
+    with pytest.warns(UserWarning, match="leaves every weight dense"):
+        assert pruner.prepare() is model
+    pruner.step()
+    assert pruner.at_target()
+    assert pruner.finalize() is model
+    assert list(model.state_dict()) == list(net().state_dict())
 
 
 @pytest.mark.parametrize("pattern", ["head", "01", "1"])

@@ -1,14 +1,19 @@
 """By what score: the criteria that come with the package."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from coreai_opt.pruning import masks
-from coreai_opt.pruning.errors import PruningError
-from coreai_opt.pruning.spec.prune_impl import PruneImplBase, ScheduleClock
+from coreai_opt.pruning.errors import NoGradientError
+from coreai_opt.pruning.spec.prune_impl import (
+    PruneImplBase,
+    ScheduleClock,
+    as_bits,
+    from_bits,
+)
 from coreai_opt.pruning.spec.schemes import PruningScheme
 
 if TYPE_CHECKING:
@@ -84,7 +89,7 @@ class TaylorPruneImpl(PruneImplBase):
     2019, arXiv:1906.10771, for weights.
 
     Raises:
-        PruningError: a mask is asked for before the first backward pass.
+        NoGradientError: a mask is asked for before a gradient has reached the weight.
 
     Attributes:
         importance: float32 buffer of the weight's shape, the sum so far.
@@ -117,11 +122,7 @@ class TaylorPruneImpl(PruneImplBase):
 
     def score(self, weight: Tensor) -> Tensor:
         if self._passes == 0 and not self._used:
-            raise PruningError(
-                "the criterion 'taylor' needs gradients, and there was no backward pass yet; "
-                "allowed: a schedule that prunes nothing at step 0, as poly does, or constant "
-                "with begin_step >= 1"
-            )
+            raise NoGradientError
         if dist.is_available() and dist.is_initialized():
             dist.broadcast(self.importance, src=0)
         # What is pruned has an importance of 0, as dead weights may have: it goes first.
@@ -133,12 +134,23 @@ class TaylorPruneImpl(PruneImplBase):
         self._passes = 0
 
     def get_extra_state(self) -> Tensor:
-        own = torch.tensor([self._passes, self._used], dtype=torch.float64)
-        return torch.cat([super().get_extra_state(), own])
+        return torch.cat([super().get_extra_state(), as_bits([self._passes, self._used])])
 
     def set_extra_state(self, state: Tensor) -> None:
         super().set_extra_state(state)
-        self._passes, self._used = int(state[-2]), bool(state[-1])
+        passes, used = from_bits(state)[-2:]
+        self._passes, self._used = int(passes), bool(used)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        # A model that is converted to half precision keeps its sums: they would stall or overflow.
+        kept = self.importance
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        there = self.importance
+        is_new = kept.is_meta and not there.is_meta
+        self.importance = (
+            torch.zeros_like(there, dtype=kept.dtype) if is_new else kept.to(there.device)
+        )
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has a dense weight of its own, which it has yet to see.

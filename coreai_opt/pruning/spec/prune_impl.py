@@ -1,5 +1,6 @@
 """The parametrization that holds the mask of one tensor; criteria are subclasses of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from coreai_opt.pruning.spec.schemes import PruningScheme
 if TYPE_CHECKING:
     from coreai_opt.pruning.spec.spec import PruningSpec
 
-__all__ = ["PruneImplBase", "ScheduleClock"]
+__all__ = ["PruneImplBase", "ScheduleClock", "as_bits", "from_bits"]
 
 
 @dataclass
@@ -21,6 +22,18 @@ class ScheduleClock:
     """The steps finished; one object shared by all masks of a model, so that they cannot differ."""
 
     step_count: int = 0
+
+
+def as_bits(numbers: Sequence[float]) -> Tensor:
+    """Return numbers, exactly, as a tensor that nobody rounds."""
+    # A tensor, because people map state dicts with v.cpu(); of integers, because they map them with
+    # v.half() if v.is_floating_point().
+    return torch.tensor(numbers, dtype=torch.float64).view(torch.int64)
+
+
+def from_bits(state: Tensor) -> list[float]:
+    """Return the numbers that ``as_bits`` was given."""
+    return list(state.cpu().view(torch.float64).tolist())
 
 
 class PruneImplBase(nn.Module, Registry):
@@ -65,7 +78,8 @@ class PruneImplBase(nn.Module, Registry):
         self.allow_regrowth = True
         self._sparsity = 0.0
         self._revived: int | Tensor = 0
-        self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
+        with torch.inference_mode(False):  # a mask made in it could never be trained under
+            self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
 
     @property
     def sparsity(self) -> float:
@@ -81,7 +95,7 @@ class PruneImplBase(nn.Module, Registry):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with its pruned elements at 0; their gradients are 0 too."""
         # where, not a product: an infinite weight that is pruned has to become 0, not NaN.
-        return torch.where(self.mask, weight, 0.0)
+        return torch.where(self.mask, weight, 0)
 
     def score(self, weight: Tensor) -> Tensor:
         """Return how much each element is worth: the weight's shape, higher = keep."""
@@ -111,7 +125,9 @@ class PruneImplBase(nn.Module, Registry):
         before = self._revived
         self._revived = revived + (before if isinstance(before, int) else before.to(revived.device))
         self.mask.copy_(mask)
-        self._sparsity = self.scheduled = sparsity
+        self.scheduled = sparsity
+        # Where nothing may come back, less sparsity changes nothing.
+        self._sparsity = sparsity if self.allow_regrowth else max(sparsity, self._sparsity)
 
     @torch.no_grad()
     def scores(self, weight: Tensor) -> Tensor:
@@ -124,12 +140,10 @@ class PruneImplBase(nn.Module, Registry):
         return torch.where(self.mask, scores, -torch.inf)
 
     def get_extra_state(self) -> Tensor:
-        # A tensor, because people map state dicts with v.cpu(); float64 holds the numbers exactly.
-        numbers = [self._sparsity, self.scheduled, self.clock.step_count, self.revived]
-        return torch.tensor(numbers, dtype=torch.float64)
+        return as_bits([self._sparsity, self.scheduled, self.clock.step_count, self.revived])
 
     def set_extra_state(self, state: Tensor) -> None:
-        self._sparsity, self.scheduled, step_count, revived = state.tolist()[:4]
+        self._sparsity, self.scheduled, step_count, revived = from_bits(state)[:4]
         self.clock.step_count, self._revived = int(step_count), int(revived)
 
     def extra_repr(self) -> str:
