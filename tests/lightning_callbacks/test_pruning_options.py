@@ -16,6 +16,7 @@ from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from tests.lightning_callbacks.helpers import (
     LIGHTNING_WARNINGS,
+    EvaluatedModule,
     OverflowModule,
     TinyModule,
     float16,
@@ -196,21 +197,14 @@ def test_another_optimizer_in_mid_training_goes_on_with_the_clock(tmp_path: Path
     assert not trainer.optimizers[0]._optimizer_step_post_hooks
 
 
-class Tested(TinyModule):
-    """With a test, so that a checkpoint can be evaluated."""
-
-    def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self.log("test_loss", self.loss(batch))
-
-
 def test_a_checkpoint_is_evaluated_and_folded_without_training(tmp_path: Path) -> None:
     path = tmp_path / "pruned.ckpt"
     trainer = make_trainer(tmp_path, ScheduledPruning(linear_ramp(16), 0.5))
-    trainer.fit(module := Tested(), loader())
+    trainer.fit(module := EvaluatedModule(), loader(), loader(1))
     trainer.save_checkpoint(path)
-    pruning, fresh = ScheduledPruning(target_sparsity=0.5), Tested()
+    pruning, fresh = ScheduledPruning(target_sparsity=0.5), EvaluatedModule()
     make_trainer(tmp_path, pruning).test(fresh, loader(), ckpt_path=path)
     assert pruning.pruner is not None
     pruning.pruner.finalize()
-    assert list(fresh.state_dict()) == list(Tested().state_dict())
+    assert list(fresh.state_dict()) == list(EvaluatedModule().state_dict())
     assert torch.equal(fresh.first.weight, module.first.weight)
