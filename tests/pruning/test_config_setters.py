@@ -248,6 +248,7 @@ def test_yaml_is_read_from_text_path_and_file(asked: MagnitudePrunerConfig, tmp_
     path = tmp_path / "it's a=b, ü.yaml"
     text = asked.to_yaml(path)
     assert path.read_text(encoding="utf-8") == text == asked.to_yaml()
+    assert list(path.parent.glob(".*")) == []
     assert MagnitudePrunerConfig.from_yaml(text) == asked
     assert MagnitudePrunerConfig.from_yaml(path) == asked
     assert MagnitudePrunerConfig.from_yaml(str(path)) == asked

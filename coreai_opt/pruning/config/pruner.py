@@ -266,7 +266,9 @@ class MagnitudePrunerConfig(BaseModel):
         """Return the config as YAML, and write it to a file when one is given."""
         text: str = yaml.safe_dump(self.to_dict(), sort_keys=False)
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            beside = Path(path).with_name(f".{Path(path).name}")
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
         return text
 
     @classmethod
