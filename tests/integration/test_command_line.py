@@ -1,5 +1,6 @@
 """The real command line: bad input, help, signals, and what a terminal shows."""
 
+import functools
 import json
 import os
 import pty
@@ -188,13 +189,17 @@ def test_ctrl_c_leaves_a_readable_record(work: Path) -> None:
 def check_signal(work: Path, number: signal.Signals, code: int) -> None:
     long = ["trainer.max_epochs=10000", "trainer.log_every_n_steps=1000"]
     command = [sys.executable, str(ROOT / "train.py"), *QUICK, *long]
-    process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True)
-    try:
-        wait_until_training(work, process)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    # A job in the background of a shell ignores Ctrl-C, and so do its children, unless told.
+    listens = functools.partial(signal.signal, number, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, cwd=work, stderr=subprocess.PIPE, text=True, preexec_fn=listens
+    ) as process:
+        try:
+            wait_until_training(work, process)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     record = only_record(work)
