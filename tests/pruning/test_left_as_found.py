@@ -165,19 +165,32 @@ def test_without_a_schedule_a_loaded_mask_stays() -> None:
     assert other.at_target()
 
 
-def test_layers_that_stood_apart_keep_their_masks_in_a_gap() -> None:
-    ramp = RAMP.model_copy(update={"update_frequency": 3})
-    apart = MagnitudePrunerConfig.uniform(0.5, ramp)
-    dense = ModuleMagnitudePrunerConfig(op_state_spec={"*": PruningSpec(target_sparsity=0.0)})
-    one = MagnitudePruner(net(), apart.model_copy(deep=True).set_module_name("0", dense))
+def with_layers_apart(dense: str, steps: int) -> MagnitudePruner:
+    """Load a state in which one layer was left behind at 0 into a pruner of both."""
+    together = MagnitudePrunerConfig.uniform(0.5, RAMP.model_copy(update={"update_frequency": 3}))
+    behind = ModuleMagnitudePrunerConfig(op_state_spec={"*": PruningSpec(target_sparsity=0.0)})
+    one = MagnitudePruner(net(), together.model_copy(deep=True).set_module_name(dense, behind))
     one.prepare()
-    one.step(3)
-    other = MagnitudePruner(net(), apart)
+    one.step(steps)
+    other = MagnitudePruner(net(), together)
     other.prepare()
     other.model.load_state_dict(one.model.state_dict())
-    before = zeros(other.model)
-    other.step()
-    assert zeros(other.model) == before == [0, 22]
+    return other
+
+
+def test_layers_that_stood_apart_keep_their_masks_in_a_gap() -> None:
+    pruner = with_layers_apart("0", steps=3)
+    before = zeros(pruner.model)
+    pruner.step()
+    assert zeros(pruner.model) == before == [0, 22]
+
+
+@pytest.mark.parametrize(("dense", "before"), [("0", [0, 22]), ("2", [31, 0])])
+def test_layers_that_stood_apart_meet_at_the_target(dense: str, before: list[int]) -> None:
+    pruner = with_layers_apart(dense, steps=6)
+    assert zeros(pruner.model) == before
+    pruner.step()
+    assert zeros(pruner.model) == [31, 22]
 
 
 def test_a_state_that_is_mapped_to_half_precision_keeps_its_clock() -> None:
