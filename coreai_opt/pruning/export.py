@@ -43,15 +43,6 @@ class FixedPruneImpl(PruneImplBase):
     """The criterion of a mask that was loaded and is to stay as it is: it has no scores."""
 
 
-class _KeptSchedule:
-    """Asks for what is in force."""
-
-    def compute_sparsity(
-        self, step_count: int, target_sparsity: float, prev_sparsity: float | None = None
-    ) -> float:
-        return target_sparsity if prev_sparsity is None else prev_sparsity
-
-
 def save_pruned(model: nn.Module, directory: str | Path, example_inputs: Any = None) -> None:
     """Write a prepared model to a directory; the model itself stays as it is.
 
@@ -174,7 +165,7 @@ def _plain(key: str) -> str:
 
 
 def _fixed_targets(model: nn.Module, files: saved.SavedModel) -> list[Target]:
-    holders, kept = holders_of(model), _KeptSchedule()
+    holders = holders_of(model)
     targets = []
     for name, weight, given in _given_masks(model, files):
         try:
@@ -187,7 +178,7 @@ def _fixed_targets(model: nn.Module, files: saved.SavedModel) -> list[Target]:
             pruning_scheme=scheme,
             pruning_algo=FixedPruneImpl,
         )
-        targets.append(Target(holders[id(weight)], weight, spec, kept, given))
+        targets.append(Target(holders[id(weight)], weight, spec, None, given))
     return targets
 
 

@@ -101,8 +101,7 @@ class MagnitudePruner:
         with self._undone_on_error():
             self._put_on(targets)
             self._apply([0])
-            for group in self._groups:
-                group.settle()
+        self._settle()
         return self.model
 
     def prepare_given(self, targets: Sequence[Target]) -> nn.Module:
@@ -116,6 +115,7 @@ class MagnitudePruner:
         self._check_unprepared()
         with self._undone_on_error():
             self._put_on(targets)
+        self._settle()
         return self.model
 
     def _put_on(self, targets: Sequence[Target]) -> None:
@@ -231,6 +231,10 @@ class MagnitudePruner:
             group.move_to(sparsity)
         if self._masking is not None:
             self._masking.clear_moments(tensors)
+
+    def _settle(self) -> None:
+        for group in self._groups:
+            group.settle()
 
     @contextmanager
     def _undone_on_error(self) -> Iterator[None]:

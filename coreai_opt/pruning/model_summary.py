@@ -162,6 +162,9 @@ def summary(model: nn.Module, example_inputs: Any = None) -> ModelSummary:
         example_inputs: what the model is called with: a tensor, a tuple or list of positional
             arguments, or a dict of keyword arguments; None = operations are not counted.
 
+    Raises:
+        ValueError: the model is on the meta device, where there is nothing to count.
+
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 2), nn.ReLU())
         >>> model[0].weight.data[0] = 0
@@ -258,6 +261,10 @@ def _behind(holder: Holder) -> Iterable[nn.Parameter]:
 
 def _nonzeros(tensors: Sequence[Tensor]) -> list[int]:
     """Count on the devices, and copy the counts to the host at once."""
+    if any(tensor.is_meta for tensor in tensors):
+        raise ValueError(
+            "a model on the meta device has no values to count; load its weights first"
+        )
     counts = [torch.count_nonzero(tensor) for tensor in tensors]
     if not counts:
         return []

@@ -247,3 +247,8 @@ def test_less_sparsity_is_not_reported_where_nothing_may_come_back() -> None:
     assert zeros(model) == [47, 33]
     assert impl(model).sparsity == 0.75
     assert not pruner.at_target()
+
+
+def test_a_model_without_values_has_no_summary() -> None:
+    with pytest.raises(ValueError, match="meta device has no values to count"):
+        summary(net().to("meta"))
