@@ -6,12 +6,14 @@ from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .progress_bar import SparsityProgressBar as SparsityProgressBar
+    from .resumable_checkpoint import ResumableCheckpoint as ResumableCheckpoint
     from .scheduled_pruning import ScheduledPruning as ScheduledPruning
     from .sparsity_monitor import SparsityMonitor as SparsityMonitor
     from .target_sparsity import TargetSparsityCheckpoint as TargetSparsityCheckpoint
     from .target_sparsity import TargetSparsityEarlyStopping as TargetSparsityEarlyStopping
 
 __all__ = [
+    "ResumableCheckpoint",
     "ScheduledPruning",
     "SparsityMonitor",
     "SparsityProgressBar",
@@ -22,6 +24,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "ResumableCheckpoint": ".resumable_checkpoint",
         "ScheduledPruning": ".scheduled_pruning",
         "SparsityMonitor": ".sparsity_monitor",
         "SparsityProgressBar": ".progress_bar",

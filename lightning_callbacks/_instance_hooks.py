@@ -46,6 +46,10 @@ class InstanceHooks:
 
         self._replace(owner, name, act_around)
 
+    def instead(self, owner: object, name: str, function: Callable[..., Any]) -> None:
+        """Call ``function`` in the hook's place."""
+        self._replace(owner, name, function)
+
     def restore(self) -> None:
         """Give all objects back the methods that they had."""
         while self._undo:

@@ -55,9 +55,18 @@ class SparsityMonitor(pl.Callback):
         self.every_n_steps = every_n_steps
         self.report: SparsityReport | None = None
         self._counted_at = -1
+        self._rows = 0
+        self._is_resumed = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._count(trainer, pl_module)
+        if self._is_resumed:
+            # Counted before, and what was counted after the checkpoint will be counted again.
+            self._is_resumed = False
+            self.report = count_sparsity(pl_module)
+            self._cut(trainer)
+        else:
+            self._rows = 0
+            self._count(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
@@ -68,6 +77,13 @@ class SparsityMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._count(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"counted_at": self._counted_at, "rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._counted_at, self._rows = state_dict["counted_at"], state_dict["rows"]
+        self._is_resumed = True
 
     def _show(self, pl_module: pl.LightningModule) -> None:
         # Masks are the same on every rank: there is nothing to synchronise.
@@ -104,16 +120,32 @@ class SparsityMonitor(pl.Callback):
             logger.log_metrics(metrics, step=step)
 
     def _write(self, trainer: pl.Trainer, report: SparsityReport) -> None:
-        if self.csv_path is None or not trainer.is_global_zero:
+        path = self._path(trainer)
+        if path is None:
             return
-        path = Path(trainer.default_root_dir, self.csv_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
+        rows = _rows(report, trainer.global_step, trainer.current_epoch)
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if is_new:
                 writer.writerow(COLUMNS)
-            writer.writerows(_rows(report, trainer.global_step, trainer.current_epoch))
+            writer.writerows(rows)
+        self._rows += len(rows)
+
+    def _cut(self, trainer: pl.Trainer) -> None:
+        path = self._path(trainer)
+        if path is None or not path.exists():
+            return
+        lines = path.read_bytes().splitlines(keepends=True)
+        beside = path.with_name(f".{path.name}")
+        beside.write_bytes(b"".join(lines[: 1 + self._rows]))
+        beside.replace(path)
+
+    def _path(self, trainer: pl.Trainer) -> Path | None:
+        if self.csv_path is None or not trainer.is_global_zero:
+            return None
+        return Path(trainer.default_root_dir, self.csv_path)
 
 
 def _rows(report: SparsityReport, step: int, epoch: int) -> list[list[Any]]:

@@ -10,6 +10,14 @@ from coreai_opt.pruning.targets import pruned_tensors
 
 __all__ = ["TargetSparsityCheckpoint", "TargetSparsityEarlyStopping", "at_target_sparsity"]
 
+# What the gate remembers of epochs and validations before.
+GATE = (
+    "_epoch_at_target",
+    "_last_epoch_at_target",
+    "_validated_at_target",
+    "_monitors_validation",
+)
+
 
 def at_target_sparsity(model: pl.LightningModule) -> bool:
     """Return whether every mask of the model is at its target; a model without masks is."""
@@ -60,6 +68,15 @@ class _TargetSparsityGate(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if at_target_sparsity(pl_module):
             super().on_train_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"gate": {name: getattr(self, name) for name in GATE}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        state = dict(state_dict)
+        for name, value in state.pop("gate", {}).items():
+            setattr(self, name, value)
+        super().load_state_dict(state)
 
     def _counts(self, pl_module: pl.LightningModule) -> bool:
         """Whether the masks are at target, and were when the metric was measured."""

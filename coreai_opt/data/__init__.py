@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .modules import Digits as Digits
     from .modules import ImageDataModule as ImageDataModule
     from .modules import MNISTSubset as MNISTSubset
+    from .resumable import EpochSampler as EpochSampler
+    from .resumable import ResumableLoader as ResumableLoader
     from .sources import DataMismatchError as DataMismatchError
     from .sources import MissingPackageError as MissingPackageError
 
@@ -18,9 +20,11 @@ __all__ = [
     "MNIST",
     "DataMismatchError",
     "Digits",
+    "EpochSampler",
     "ImageDataModule",
     "MNISTSubset",
     "MissingPackageError",
+    "ResumableLoader",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -31,6 +35,8 @@ __getattr__, __dir__ = lazy_exports(
         "Digits": ".modules",
         "ImageDataModule": ".modules",
         "MNISTSubset": ".modules",
+        "EpochSampler": ".resumable",
+        "ResumableLoader": ".resumable",
         "DataMismatchError": ".sources",
         "MissingPackageError": ".sources",
     },

@@ -3,12 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from coreai_opt.data import sources
+from coreai_opt.data.resumable import EpochSampler, ResumableLoader
 from coreai_opt.data.sources import DataMismatchError, Images
 
 __all__ = ["CIFAR10", "MNIST", "Digits", "ImageDataModule", "MNISTSubset"]
@@ -18,7 +20,8 @@ class ImageDataModule(pl.LightningDataModule):
     """Images in memory, split into training, validation and test.
 
     The split depends on ``split_seed`` alone. The order of the training batches is a function of
-    ``seed`` and the epoch, so that it does not depend on how often random numbers were drawn.
+    ``seed``, the epoch and the position in it, so that it does not depend on how often random
+    numbers were drawn, nor on where a run was interrupted.
 
     Args:
         batch_size: images a batch and process, >= 1.
@@ -81,18 +84,16 @@ class ImageDataModule(pl.LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
-        # One replica or many: this sampler's order is a function of seed and epoch, and Lightning
-        # tells it the epoch.
-        sampler: DistributedSampler[tuple[torch.Tensor, ...]] = DistributedSampler(
+        sampler = EpochSampler(
             self._parts["train"], self._world_size, self._rank, shuffle=True, seed=self.seed
         )
-        return self._loader("train", sampler)
+        return ResumableLoader(self._parts["train"], sampler=sampler, **self._loading())
 
     def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
-        return self._loader("val")
+        return DataLoader(self._parts["val"], **self._loading())
 
     def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
-        return self._loader("test")
+        return DataLoader(self._parts["test"], **self._loading())
 
     @property
     def _world_size(self) -> int:
@@ -102,18 +103,14 @@ class ImageDataModule(pl.LightningDataModule):
     def _rank(self) -> int:
         return self.trainer.global_rank if self.trainer is not None else 0
 
-    def _loader(
-        self, part: str, sampler: DistributedSampler[tuple[torch.Tensor, ...]] | None = None
-    ) -> DataLoader[tuple[torch.Tensor, ...]]:
-        return DataLoader(
-            self._parts[part],
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
             # A generator of its own: making an iterator must not draw from the global one.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
 
     def _check(self, images: Images) -> None:
         shape, classes = tuple(images[0].shape[1:]), int(images[1].max()) + 1

@@ -1,0 +1,95 @@
+"""Curves that go on: what loggers have written up to a checkpoint, and back to it."""
+
+import csv
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from lightning_callbacks._instance_hooks import InstanceHooks
+
+__all__ = ["keep_hyperparameters", "log_positions", "rewind_logs"]
+
+
+def log_positions(trainer: pl.Trainer) -> list[dict[str, Any]]:
+    """Return for each logger what its files hold now; empty for kinds that are not known.
+
+    A ``CSVLogger`` deletes its file when it is made anew, so that the rows themselves are kept;
+    of TensorBoard's event files, which only grow, the sizes.
+    """
+    if not trainer.is_global_zero:
+        return []
+    return [_position(logger) for logger in trainer.loggers]
+
+
+def rewind_logs(trainer: pl.Trainer, positions: list[dict[str, Any]]) -> None:
+    """Give the files of each logger back what they held; what came later is cut off."""
+    if not trainer.is_global_zero:
+        return
+    for logger, position in zip(trainer.loggers, positions, strict=False):
+        if isinstance(logger, CSVLogger) and position.get("kind") == "csv":
+            _rewind_csv(logger, position)
+        elif isinstance(logger, TensorBoardLogger) and position.get("kind") == "tensorboard":
+            _rewind_events(logger, position)
+
+
+def keep_hyperparameters(trainer: pl.Trainer, hooks: InstanceHooks) -> None:
+    """Keep TensorBoard from writing the hyperparameters, and a metric with them, a second time."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            hooks.instead(logger, "log_hyperparams", lambda *args, **kwargs: None)
+
+
+def _position(logger: Logger) -> dict[str, Any]:
+    if isinstance(logger, CSVLogger):
+        logger.save()
+        path = Path(logger.experiment.metrics_file_path)
+        text = path.read_bytes() if path.exists() else b""
+        return {"kind": "csv", "text": zlib.compress(text, 1)}
+    if isinstance(logger, TensorBoardLogger):
+        logger.save()
+        files = _event_files(logger)
+        return {"kind": "tensorboard", "sizes": {file.name: file.stat().st_size for file in files}}
+    return {}
+
+
+def _rewind_csv(logger: CSVLogger, position: dict[str, Any]) -> None:
+    writer: Any = logger.experiment
+    text = zlib.decompress(position["text"])
+    path = Path(writer.metrics_file_path)
+    writer.metrics = []
+    if not text:
+        path.unlink(missing_ok=True)
+        return
+    beside = path.with_name(f".{path.name}")
+    beside.write_bytes(text)
+    beside.replace(path)
+    writer.metrics_keys = next(csv.reader(io.StringIO(text.decode("utf-8"))))
+
+
+def _rewind_events(logger: TensorBoardLogger, position: dict[str, Any]) -> None:
+    # Lightning has begun a new file already, with nothing in it but its header.
+    sizes = position["sizes"]
+    known = [file for file in _event_files(logger) if file.name in sizes]
+    ours = _open_event_file(logger)
+    for file in _event_files(logger):
+        if file not in known and file.name != ours:
+            file.unlink()
+    for file in known:
+        if file.stat().st_size > sizes[file.name]:
+            with file.open("rb+") as events:
+                events.truncate(sizes[file.name])
+
+
+def _event_files(logger: TensorBoardLogger) -> list[Path]:
+    return sorted(Path(logger.log_dir).glob("events.out.tfevents.*"))
+
+
+def _open_event_file(logger: TensorBoardLogger) -> str | None:
+    writer: Any = logger.experiment
+    inner = getattr(writer.file_writer, "event_writer", None)
+    name = getattr(inner, "_file_name", None)
+    return Path(name).name if name else None

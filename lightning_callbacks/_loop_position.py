@@ -1,0 +1,79 @@
+"""Lightning's loop counters between two steps, and a restart that counts nothing twice.
+
+Lightning's own restart is made for checkpoints that its hooks write in the middle of a step's end:
+it repeats some of what follows the step and leaves out the rest. Here a checkpoint is written when
+all that belongs to a step is done and nothing of the next has begun, and Lightning is told so.
+"""
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.loops.loop import _Loop
+
+__all__ = ["Boundary", "continue_training", "is_between_steps", "run_ended_training", "settle"]
+
+Boundary = Literal["batch", "epoch", "end"]
+"""Between two batches, between two epochs, or after the last."""
+
+COUNTERS = ("ready", "started", "processed")
+
+
+def is_between_steps(trainer: pl.Trainer) -> bool:
+    """Return whether no gradients of an unfinished optimizer step are there.
+
+    Asked when a batch starts, before it counts as one.
+    """
+    if not trainer.lightning_module.automatic_optimization:
+        return True  # gradients are saved: when the module steps is not known
+    finished = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    return finished % trainer.accumulate_grad_batches == 0
+
+
+def settle(loops: dict[str, Any], boundary: Boundary, loader_states: list[Any] | None) -> None:
+    """Rewrite the counters of a checkpoint so that nothing is under way.
+
+    Args:
+        loops: the node of the fit loop in ``checkpoint["loops"]``.
+        boundary: where the training is.
+        loader_states: what stateful data loaders said after the last batch; Lightning asks them
+            when the next one has been fetched.
+    """
+    _finish(loops["epoch_loop.batch_progress"])
+    own = loops["state_dict"]
+    own.pop("combined_loader", None)
+    if boundary == "batch":
+        loops["epoch_loop.batch_progress"]["is_last_batch"] = False
+        if loader_states is not None:
+            own["combined_loader"] = loader_states
+    else:
+        _finish(loops["epoch_progress"])
+
+
+def continue_training(trainer: pl.Trainer, boundary: Boundary) -> None:
+    """Make a restored training go on as one that never stopped.
+
+    Called at an epoch's begin before the loops are reset, within an epoch after that: the reset
+    has to know of the restart, and what comes then must not.
+    """
+    _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
+    if boundary == "epoch":
+        # So that the epoch gets a new iterator, drawn from the restored random state.
+        trainer.fit_loop._resuming_from_checkpoint = False
+        trainer.fit_loop._loaded_from_state_dict = False
+
+
+def run_ended_training(trainer: pl.Trainer) -> None:
+    """Call the hooks of the begin and the end of a training that has no step left."""
+    continue_training(trainer, "epoch")
+    loop = trainer.fit_loop
+    loop.reset()
+    loop.on_run_start()
+    loop.on_run_end()
+    # Early stopping is no limit that the loop would find reached by itself.
+    trainer.should_stop = True
+
+
+def _finish(progress: dict[str, Any]) -> None:
+    for counts in (progress["total"], progress["current"]):
+        for name in COUNTERS:
+            counts[name] = counts["completed"]

@@ -1,0 +1,40 @@
+"""The state of all random number generators of a process."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["random_state", "restore_random_state"]
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of Python's, NumPy's and torch's generators, on all devices in use."""
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+    }
+    # Asking a device for its state would make a context on it.
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put all generators into a state that ``random_state`` returned.
+
+    Generators of devices that this machine does not have are left out.
+    """
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(one, device)
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])

@@ -1,0 +1,309 @@
+"""Checkpoints that a training goes on from as if it had never stopped."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+
+from lightning_callbacks._checkpoint_files import (
+    CheckpointFile,
+    newest_checkpoint,
+    remove_after,
+    write_checkpoint,
+)
+from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._log_files import keep_hyperparameters, log_positions, rewind_logs
+from lightning_callbacks._logged_values import logged_values, restore_logged_values
+from lightning_callbacks._loop_position import (
+    Boundary,
+    continue_training,
+    is_between_steps,
+    run_ended_training,
+    settle,
+)
+from lightning_callbacks._random_state import random_state, restore_random_state
+from lightning_callbacks._training_loaders import TrainingLoaders
+
+__all__ = ["CheckpointNotWrittenWarning", "ResumableCheckpoint"]
+
+
+class CheckpointNotWrittenWarning(UserWarning):
+    """A checkpoint could not be written; the training goes on without it."""
+
+
+class ResumableCheckpoint(pl.Callback):
+    """Writes checkpoints between two optimizer steps, and makes a training that is resumed from one
+    equal to the training that never stopped, bit for bit.
+
+    Beside what Lightning saves, a checkpoint holds the state of all random number generators, the
+    position of the data loaders, what was logged so far, and how far the log files were; gradients
+    as well in manual optimization. ``fit(ckpt_path=...)`` goes on from it: metrics.csv and
+    TensorBoard's files are cut to what they held, ``SparsityMonitor`` does the same with its own.
+
+    Exact are the same versions, device kind and thread count, deterministic algorithms, data of
+    ``coreai_opt.data``, torchdata's ``StatefulDataLoader`` and loaders that keep a ``state_dict``;
+    plain ``DataLoader`` as long as the items themselves draw no random numbers. What a module keeps
+    outside of its state dict and ``on_save_checkpoint`` is lost, as in any checkpoint.
+
+    A file is written beside and renamed; its name holds a checksum of its content.
+
+    Args:
+        dirpath: folder for the files.
+        every_n_steps: optimizer steps between two checkpoints, >= 1; None = none within an epoch.
+        every_n_epochs: epochs between two checkpoints, >= 1; None = none at ends of epochs.
+        keep: how many files stay, the newest ones, >= 1.
+        interruption: asked at every step boundary; the exception that it returns is raised there,
+            after a checkpoint was written. None = nobody asks.
+
+    Raises:
+        ValueError: a number that is not allowed.
+
+    Example:
+        >>> from lightning_callbacks import ResumableCheckpoint
+        >>> checkpoint = ResumableCheckpoint("run/resume", every_n_steps=500)
+        >>> checkpoint.newest() is None  # a path for fit(ckpt_path=...), once there is one
+        True
+    """
+
+    def __init__(
+        self,
+        dirpath: str | Path,
+        every_n_steps: int | None = None,
+        every_n_epochs: int | None = 1,
+        keep: int = 2,
+        interruption: Callable[[], BaseException | None] | None = None,
+    ) -> None:
+        given = {"every_n_steps": every_n_steps, "every_n_epochs": every_n_epochs, "keep": keep}
+        for name, value in given.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; allowed: 1 or more")
+        self.dirpath = Path(dirpath)
+        self.every_n_steps, self.every_n_epochs, self.keep = every_n_steps, every_n_epochs, keep
+        self.seconds_before = 0.0
+        self._interruption = interruption or (lambda: None)
+        self._hooks = InstanceHooks()
+        self._loaders = TrainingLoaders()
+        self._saving: dict[str, Any] = {}
+        self._resumed: dict[str, Any] | None = None
+        self._is_restored = False
+        self._saved_at: tuple[int, int, int] | None = None
+        self._step_of_last = 0
+        self._began = time.monotonic()
+
+    def newest(self) -> Path | None:
+        """Return the newest checkpoint that is whole, for ``fit(ckpt_path=...)``; None = none.
+
+        A damaged one is told in a ``DamagedCheckpointWarning``.
+        """
+        file = newest_checkpoint(self.dirpath)
+        return None if file is None else file.path
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training so far, that of interrupted processes included."""
+        return self.seconds_before + time.monotonic() - self._began
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        # What is saved when a step begins must not hold half of what callbacks do there.
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.remove(self)
+        callbacks.insert(0, self)
+        self._hooks.restore()
+        self._resumed, self._is_restored = None, False
+        self._saved_at, self._step_of_last = None, 0
+        self._began, self.seconds_before = time.monotonic(), 0.0
+        loop, loaders = trainer.fit_loop, self._loaders
+        self._hooks.after(loop, "_load_combined_loader_states", lambda: loaders.begin(trainer))
+        self._hooks.after(loop, "setup_data", lambda: self._restore_training(trainer))
+        self._hooks.before(loop.epoch_loop, "on_run_start", lambda *_: self._begin_epoch(trainer))
+        self._hooks.after(loop.epoch_loop, "on_run_start", lambda: self._return_to_batch(trainer))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._resumed is not None:
+            keep_hyperparameters(trainer, self._hooks)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._is_resumed_at("epoch"):
+            self._finish_resuming(trainer)
+            return
+        ended = trainer.current_epoch
+        due = self.every_n_epochs is not None and ended > 0 and ended % self.every_n_epochs == 0
+        self._boundary(trainer, "epoch", due)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._is_resumed_at("batch"):
+            # So that the first self.log adds to what was logged before, and does not begin anew.
+            trainer._logger_connector._first_loop_iter = False
+            self._finish_resuming(trainer)
+        elif batch_idx > 0 and is_between_steps(trainer):
+            self._boundary(trainer, "batch", due=False)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        self._loaders.follow(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._is_resumed_at("end"):
+            self._boundary(trainer, "end", due=self.every_n_epochs is not None)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._hooks.restore()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._hooks.restore()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._saving  # empty in the checkpoints of others
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed = state_dict or None
+        self.seconds_before = state_dict.get("seconds", 0.0)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._saving:
+            states = self._saving["loaders"]["states"]
+            settle(checkpoint["loops"]["fit_loop"], self._saving["boundary"], states)
+
+    def _boundary(self, trainer: pl.Trainer, boundary: Boundary, due: bool) -> None:
+        interruption = self._interruption()
+        wanted = trainer.strategy.reduce_boolean_decision(interruption is not None, all=False)
+        step = trainer.global_step
+        every = self.every_n_steps
+        due = due or (every is not None and step // every > self._step_of_last // every)
+        if (due or wanted) and not self._save(trainer, boundary):
+            return  # a batch later
+        if interruption is not None:
+            raise interruption
+        if wanted:
+            raise SystemExit("another rank was interrupted")
+
+    def _save(self, trainer: pl.Trainer, boundary: Boundary) -> bool:
+        """Write a checkpoint, and return whether this was a place where it can be done."""
+        place = _place(trainer)
+        if place == self._saved_at:
+            return True
+        loaders = self._loaders.state(trainer, in_epoch=boundary == "batch")
+        if loaders is None:
+            return False
+        self._saving = self._state(trainer, boundary, loaders)
+        step = trainer.global_step
+        try:
+            self._write(trainer, step)
+            self._saved_at = place
+        except OSError as error:
+            rank_zero_warn(
+                f"no checkpoint of step {step} could be written to {self.dirpath}: "
+                f"{error.strerror or error}; the run goes on",
+                category=CheckpointNotWrittenWarning,
+            )
+        finally:
+            self._saving = {}
+        self._step_of_last = step
+        return True
+
+    def _write(self, trainer: pl.Trainer, step: int) -> CheckpointFile | None:
+        written = write_checkpoint(
+            self.dirpath, step, trainer.save_checkpoint, trainer.is_global_zero, self.keep
+        )
+        trainer.strategy.barrier("ResumableCheckpoint")
+        return written
+
+    def _state(
+        self, trainer: pl.Trainer, boundary: Boundary, loaders: dict[str, Any]
+    ) -> dict[str, Any]:
+        module = trainer.lightning_module
+        return {
+            "boundary": boundary,
+            "place": _place(trainer),
+            "random": _of_all_ranks(trainer, random_state()),
+            "loaders": loaders,
+            "logged": logged_values(trainer),
+            "logs": log_positions(trainer),
+            "gradients": None if module.automatic_optimization else _gradients(module),
+            "seconds": self.seconds,
+        }
+
+    def _is_resumed_at(self, boundary: Boundary) -> bool:
+        return self._resumed is not None and self._resumed["boundary"] == boundary
+
+    def _restore_training(self, trainer: pl.Trainer) -> None:
+        """Restore what only exists once Lightning has loaded its part; before the first hook."""
+        resumed = self._resumed
+        if resumed is None or self._is_restored:
+            return
+        self._is_restored = True
+        self._saved_at, self._step_of_last = resumed["place"], resumed["place"][0]
+        if trainer.is_global_zero:
+            remove_after(self.dirpath, self._step_of_last)
+        rewind_logs(trainer, resumed["logs"])
+        restore_logged_values(trainer, resumed["logged"])
+        _restore_gradients(trainer.lightning_module, resumed["gradients"])
+        if resumed["boundary"] == "epoch":
+            continue_training(trainer, "epoch")
+            self._loaders.finish_epochs(trainer, resumed["loaders"])
+        elif resumed["boundary"] == "end":
+            self._restore_random_state(trainer, resumed)
+            run_ended_training(trainer)
+            self._resumed = None
+
+    def _begin_epoch(self, trainer: pl.Trainer) -> None:
+        # The first epoch's iterator was made when the data was set up.
+        if trainer.current_epoch > 0 and not self._is_resumed_at("batch"):
+            self._loaders.begin(trainer)
+
+    def _return_to_batch(self, trainer: pl.Trainer) -> None:
+        if self._resumed is not None and self._is_resumed_at("batch"):
+            continue_training(trainer, "batch")
+            batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+            self._loaders.return_to(trainer, self._resumed["loaders"], batches)
+
+    def _finish_resuming(self, trainer: pl.Trainer) -> None:
+        assert self._resumed is not None
+        if self._resumed["boundary"] == "epoch":
+            self._loaders.begin_epoch(trainer, self._resumed["loaders"])
+        self._restore_random_state(trainer, self._resumed)
+        self._resumed = None
+
+    def _restore_random_state(self, trainer: pl.Trainer, resumed: dict[str, Any]) -> None:
+        states = resumed["random"]
+        restore_random_state(states[trainer.global_rank % len(states)])
+
+
+def _place(trainer: pl.Trainer) -> tuple[int, int, int]:
+    """Return optimizer steps, batches and epochs finished: a skipped step is a place as well."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+    return trainer.global_step, batches, trainer.current_epoch
+
+
+def _of_all_ranks(trainer: pl.Trainer, value: Any) -> list[Any]:
+    if trainer.world_size == 1:
+        return [value]
+    gathered: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered
+
+
+def _gradients(module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    named = module.named_parameters()
+    return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+
+
+def _restore_gradients(
+    module: pl.LightningModule, gradients: dict[str, torch.Tensor] | None
+) -> None:
+    parameters = dict(module.named_parameters())
+    for name, gradient in (gradients or {}).items():
+        parameters[name].grad = gradient.to(parameters[name].device)
