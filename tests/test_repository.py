@@ -146,7 +146,7 @@ def test_the_values_of_the_schedules_page_are_those_of_the_code(option: str) -> 
 
 
 def test_every_knob_says_what_it_is() -> None:
-    assert {knob.name for knob in root_knobs()} == {"seed"}
+    assert {knob.name for knob in root_knobs()} == {"seed", "resume", "resume_force"}
     for group in config_groups():
         for option in group.options:
             assert all(knob.comment for knob in option.knobs)

@@ -19,7 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.experiment.errors import Problem
 from coreai_opt.experiment.places import RunPaths, is_main_process
-from coreai_opt.experiment.validation import find_problems, occupied
+from coreai_opt.experiment.resuming import (
+    choose_directory,
+    directory_problems,
+    resume_problems,
+)
+from coreai_opt.experiment.validation import find_problems
 
 __all__ = ["CheckConfig", "first_point", "print_problems", "sweep_points", "task_config"]
 
@@ -34,10 +39,21 @@ class CheckConfig(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        problems = find_problems(task_config(config, str(config.hydra.run.dir)))
-        if is_main_process():
-            problems += occupied(RunPaths(Path(config.hydra.run.dir)))
-        _refuse(problems)
+        own = Path(config.hydra.run.dir)
+        task = task_config(config, str(own))
+        _refuse(find_problems(task))
+        if not is_main_process():
+            return
+        plain: dict[str, Any] = OmegaConf.to_container(task, resolve=True)  # type: ignore[assignment]
+        _refuse(resume_problems(plain, is_sweep=False))
+        root, sentences = choose_directory(plain, own)
+        _refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
+        for sentence in sentences:
+            print(sentence)
+        if root != own:
+            # Hydra makes the directory that stands here when this hook returns.
+            with read_write(config), open_dict(config):
+                config.hydra.run.dir = str(root)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name
@@ -49,7 +65,7 @@ class CheckConfig(Callback):
         if problems and points:
             first = _point_problems(points[0], name, root)
             problems = [problem for problem in problems if problem in first]
-        _refuse(problems)
+        _refuse(problems + resume_problems(dict(config), is_sweep=True))
         found: dict[str, Problem] = {}
         for point in points:
             for problem in _point_problems(point, name, root):

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 __all__ = ["RunPaths", "conf_dir", "is_main_process"]
@@ -48,8 +49,29 @@ class RunPaths:
         return self.root / "weights.pt"
 
     @property
+    def resume(self) -> Path:
+        return self.root / "resume"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
     def plot(self) -> Path:
         return self.root / "run.png"
+
+    def set_aside(self) -> Path:
+        """Move what an earlier attempt has left into a folder of its own, and return that."""
+        taken = {path.name for path in self.root.glob("attempt-*")}
+        number = next(number for number in count(1) if f"attempt-{number}" not in taken)
+        folder = self.root / f"attempt-{number}"
+        folder.mkdir()
+        # Hydra's config and log are those of the attempt that begins.
+        kept = {*taken, folder.name, ".hydra", self.lock.name}
+        for path in list(self.root.iterdir()):
+            if path.name not in kept and path.suffix != ".log":
+                path.rename(folder / path.name)
+        return folder
 
     def relative(self, path: str | Path) -> str:
         """Return a path below the run directory as it stands in the record."""

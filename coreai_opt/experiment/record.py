@@ -1,5 +1,6 @@
 """The record of a run: ``result.json`` from its start to its end, ``progress.json`` in between."""
 
+import hashlib
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,7 +22,7 @@ from coreai_opt import __version__
 from coreai_opt.experiment.identity import config_hash
 from coreai_opt.experiment.places import RunPaths
 
-__all__ = ["Heartbeat", "Progress", "Record", "write_json"]
+__all__ = ["Heartbeat", "Progress", "Record", "code_and_versions", "write_json"]
 
 SCHEMA = 1
 PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}
@@ -54,13 +55,21 @@ class Record:
         config: the resolved config.
         overrides: what the user set, ``key=value`` each.
         write: whether this process writes; false on ranks other than 0.
+        earlier: the record of the interrupted run that is gone on with, or begun anew.
+        seconds: wall time that was spent on it.
     """
 
     def __init__(
-        self, paths: RunPaths, config: Mapping[str, Any], overrides: list[str], write: bool = True
+        self,
+        paths: RunPaths,
+        config: Mapping[str, Any],
+        overrides: list[str],
+        write: bool = True,
+        earlier: Mapping[str, Any] | None = None,
+        seconds: float = 0.0,
     ) -> None:
         self._paths, self._write = paths, write
-        self._began = time.monotonic()
+        self._began = time.monotonic() - seconds
         digest = config_hash(config)
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
@@ -71,12 +80,12 @@ class Record:
             "finished": None,
             "wall_seconds": None,
             "attempts": 1,
+            "resumed_at": [],
             "overrides": overrides,
             "config": dict(config),
             "config_hash": digest,
             "seed": config.get("seed"),
-            "git": _git(),
-            "versions": _versions(),
+            **code_and_versions(),
             "threads": None,
             "device": None,
             "training": None,
@@ -85,9 +94,17 @@ class Record:
             "sparsity": None,
             "parameters": None,
             "checkpoints": None,
+            "trunk": None,
             "error": None,
         }
+        if earlier is not None:
+            self._continue(earlier)
         self.save()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, that of earlier processes included."""
+        return time.monotonic() - self._began
 
     def update(self, **fields: Any) -> None:
         """Set fields that the record has.
@@ -116,8 +133,13 @@ class Record:
         if self._write:
             write_json(self._paths.result, self.content)
 
+    def _continue(self, earlier: Mapping[str, Any]) -> None:
+        self.content["attempts"] = int(earlier.get("attempts") or 1) + 1
+        for name in ("run_id", "started", "resumed_at", "trunk"):
+            self.content[name] = earlier.get(name, self.content[name])
+
     def _finish(self, status: str, error: dict[str, str] | None) -> None:
-        seconds = round(time.monotonic() - self._began, 3)
+        seconds = round(self.seconds, 3)
         self.update(status=status, finished=_now(), wall_seconds=seconds, error=error)
         self.save()
 
@@ -141,12 +163,20 @@ class Heartbeat:
         path: the file.
         progress: what to write of the training.
         write: whether this process writes.
+        seconds: returns the wall time of the run so far.
     """
 
     PERIOD_S = 5.0
 
-    def __init__(self, path: Path, progress: Progress, write: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        progress: Progress,
+        write: bool = True,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path, self._progress, self._write = path, progress, write
+        self._seconds = seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -175,6 +205,7 @@ class Heartbeat:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "time": time.time(),
+            "wall_seconds": round(self._seconds(), 3),
         }
         write_json(self._path, content)
 
@@ -192,11 +223,19 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, "coreai_opt": __version__}
 
 
+def code_and_versions() -> dict[str, Any]:
+    """Return the fields of a record that say with what code a run is made."""
+    return {"git": _git(), "versions": _versions()}
+
+
 def _git() -> dict[str, Any] | None:
-    """Return commit and state of the checkout that the run is started in, None outside one."""
+    """Return commit and changes of the checkout that the run is started in, None outside one."""
     try:
         sha = _git_output("rev-parse", "HEAD")
-        return {"sha": sha, "dirty": bool(_git_output("status", "--porcelain", "-uno"))}
+        dirty = bool(_git_output("status", "--porcelain", "-uno"))
+        changes = _git_output("diff", "HEAD") if dirty else ""
+        digest = hashlib.sha256(changes.encode()).hexdigest()[:16] if dirty else None
+        return {"sha": sha, "dirty": dirty, "changes": digest}
     except (OSError, subprocess.SubprocessError):
         return None
 

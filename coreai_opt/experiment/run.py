@@ -4,16 +4,23 @@ import logging
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.experiment.errors import ConfigError, RunFailedError
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.record import Heartbeat, Progress, Record
-from coreai_opt.experiment.signals import exit_code_of, signals_end_run
-from coreai_opt.experiment.validation import check_config, occupied
+from coreai_opt.experiment.resuming import Start, follow_start, plan_start
+from coreai_opt.experiment.session import Session, only_process_in
+from coreai_opt.experiment.signals import Interruptions, exit_code_of
+from coreai_opt.experiment.validation import check_config
+from lightning_callbacks._checkpoint_files import checkpoint_files, remove_all
 
 __all__ = ["run"]
 
@@ -30,43 +37,94 @@ def run(cfg: DictConfig) -> float | None:
     Raises:
         ConfigError: the config is wrong.
         RunFailedError: building or training failed; the record says how.
-        SystemExit: 130 after Ctrl-C, 143 after SIGTERM.
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM, 140 after SIGUSR2.
     """
     check_config(cfg)
     paths = RunPaths(Path(cfg.paths.run_dir))
-    if is_main_process() and (problems := occupied(paths)):
-        raise ConfigError(problems)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    start = _start(config, paths)
+    for sentence in start.sentences:
+        print(sentence)
+    if start.is_done:
+        assert start.earlier is not None
+        objective = start.earlier.record.get("objective") or {}
+        value: float | None = objective.get("value")
+        return value
+    with only_process_in(paths) if is_main_process() else nullcontext():
+        return _run_in(cfg, config, paths, start)
+
+
+def _start(config: Mapping[str, Any], paths: RunPaths) -> Start:
+    if not is_main_process():
+        return follow_start(config, paths)  # rank 0 has decided, and is at work on it
+    is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return plan_start(config, paths, is_sweep)
+
+
+def _run_in(
+    cfg: DictConfig, config: Mapping[str, Any], paths: RunPaths, start: Start
+) -> float | None:
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
-    record = Record(paths, {str(key): config[key] for key in config}, overrides, is_main_process())
-    try:
-        with signals_end_run():
-            objective = _execute(cfg, paths, record, overrides)
-    except BaseException as error:
-        raise _failed(record, paths, error) from error
+    record = _record(paths, config, overrides, start)
+    with Interruptions() as interruptions:
+        session = Session(paths, record, Progress(), start, interruptions)
+        try:
+            objective = _execute(cfg, session, overrides)
+        except BaseException as error:
+            outcome = _failed(record, paths, error)
+            interruptions.pass_on(error)
+            raise outcome from error
     if is_main_process():
         # After the record: what goes wrong here costs the picture or the line, not the run.
         from coreai_opt.experiment.present import show_result
 
         show_result(record.content, paths, quiet=not sys.stdout.isatty())
+        remove_all(paths.resume)
     return objective
 
 
-def _execute(
-    cfg: DictConfig, paths: RunPaths, record: Record, overrides: list[str]
-) -> float | None:
-    progress = Progress()
-    with Heartbeat(paths.progress, progress, is_main_process()):
+def _record(
+    paths: RunPaths, config: Mapping[str, Any], overrides: list[str], start: Start
+) -> Record:
+    earlier = start.earlier
+    if earlier is None or not is_main_process():
+        return Record(paths, config, overrides, is_main_process())
+    if start.checkpoint is not None:
+        return Record(paths, config, overrides, True, earlier.record, earlier.seconds)
+    paths.set_aside()
+    return Record(paths, config, overrides, True, {"attempts": earlier.record.get("attempts")})
+
+
+def _execute(cfg: DictConfig, session: Session, overrides: list[str]) -> float | None:
+    record = session.record
+    path, write = session.paths.progress, is_main_process()
+    with Heartbeat(path, session.progress, write, lambda: record.seconds):
         _ignore_known_warnings()
         from coreai_opt.experiment.build import build
         from coreai_opt.experiment.train import train
 
         _quiet_lightning()
-        objects = build(cfg, overrides, quiet=not sys.stdout.isatty())
-        objective: float | None = train(cfg, objects, paths, record, progress)
+        with _threads(session.start):
+            objects = build(cfg, overrides, quiet=not sys.stdout.isatty())
+            objective: float | None = train(cfg, objects, session)
     record.complete()
     return objective
+
+
+@contextmanager
+def _threads(start: Start) -> Iterator[None]:
+    """Compute with as many threads as the run did before: other numbers give other sums."""
+    import torch
+
+    before = torch.get_num_threads()
+    wanted = start.earlier.record.get("threads") if start.checkpoint and start.earlier else None
+    if wanted and wanted != before:
+        print(f"{wanted} threads, as before it was interrupted")
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseException:
@@ -74,7 +132,9 @@ def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseExcept
     exit_code = exit_code_of(error)
     record.fail("interrupted" if exit_code is not None else "failed", error)
     if exit_code is not None:
-        print(f"interrupted; the record is in {paths.result}", file=sys.stderr)
+        files = checkpoint_files(paths.resume)
+        onward = f"the same command goes on from step {files[0].step}" if files else "no checkpoint"
+        print(f"interrupted ({onward}); the record is in {paths.result}", file=sys.stderr)
         return SystemExit(exit_code)
     if isinstance(error, ConfigError):
         return error

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 __all__ = [
     "AdamWSettings",
+    "CheckpointSettings",
     "ConvNetSettings",
     "ImageDataSettings",
     "MLPSettings",
@@ -64,6 +65,19 @@ class RootSettings(Settings):
     """What stands at the root and belongs to no group."""
 
     seed: int = Field(1, ge=0, lt=2**32, description="seed of all random numbers, 0 to 2**32 - 1")
+
+    resume: str = Field("auto", description="auto, never, or the path of a run or a checkpoint")
+    resume_force: bool = Field(False, description="true or false")
+
+
+class CheckpointSettings(Settings):
+    """When a run writes a checkpoint to go on from."""
+
+    every_n_steps: int | None = Field(
+        500, ge=1, description="optimizer steps, >= 1; null = none within an epoch"
+    )
+    every_n_epochs: int | None = Field(1, ge=1, description="epochs, >= 1; null = none")
+    keep: int = Field(2, ge=1, description="files, >= 1")
 
 
 class ObjectiveSettings(Settings):

@@ -1,63 +1,144 @@
-"""What ends a run from outside, and the exit code that says so."""
+"""What ends a run from outside: at the next step boundary, with a checkpoint, or at once."""
 
+import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Self
 
-__all__ = ["Terminated", "exit_code_of", "signals_end_run"]
+__all__ = ["Interrupted", "Interruptions", "exit_code_of"]
 
-CTRL_C, SIGTERM = 130, 143
+# A shell reports a process that a signal has ended as 128 + its number.
+BY_SIGNAL = 128
+CTRL_C, SIGTERM = BY_SIGNAL + signal.SIGINT, BY_SIGNAL + signal.SIGTERM
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+Handler = Any
 
 
-class Terminated(SystemExit):
-    """SIGTERM arrived."""
+class Interrupted(SystemExit):
+    """A signal has ended the run.
 
-    def __init__(self) -> None:
-        super().__init__(SIGTERM)
+    Attributes:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(BY_SIGNAL + number)
 
     def __str__(self) -> str:
-        return "SIGTERM"
+        return signal.Signals(self.number).name
 
 
-@contextmanager
-def signals_end_run() -> Iterator[None]:
-    """Turn SIGTERM into an exception, and give the handlers back that were there.
+class Interruptions:
+    """Handles Ctrl-C, SIGTERM and SIGUSR2 for as long as a run lasts.
 
-    Lightning calls a handler that it finds after its own, and ignores Ctrl-C from the first one on:
-    without the second half of this, no later run of a sweep could be stopped.
+    Within ``deferred`` the first signal only asks for an end: ``pending`` returns what is to be
+    raised at the next step boundary. The second one, and any signal outside, is raised at once.
+
+    Signals that the process was started to ignore stay ignored. In a thread other than the main one
+    nothing is handled: Python allows it nowhere else.
     """
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def terminate(number: int, frame: FrameType | None) -> None:
+    def __init__(self) -> None:
+        self.forward: Callable[[int], None] | None = None
+        self._saved: dict[signal.Signals, Handler] = {}
+        self._pending: int | None = None
+        self._is_deferring = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._saved = {number: signal.getsignal(number) for number in SIGNALS}
+            self.install()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Lightning calls a handler that it finds after its own, and ignores Ctrl-C from the first
+        # one on: without this no later run of a sweep could be stopped.
+        for number, handler in self._saved.items():
+            if handler is not None:  # None: installed by somebody's C code, and not ours to set
+                signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Put the handlers in place; once more after somebody else has put theirs."""
+        for number, handler in self._saved.items():
+            if handler is not None and handler is not signal.SIG_IGN:
+                signal.signal(number, self._arrived)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let signals wait for a step boundary; one that met none is raised at the end."""
+        self._is_deferring = True
+        try:
+            yield
+        finally:
+            self._is_deferring = False
+        if (error := self.pending()) is not None:
+            raise error
+
+    def pending(self) -> BaseException | None:
+        """Return what is to be raised at a step boundary, None while nothing is asked."""
+        return None if self._pending is None else Interrupted(self._pending)
+
+    def pass_on(self, error: BaseException) -> None:
+        """Call the handler of SIGUSR2 that was there, if that signal has ended the run.
+
+        A launcher's handler requeues the job, and may end the process.
+        """
+        found = _interrupted(error)
+        handler = self._saved.get(signal.SIGUSR2)
+        if found is not None and found.number == signal.SIGUSR2 and callable(handler):
+            handler(signal.SIGUSR2, None)
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        if self.forward is not None and number != signal.SIGINT:
+            self.forward(number)  # a terminal sends Ctrl-C to all processes itself
+        if self._is_deferring and self._pending is None:
+            self._pending = number
+            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            again = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
+            # Not print: the signal may have arrived in the middle of one.
+            os.write(
+                2, f"\n{name}: the run ends after this step, with a checkpoint{again}\n".encode()
+            )
+            return
         # Whoever asks twice is in no doubt, and an exception on the way out helps nobody.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        for number, handler in saved.items():
-            _restore(number, handler)
-
-
-def _restore(number: signal.Signals, handler: Any) -> None:
-    if handler is not None:  # None: installed by somebody's C code, and not ours to set
-        signal.signal(number, handler)
+        signal.signal(number, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Interrupted(number)
 
 
 def exit_code_of(error: BaseException) -> int | None:
-    """Return 130 or 143 for what a signal caused, None for any other error.
+    """Return 128 + the signal's number for what a signal caused, None for any other error.
 
     Lightning turns Ctrl-C into ``SystemExit(1)``, whose context still is the KeyboardInterrupt.
     """
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in _chain(error):
         if isinstance(seen, KeyboardInterrupt):
             return CTRL_C
-        if isinstance(seen, Terminated) or type(seen).__name__ == "SIGTERMException":
+        if isinstance(seen, Interrupted):
+            return BY_SIGNAL + seen.number
+        if type(seen).__name__ == "SIGTERMException":
             return SIGTERM
-        seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _interrupted(error: BaseException) -> Interrupted | None:
+    return next((seen for seen in _chain(error) if isinstance(seen, Interrupted)), None)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__

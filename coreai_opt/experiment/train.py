@@ -9,17 +9,21 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from coreai_opt.experiment.build import Objects
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.places import RunPaths
-from coreai_opt.experiment.record import Progress, Record
+from coreai_opt.experiment.record import Progress
+from coreai_opt.experiment.session import Session
+from coreai_opt.experiment.signals import Interruptions
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.folding import fold_masks
 from coreai_opt.pruning.stats import SparsityReport, count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks import TargetSparsityCheckpoint
+from lightning_callbacks import ResumableCheckpoint, TargetSparsityCheckpoint
+from lightning_callbacks._checkpoint_files import CheckpointFile
 
 __all__ = ["train"]
 
@@ -60,23 +64,30 @@ class _ObjectiveCallback(pl.Callback):
         raise ConfigError.of(name, f"{name}={self._name}: no such metric was logged; {hint}")
 
 
-def train(
-    cfg: DictConfig, objects: Objects, paths: RunPaths, record: Record, progress: Progress
-) -> float | None:
+class _SignalCallback(pl.Callback):
+    """Puts the run's signal handlers back after Lightning has put its own in their place."""
+
+    def __init__(self, interruptions: Interruptions) -> None:
+        self._interruptions = interruptions
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Processes that Lightning has started for other ranks know of a signal only by this one.
+        self._interruptions.forward = getattr(trainer.strategy.launcher, "kill", None)
+        self._interruptions.install()
+        # What has arrived until now waits for the step boundary as well.
+        trainer._signal_connector.received_sigterm = False
+
+
+def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
     """Fit, then measure and export the best checkpoint at target sparsity.
 
     Returns:
         The objective at that checkpoint, None when no metric of that name was logged.
     """
-    trainer, model, data = objects.trainer, objects.model, objects.data
+    trainer, model, paths, record = objects.trainer, objects.model, session.paths, session.record
     record.update(threads=torch.get_num_threads(), device=_device(trainer))
     record.save()
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    # First: the classes that choose by the objective have an error of their own for its absence.
-    callbacks[:0] = [_ObjectiveCallback(cfg.objective.name), _ProgressCallback(progress)]
-    for logger in trainer.loggers:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
-    trainer.fit(model, datamodule=data)
+    _fit(cfg, objects, session)
     record.update(training=_training(trainer))
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
     best, last = _checkpoints(trainer)
@@ -96,6 +107,32 @@ def train(
         },
     )
     return value
+
+
+def _fit(cfg: DictConfig, objects: Objects, session: Session) -> None:
+    trainer, checkpoint = objects.trainer, session.start.checkpoint
+    resumable = ResumableCheckpoint(
+        session.paths.resume, **cfg.checkpoint, interruption=session.interruptions.pending
+    )
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    # First: the classes that choose by the objective have an error of their own for its absence.
+    callbacks[:0] = [
+        resumable,
+        _ObjectiveCallback(cfg.objective.name),
+        _ProgressCallback(session.progress),
+        _SignalCallback(session.interruptions),
+    ]
+    for logger in trainer.loggers:
+        # TensorBoard would show them, and a metric that belongs to them, once more.
+        if checkpoint is None or not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    if checkpoint is not None and (file := CheckpointFile.at(checkpoint)) is not None:
+        session.record.content["resumed_at"].append(file.step)
+    with session.interruptions.deferred():
+        # Not weights_only: this program has written the file, and callbacks keep what they like.
+        trainer.fit(
+            objects.model, datamodule=objects.data, ckpt_path=checkpoint, weights_only=False
+        )
 
 
 def _evaluate(objects: Objects, checkpoint: str | None) -> dict[str, float]:

@@ -17,11 +17,14 @@ from pydantic_core import ErrorDetails
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.length import ramp_problem
 from coreai_opt.experiment.nodes import model_of_target
-from coreai_opt.experiment.places import RunPaths
-from coreai_opt.experiment.settings import ObjectiveSettings, RootSettings
+from coreai_opt.experiment.settings import (
+    CheckpointSettings,
+    ObjectiveSettings,
+    RootSettings,
+)
 from coreai_opt.pruning._registry import Registry, nearest
 
-__all__ = ["check_config", "described", "find_problems", "occupied"]
+__all__ = ["check_config", "described", "find_problems"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
@@ -113,14 +116,6 @@ def check_config(cfg: DictConfig) -> None:
         raise ConfigError(problems)
 
 
-def occupied(paths: RunPaths) -> list[Problem]:
-    """Return a problem when the directory of a run holds the record of another."""
-    if not paths.result.exists():
-        return []
-    sentence = f"hydra.run.dir={paths.root} holds the record of a run already"
-    return [Problem("hydra.run.dir", f"{sentence}; allowed: a directory without result.json")]
-
-
 def find_problems(cfg: DictConfig) -> list[Problem]:
     """Return everything that can be seen to be wrong in a config without heavy imports."""
     reading = _Reading(cfg)
@@ -145,6 +140,8 @@ def _checked_nodes(
     yield (), RootSettings, root
     if isinstance(values.get("objective"), Mapping):
         yield ("objective",), ObjectiveSettings, dict(values["objective"])
+    if isinstance(values.get("checkpoint"), Mapping):
+        yield ("checkpoint",), CheckpointSettings, dict(values["checkpoint"])
     for path, node in _nodes_with_target(values, ()):
         model = model_of_target(str(node["_target_"]))
         if model is not None:

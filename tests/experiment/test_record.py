@@ -1,6 +1,7 @@
 """The record is never half a file, and the heartbeat beats."""
 
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.record import Heartbeat, Progress, Record, write_json
-from coreai_opt.experiment.signals import Terminated, exit_code_of
+from coreai_opt.experiment.signals import Interrupted, exit_code_of
 
 
 def test_a_record_is_there_from_the_start(tmp_path: Path) -> None:
@@ -99,8 +100,9 @@ def nested(inner: BaseException, outer: BaseException) -> BaseException:
     [
         (KeyboardInterrupt(), 130),
         (nested(KeyboardInterrupt(), SystemExit(1)), 130),
-        (Terminated(), 143),
-        (nested(Terminated(), RuntimeError()), 143),
+        (Interrupted(signal.SIGTERM), 143),
+        (nested(Interrupted(signal.SIGINT), RuntimeError()), 130),
+        (Interrupted(signal.SIGUSR2), 140),
         (SystemExit(1), None),
         (ValueError(), None),
     ],

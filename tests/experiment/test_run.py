@@ -13,6 +13,7 @@ import torch
 
 from coreai_opt.experiment.errors import ConfigError, RunFailedError
 from coreai_opt.experiment.run import run
+from coreai_opt.experiment.signals import Interrupted
 from coreai_opt.models import MLP
 
 from .conftest import QUICK, QUICK_FOR_THEIRS
@@ -20,9 +21,9 @@ from .conftest import QUICK, QUICK_FOR_THEIRS
 QuickRun = Callable[..., dict[str, Any]]
 
 FIELDS = (
-    "schema run_id sweep status started finished wall_seconds attempts overrides config "
-    "config_hash seed git versions threads device training objective metrics sparsity parameters "
-    "checkpoints error"
+    "schema run_id sweep status started finished wall_seconds attempts resumed_at overrides "
+    "config config_hash seed git versions threads device training objective metrics sparsity "
+    "parameters checkpoints trunk error"
 )
 
 
@@ -163,7 +164,7 @@ def test_extra_state_that_is_no_tensor_is_exported(
 def test_a_second_run_in_the_same_directory_is_refused(compose_config: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "result.json").write_text("{}")
-    with pytest.raises(ConfigError, match="holds the record of a run already"):
+    with pytest.raises(ConfigError, match="holds a record that cannot be read"):
         run(compose_config(*QUICK))
     assert (tmp_path / "run" / "result.json").read_text() == "{}"
 
@@ -187,15 +188,13 @@ def test_a_failing_run_leaves_a_record_with_its_traceback(
     assert "training_step" in record["error"]["traceback"]
 
 
-@pytest.mark.parametrize(("error", "code"), [("KeyboardInterrupt", 130), ("Terminated", 143)])
+@pytest.mark.parametrize(("error", "code"), [("KeyboardInterrupt", 130), ("SIGTERM", 143)])
 def test_an_interrupted_run_says_so_and_gives_the_signal_handlers_back(
     compose_config: Any, user_module: str, tmp_path: Path, error: str, code: int
 ) -> None:
     module = __import__(user_module)
-    if error == "Terminated":
-        module.Stopped.error = __import__(
-            "coreai_opt.experiment.signals", fromlist=["x"]
-        ).Terminated
+    if error == "SIGTERM":
+        module.Stopped.error = Interrupted(signal.SIGTERM)
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     cfg = compose_config(
         *QUICK_FOR_THEIRS, f"model._target_={user_module}.Stopped", "objective.name=val/score"

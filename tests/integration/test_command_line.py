@@ -146,7 +146,7 @@ def test_a_run_that_holds_a_record_is_not_written_over(command: Command, work: P
     (work / "old" / "result.json").write_text("{}")
     done = command(*QUICK, "hydra.run.dir=old")
     assert done.returncode == 1
-    assert "old holds the record of a run already" in done.stderr
+    assert "old holds a record that cannot be read" in done.stderr
     assert [file.name for file in (work / "old").iterdir()] == ["result.json"]
 
 

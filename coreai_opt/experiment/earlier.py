@@ -1,0 +1,133 @@
+"""What earlier processes have left in a run directory: is it done, at work, or to be gone on with?
+
+Imports nothing heavy: it is asked before a directory is made.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from coreai_opt.experiment.identity import identity_config
+from coreai_opt.experiment.places import RunPaths
+
+__all__ = ["EarlierRun", "State", "differing_keys", "interrupted_runs", "same_code"]
+
+State = Literal["completed", "failed", "interrupted", "running"]
+
+SILENT_S = 60.0
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run directory that holds a record."""
+
+    paths: RunPaths
+    record: Mapping[str, Any]
+
+    @classmethod
+    def at(cls, root: Path) -> "EarlierRun | None":
+        """Return the run of a directory, None where there is no record that can be read."""
+        paths = RunPaths(root)
+        record = _read_json(paths.result)
+        return None if record is None or "config" not in record else cls(paths, record)
+
+    @cached_property
+    def progress(self) -> Mapping[str, Any]:
+        """What ``progress.json`` says; empty where it cannot be read."""
+        return _read_json(self.paths.progress) or {}
+
+    @property
+    def state(self) -> State:
+        """How the run stands: ``running`` is one whose process gives signs of life."""
+        status: State = self.record.get("status", "interrupted")
+        return "interrupted" if status == "running" and not self._is_alive() else status
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that it had finished when it last said so."""
+        return int(self.progress.get("step", 0))
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all its processes so far."""
+        told = self.record.get("wall_seconds"), self.progress.get("wall_seconds")
+        return max(float(seconds or 0.0) for seconds in told)
+
+    def _is_alive(self) -> bool:
+        # A process that is gone has no heartbeat left; one that is silent may hang, or be a new one
+        # with the number of the old.
+        silent = time.time() - float(self.progress.get("time", 0.0)) > SILENT_S
+        if silent or not self.progress:
+            return False
+        elsewhere = self.progress.get("host") != socket.gethostname()
+        return elsewhere or _exists(int(self.progress["pid"]))
+
+
+def interrupted_runs(root: Path, digest: str) -> list[EarlierRun]:
+    """Return the interrupted runs of an experiment that have a checkpoint, the newest first.
+
+    Args:
+        root: where the directories of single runs lie, one or two levels below.
+        digest: ``config_hash`` of the experiment.
+    """
+    found = [EarlierRun.at(folder) for folder in _with_checkpoints(root)]
+    known = [run for run in found if run is not None and run.record.get("config_hash") == digest]
+    interrupted = [run for run in known if run.state == "interrupted"]
+    return sorted(interrupted, key=lambda run: str(run.record.get("started")), reverse=True)
+
+
+def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs of two configs in what can change the result, ``key: old -> new`` each.
+
+    Example:
+        >>> differing_keys({"seed": 1, "model": {"width": 8}}, {"seed": 2, "model": {"width": 8.0}})
+        ['seed: 1 -> 2']
+    """
+    old, new = identity_config(before), identity_config(now)
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [f"{key}: {_shown(old, key)} -> {_shown(new, key)}" for key in keys]
+
+
+def same_code(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether two records are of one state of the code: commit, changes and version."""
+    versions = [(record.get("versions") or {}).get("coreai_opt") for record in (before, now)]
+    return versions[0] == versions[1] and before.get("git") == now.get("git")
+
+
+def _with_checkpoints(root: Path) -> Iterator[Path]:
+    # Only runs that have something to go on from: reading the record of every run takes seconds.
+    folder = RunPaths(Path()).resume.name
+    for pattern in (f"*/{folder}", f"*/*/{folder}"):
+        for path in root.glob(pattern):
+            yield path.parent
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return "(none)"
+    value = values[key]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
