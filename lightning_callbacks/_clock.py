@@ -7,7 +7,34 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["OptimizerSteps"]
+from coreai_opt.pruning.config.schedules import SparsitySchedule
+
+__all__ = ["OptimizerSteps", "last_dense_reading"]
+
+
+def last_dense_reading(schedule: SparsitySchedule | None) -> int:
+    """Return the last reading of the clock at which a schedule prunes nothing yet; -1 = none.
+
+    Known for schedules with ``begin_step`` or ``milestones``; 0 or -1 for any other.
+
+    Example:
+        >>> from coreai_opt.pruning.config import PolynomialDecaySchedule as Poly
+        >>> last_dense_reading(Poly(total_iters=9, begin_step=5))
+        5
+        >>> last_dense_reading(Poly(total_iters=9, begin_step=5, initial_sparsity=0.1))
+        -1
+    """
+    if schedule is None:
+        return -1
+
+    def prunes(reading: int) -> bool:
+        return reading >= 0 and schedule.compute_sparsity(reading, 1.0, prev_sparsity=0.0) > 0
+
+    milestones = getattr(schedule, "milestones", None) or [0]
+    begin = int(getattr(schedule, "begin_step", milestones[0]))
+    if (prunes(0) and begin > 0) or prunes(begin - 1):
+        return -1
+    return begin - 1 if prunes(begin) else begin
 
 
 class OptimizerSteps:

@@ -3,6 +3,7 @@
 import csv
 import io
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lightning_callbacks._instance_hooks import InstanceHooks
 
-__all__ = ["keep_hyperparameters", "log_positions", "rewind_logs"]
+__all__ = ["change_rows", "keep_hyperparameters", "log_positions", "rewind_logs"]
 
 
 def log_positions(trainer: pl.Trainer) -> list[dict[str, Any]]:
@@ -34,6 +35,38 @@ def rewind_logs(trainer: pl.Trainer, positions: list[dict[str, Any]]) -> None:
             _rewind_csv(logger, position)
         elif isinstance(logger, TensorBoardLogger) and position.get("kind") == "tensorboard":
             _rewind_events(logger, position)
+
+
+def change_rows(trainer: pl.Trainer, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """Change each row of metrics.csv, and tell the loggers that know nothing of the rows.
+
+    For a run that begins with the rows of another one: loggers other than ``CSVLogger`` get them
+    one by one, as they were logged.
+    """
+    if not trainer.is_global_zero:
+        return
+    rows: list[dict[str, str]] = []
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            rows = _changed(logger.experiment, change)
+    for logger in trainer.loggers:
+        if not isinstance(logger, CSVLogger):
+            for row in rows:
+                values = {key: float(text) for key, text in row.items() if text and key != "step"}
+                logger.log_metrics(values, step=int(row["step"]))
+
+
+def _changed(
+    writer: Any, change: Callable[[dict[str, str]], dict[str, str]]
+) -> list[dict[str, str]]:
+    path = Path(writer.metrics_file_path)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [change(row) for row in csv.DictReader(file)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, writer.metrics_keys)
+        table.writeheader()
+        table.writerows(rows)
+    return rows
 
 
 def keep_hyperparameters(trainer: pl.Trainer, hooks: InstanceHooks) -> None:

@@ -29,22 +29,18 @@ def is_between_steps(trainer: pl.Trainer) -> bool:
     return finished % trainer.accumulate_grad_batches == 0
 
 
-def settle(loops: dict[str, Any], boundary: Boundary, loader_states: list[Any] | None) -> None:
+def settle(loops: dict[str, Any], boundary: Boundary) -> None:
     """Rewrite the counters of a checkpoint so that nothing is under way.
 
     Args:
         loops: the node of the fit loop in ``checkpoint["loops"]``.
         boundary: where the training is.
-        loader_states: what stateful data loaders said after the last batch; Lightning asks them
-            when the next one has been fetched.
     """
     _finish(loops["epoch_loop.batch_progress"])
-    own = loops["state_dict"]
-    own.pop("combined_loader", None)
+    # Asked when the next batch has been fetched; TrainingLoaders knows what they said before.
+    loops["state_dict"].pop("combined_loader", None)
     if boundary == "batch":
         loops["epoch_loop.batch_progress"]["is_last_batch"] = False
-        if loader_states is not None:
-            own["combined_loader"] = loader_states
     else:
         _finish(loops["epoch_progress"])
 

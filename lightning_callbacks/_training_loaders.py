@@ -36,6 +36,11 @@ class TrainingLoaders:
         self._begin = {"random": random_state(), "generators": _generator_states(trainer)}
         self._states = self._before = None
 
+    def begin_first(self, trainer: pl.Trainer) -> None:
+        """The same for the first epoch: its iterator is there, and nothing was fetched from it."""
+        # Without workers the order is drawn with the first batch, and hooks may have drawn since.
+        self._begin["first"] = random_state()
+
     def follow(self, trainer: pl.Trainer) -> None:
         """Note where the loaders are; after a batch, before the next is fetched."""
         if any(isinstance(loader, _Stateful) for loader in _loaders(trainer)):
@@ -78,8 +83,12 @@ class TrainingLoaders:
     def return_to(self, trainer: pl.Trainer, saved: dict[str, Any], batches: int) -> None:
         """Continue an epoch after so many batches; loaders with a state are there already."""
         self._begin = saved["begin"]
+        fetcher: Any = trainer.fit_loop._data_fetcher
         if saved["states"] is not None:
             self._states = saved["states"]
+            _combined(trainer)._load_state_dicts(saved["states"])
+            iter(fetcher)
+            fetcher.fetched += batches
             _restore_generators(trainer, saved["generators"])
             if not all(isinstance(loader, _Stateful) for loader in _loaders(trainer)):
                 _warn_of(
@@ -87,10 +96,11 @@ class TrainingLoaders:
                     "rest of it sees other batches"
                 )
             return
-        fetcher: Any = trainer.fit_loop._data_fetcher
         restore_random_state(self._begin["random"])
         _restore_generators(trainer, self._begin["generators"])
         iter(fetcher)
+        if "first" in self._begin:
+            restore_random_state(self._begin["first"])
         for _ in range(batches):
             next(fetcher)
         fetcher.fetched = batches

@@ -10,7 +10,6 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_callbacks._checkpoint_files import (
-    CheckpointFile,
     newest_checkpoint,
     remove_after,
     write_checkpoint,
@@ -28,7 +27,9 @@ from lightning_callbacks._loop_position import (
 from lightning_callbacks._random_state import random_state, restore_random_state
 from lightning_callbacks._training_loaders import TrainingLoaders
 
-__all__ = ["CheckpointNotWrittenWarning", "ResumableCheckpoint"]
+__all__ = ["CheckpointNotWrittenWarning", "Observer", "ResumableCheckpoint"]
+
+Observer = Callable[[pl.Trainer, Callable[[Path], None]], None]
 
 
 class CheckpointNotWrittenWarning(UserWarning):
@@ -58,6 +59,8 @@ class ResumableCheckpoint(pl.Callback):
         keep: how many files stay, the newest ones, >= 1.
         interruption: asked at every step boundary; the exception that it returns is raised there,
             after a checkpoint was written. None = nobody asks.
+        observer: called at every step boundary with the trainer and a function that writes a
+            checkpoint of this place to the path that it is given. None = nobody is called.
 
     Raises:
         ValueError: a number that is not allowed.
@@ -76,6 +79,7 @@ class ResumableCheckpoint(pl.Callback):
         every_n_epochs: int | None = 1,
         keep: int = 2,
         interruption: Callable[[], BaseException | None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         given = {"every_n_steps": every_n_steps, "every_n_epochs": every_n_epochs, "keep": keep}
         for name, value in given.items():
@@ -85,11 +89,11 @@ class ResumableCheckpoint(pl.Callback):
         self.every_n_steps, self.every_n_epochs, self.keep = every_n_steps, every_n_epochs, keep
         self.seconds_before = 0.0
         self._interruption = interruption or (lambda: None)
+        self._observer = observer or (lambda trainer, write: None)
         self._hooks = InstanceHooks()
         self._loaders = TrainingLoaders()
         self._saving: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
-        self._is_restored = False
         self._saved_at: tuple[int, int, int] | None = None
         self._step_of_last = 0
         self._began = time.monotonic()
@@ -115,12 +119,11 @@ class ResumableCheckpoint(pl.Callback):
         callbacks.remove(self)
         callbacks.insert(0, self)
         self._hooks.restore()
-        self._resumed, self._is_restored = None, False
-        self._saved_at, self._step_of_last = None, 0
+        self._resumed, self._saved_at, self._step_of_last = None, None, 0
         self._began, self.seconds_before = time.monotonic(), 0.0
         loop, loaders = trainer.fit_loop, self._loaders
         self._hooks.after(loop, "_load_combined_loader_states", lambda: loaders.begin(trainer))
-        self._hooks.after(loop, "setup_data", lambda: self._restore_training(trainer))
+        self._hooks.before(loop, "run", lambda: self._restore_training(trainer))
         self._hooks.before(loop.epoch_loop, "on_run_start", lambda *_: self._begin_epoch(trainer))
         self._hooks.after(loop.epoch_loop, "on_run_start", lambda: self._return_to_batch(trainer))
 
@@ -174,10 +177,10 @@ class ResumableCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self._saving:
-            states = self._saving["loaders"]["states"]
-            settle(checkpoint["loops"]["fit_loop"], self._saving["boundary"], states)
+            settle(checkpoint["loops"]["fit_loop"], self._saving["boundary"])
 
     def _boundary(self, trainer: pl.Trainer, boundary: Boundary, due: bool) -> None:
+        self._observer(trainer, lambda path: self._dump(trainer, boundary, path))
         interruption = self._interruption()
         wanted = trainer.strategy.reduce_boolean_decision(interruption is not None, all=False)
         step = trainer.global_step
@@ -195,36 +198,40 @@ class ResumableCheckpoint(pl.Callback):
         place = _place(trainer)
         if place == self._saved_at:
             return True
-        loaders = self._loaders.state(trainer, in_epoch=boundary == "batch")
-        if loaders is None:
+        if self._loaders.state(trainer, in_epoch=boundary == "batch") is None:
             return False
-        self._saving = self._state(trainer, boundary, loaders)
         step = trainer.global_step
         try:
-            self._write(trainer, step)
+            write_checkpoint(
+                self.dirpath,
+                step,
+                lambda path: self._dump(trainer, boundary, path),
+                trainer.is_global_zero,
+                self.keep,
+            )
             self._saved_at = place
+            trainer.strategy.barrier("ResumableCheckpoint")
         except OSError as error:
             rank_zero_warn(
                 f"no checkpoint of step {step} could be written to {self.dirpath}: "
                 f"{error.strerror or error}; the run goes on",
                 category=CheckpointNotWrittenWarning,
             )
-        finally:
-            self._saving = {}
         self._step_of_last = step
         return True
 
-    def _write(self, trainer: pl.Trainer, step: int) -> CheckpointFile | None:
-        written = write_checkpoint(
-            self.dirpath, step, trainer.save_checkpoint, trainer.is_global_zero, self.keep
-        )
-        trainer.strategy.barrier("ResumableCheckpoint")
-        return written
+    def _dump(self, trainer: pl.Trainer, boundary: Boundary, path: Path) -> None:
+        self._saving = self._state(trainer, boundary)
+        try:
+            trainer.save_checkpoint(path)
+        finally:
+            self._saving = {}
 
-    def _state(
-        self, trainer: pl.Trainer, boundary: Boundary, loaders: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _state(self, trainer: pl.Trainer, boundary: Boundary) -> dict[str, Any]:
         module = trainer.lightning_module
+        loaders = self._loaders.state(trainer, in_epoch=boundary == "batch")
+        if loaders is None:
+            raise OSError("the data loader cannot say yet where it is")
         return {
             "boundary": boundary,
             "place": _place(trainer),
@@ -242,9 +249,10 @@ class ResumableCheckpoint(pl.Callback):
     def _restore_training(self, trainer: pl.Trainer) -> None:
         """Restore what only exists once Lightning has loaded its part; before the first hook."""
         resumed = self._resumed
-        if resumed is None or self._is_restored:
+        if resumed is None:
             return
-        self._is_restored = True
+        # It may have been set up before Lightning restored the loops: for the number of steps.
+        trainer.fit_loop.setup_data()
         self._saved_at, self._step_of_last = resumed["place"], resumed["place"][0]
         if trainer.is_global_zero:
             remove_after(self.dirpath, self._step_of_last)
@@ -261,8 +269,12 @@ class ResumableCheckpoint(pl.Callback):
 
     def _begin_epoch(self, trainer: pl.Trainer) -> None:
         # The first epoch's iterator was made when the data was set up.
-        if trainer.current_epoch > 0 and not self._is_resumed_at("batch"):
+        if self._is_resumed_at("batch"):
+            return
+        if trainer.current_epoch > 0:
             self._loaders.begin(trainer)
+        else:
+            self._loaders.begin_first(trainer)
 
     def _return_to_batch(self, trainer: pl.Trainer) -> None:
         if self._resumed is not None and self._is_resumed_at("batch"):

@@ -15,7 +15,7 @@ from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import UnreachableSparsityWarning
 from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
-from lightning_callbacks._clock import OptimizerSteps
+from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
 from lightning_callbacks._instance_hooks import InstanceHooks
 
 __all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPruning"]
@@ -195,6 +195,17 @@ class ScheduledPruning(pl.Callback):
         if self.interval == "percent":
             return max(percent_finished(trainer), default=0)
         return self._steps.finished
+
+    @property
+    def clock(self) -> int:
+        """What the schedule's clock shows, in units of ``interval``."""
+        return self._clock
+
+    @property
+    def dense_until(self) -> int:
+        """The last reading of the clock at which nothing is pruned yet; -1 = there is none."""
+        schedules = [config.sparsity_schedule for config in self.config.module_configs()]
+        return min(map(last_dense_reading, schedules), default=-1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"clock": self._clock, "optimizer_steps": list(self._steps.counts)}

@@ -18,7 +18,9 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from torch import nn
 
 from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.initial_weights import start_from
 from coreai_opt.experiment.nodes import nodes
+from coreai_opt.experiment.places import typed_path
 from coreai_opt.models import Classifier
 from coreai_opt.pruning._registry import nearest
 
@@ -48,13 +50,16 @@ def build(cfg: DictConfig, overrides: Sequence[str], quiet: bool) -> Objects:
         quiet: no progress bar.
 
     Raises:
-        ConfigError: a class that cannot be imported, or that refuses its arguments.
+        ConfigError: a class that cannot be imported, or that refuses its arguments, or a file
+            whose weights are not those of the model.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     data = _make(config["data"], "data", given)
     model, network = _build_model(config, given)
+    if config["init_from"] is not None:
+        start_from(model, network, typed_path(config["init_from"]))
     trainer = _build_trainer(config, quiet)
     return Objects(model, network, data, trainer)
 

@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["config_hash", "identity_config"]
+__all__ = ["config_hash", "flatten", "identity_config", "is_ignored"]
 
 
 def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that can change the result, by dotted key.
 
     Numbers are floats, so that ``2`` and ``2.0`` are one value wherever they stand.
-    Scalars at the root are aliases of values in the nodes and are left out, but for ``seed``;
-    so is what ``identity.ignore`` lists, as patterns over dotted keys.
+    Scalars at the root are aliases of values in the nodes and are left out, but for ``seed`` and an
+    ``init_from`` that is not null; so is what ``identity.ignore`` lists, as patterns over dotted
+    keys.
 
     Example:
         >>> identity_config({"power": 2, "seed": 1, "schedule": {"power": 2.0}, "paths": {"a": 1},
@@ -27,8 +28,12 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     # is not.
     if config.get("schedule") is None:
         ignore += ["pruning", "callbacks.scheduled_pruning"]
-    flat = _flatten({**nodes, "seed": config.get("seed"), "schedule": config.get("schedule")})
-    return {key: flat[key] for key in sorted(flat) if not _is_ignored(key, ignore)}
+    own = {"seed": config.get("seed"), "schedule": config.get("schedule")}
+    # Left out where it is null: the runs of before it existed keep their hash.
+    if config.get("init_from") is not None:
+        own["init_from"] = config["init_from"]
+    flat = flatten({**nodes, **own})
+    return {key: flat[key] for key in sorted(flat) if not is_ignored(key, ignore)}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -37,12 +42,13 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the values of a nested config by dotted key, whole numbers as floats."""
     if not isinstance(value, Mapping) or not value:
         return {prefix: _as_floats(value)}
     flat: dict[str, Any] = {}
     for key, child in value.items():
-        flat |= _flatten(child, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flatten(child, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 
@@ -52,7 +58,8 @@ def _as_floats(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _is_ignored(key: str, patterns: list[str]) -> bool:
+def is_ignored(key: str, patterns: list[str]) -> bool:
+    """Return whether a dotted key, or a node that it lies in, fits one of the patterns."""
     return any(
         fnmatch.fnmatchcase(key, pattern) or fnmatch.fnmatchcase(key, f"{pattern}.*")
         for pattern in patterns

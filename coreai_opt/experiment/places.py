@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-__all__ = ["RunPaths", "conf_dir", "is_main_process"]
+from hydra.utils import to_absolute_path
+
+__all__ = ["RunPaths", "conf_dir", "is_main_process", "typed_path", "why_no_file"]
 
 
 def conf_dir() -> Path:
@@ -20,6 +22,26 @@ def conf_dir() -> Path:
 def is_main_process() -> bool:
     """Return whether this process writes the record: the only one, or rank 0 of several."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+
+
+def typed_path(text: str) -> Path:
+    """Return the absolute path that a user means: from where the command was typed, ``~`` = home.
+
+    Args:
+        text: the path as it was typed.
+    """
+    # Not Path.expanduser: that one raises where there is no user of the name.
+    return Path(to_absolute_path(os.path.expanduser(text)))  # noqa: PTH111
+
+
+def why_no_file(path: Path) -> str | None:
+    """Return what is wrong with a path that should lead to a file, None when it does."""
+    try:
+        if path.is_file():
+            return None
+        return "is a directory" if path.is_dir() else "there is no such file"
+    except OSError as error:
+        return f"cannot be read, {error.strerror}"
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,12 @@ class RootSettings(Settings):
     """What stands at the root and belongs to no group."""
 
     seed: int = Field(1, ge=0, lt=2**32, description="seed of all random numbers, 0 to 2**32 - 1")
+    init_from: str | None = Field(
+        None, min_length=1, description="file with the weights to start from, null = fresh ones"
+    )
 
     resume: str = Field("auto", description="auto, never, or the path of a run or a checkpoint")
+    trunk: Literal["auto", "off"] = Field("auto", description="auto or off")
     resume_force: bool = Field(False, description="true or false")
 
 

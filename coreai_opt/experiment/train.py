@@ -2,11 +2,15 @@
 
 import math
 import platform
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -17,6 +21,7 @@ from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import Progress
 from coreai_opt.experiment.session import Session
+from coreai_opt.experiment.shared_trunk import SharedTrunk, shared_trunk
 from coreai_opt.experiment.signals import Interruptions
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.folding import fold_masks
@@ -110,24 +115,47 @@ def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
 
 
 def _fit(cfg: DictConfig, objects: Objects, session: Session) -> None:
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    with _trunk(config, objects.trainer, session) as shared:
+        _fit_from(config, objects, session, shared)
+
+
+def _trunk(
+    config: Mapping[str, Any], trainer: pl.Trainer, session: Session
+) -> AbstractContextManager[SharedTrunk | None]:
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if config["trunk"] != "auto" or not in_sweep:
+        return nullcontext()
+    return shared_trunk(config, trainer, session)
+
+
+def _fit_from(
+    config: Mapping[str, Any], objects: Objects, session: Session, shared: SharedTrunk | None
+) -> None:
     trainer, checkpoint = objects.trainer, session.start.checkpoint
     resumable = ResumableCheckpoint(
-        session.paths.resume, **cfg.checkpoint, interruption=session.interruptions.pending
+        session.paths.resume,
+        **config["checkpoint"],
+        interruption=session.interruptions.pending,
+        observer=None if shared is None else shared.observe,
     )
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     # First: the classes that choose by the objective have an error of their own for its absence.
     callbacks[:0] = [
         resumable,
-        _ObjectiveCallback(cfg.objective.name),
+        _ObjectiveCallback(config["objective"]["name"]),
         _ProgressCallback(session.progress),
         _SignalCallback(session.interruptions),
+        *([shared] if shared else []),
     ]
     for logger in trainer.loggers:
         # TensorBoard would show them, and a metric that belongs to them, once more.
         if checkpoint is None or not isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+            logger.log_hyperparams(dict(config))
     if checkpoint is not None and (file := CheckpointFile.at(checkpoint)) is not None:
         session.record.content["resumed_at"].append(file.step)
+    if checkpoint is None and shared is not None:
+        checkpoint = shared.checkpoint
     with session.interruptions.deferred():
         # Not weights_only: this program has written the file, and callbacks keep what they like.
         trainer.fit(

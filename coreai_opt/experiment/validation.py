@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.length import ramp_problem
 from coreai_opt.experiment.nodes import model_of_target
+from coreai_opt.experiment.places import typed_path, why_no_file
 from coreai_opt.experiment.settings import (
     CheckpointSettings,
     ObjectiveSettings,
@@ -124,6 +125,7 @@ def find_problems(cfg: DictConfig) -> list[Problem]:
         problems += _node_problems(reading, path, model, values)
     problems += _target_problems(reading)
     problems += _unapplied_schedule(reading.values)
+    problems += _missing_weights(reading)
     if not problems:
         problems += ramp_problem(reading.values)
     # A knob may stand in several nodes: it is named once.
@@ -253,6 +255,15 @@ def _unapplied_schedule(values: dict[str, Any]) -> list[Problem]:
         return []
     sentence = "the schedule would not be applied: no callback takes it; allowed: "
     return [Problem("schedule", f"{sentence}callbacks=[default,...], or schedule=none")]
+
+
+def _missing_weights(reading: _Reading) -> list[Problem]:
+    given, name = reading.values.get("init_from"), reading.name(("init_from",))
+    reason = why_no_file(typed_path(given)) if isinstance(given, str) else None
+    if reason is None:
+        return []
+    allowed = described(RootSettings, ("init_from",))
+    return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
 
 
 def _exists(top: str) -> bool:

@@ -294,7 +294,9 @@ def _parameter(use: WeightUse) -> nn.Parameter:
     # Weight norm and its like keep the parameter elsewhere and compute the weight from it.
     if parameter is None or parametrize.is_parametrized(use.module, use.parameter):
         raise AlreadyParametrizedError(use.name)
-    if is_lazy(parameter):
+    # With weights from a file, a lazy layer still changes its class at its first batch, which would
+    # take the mask away.
+    if is_lazy(parameter) or hasattr(use.module, "_initialize_hook"):
         raise UninitializedWeightError(use.module_name)
     return parameter
 

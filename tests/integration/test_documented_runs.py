@@ -32,6 +32,17 @@ def test_the_sweep_of_six_runs(command: Command, work: Path) -> None:
     assert len({one["config_hash"] for one in records}) == 6
 
 
+def test_a_dense_run_is_pruned_from_its_weights(command: Command, work: Path) -> None:
+    dense = command("schedule=none", "hydra.run.dir=outputs/dense")
+    assert dense.returncode == 0, dense.stderr
+    done = command("schedule=poly", "init_from=outputs/dense/weights.pt", "hydra.run.dir=pruned")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((work / "pruned" / "result.json").read_text())
+    assert abs(record["sparsity"]["achieved"] - 0.9) < 1e-3
+    assert record["training"]["steps"] == 550
+    assert record["metrics"]["test/accuracy"] > 0.9
+
+
 def test_one_bad_run_of_a_sweep_leaves_the_others(command: Command, work: Path) -> None:
     done = command("-m", "experiment=quick", "optimizer.lr=1e9,0.1", timeout=300)
     assert done.returncode == 2

@@ -56,6 +56,13 @@ def lazy() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 3), nn.LazyLinear(3))
 
 
+def lazy_with_weights() -> nn.Module:
+    """At its first batch it becomes a Linear, and drops the class that holds the mask."""
+    model = lazy()
+    model.load_state_dict(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).state_dict())
+    return model
+
+
 def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 3), parametrizations.weight_norm(nn.Linear(3, 3)))
 
@@ -68,6 +75,7 @@ def tied() -> nn.Module:
 
 BROKEN = [
     pytest.param(lazy, UninitializedWeightError, "'1' is not initialised", id="lazy"),
+    pytest.param(lazy_with_weights, UninitializedWeightError, "'1' is not", id="lazy-with-weights"),
     pytest.param(normed, AlreadyParametrizedError, r"'1\.weight' already carries", id="normed"),
 ]
 

@@ -1,0 +1,174 @@
+"""Weights in a file, that a run starts from instead of fresh ones."""
+
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.pruning.saved import ties_of
+from coreai_opt.pruning.targets import is_mask_key
+from lightning_callbacks._instance_hooks import InstanceHooks
+
+__all__ = ["load_initial_weights", "start_from"]
+
+SAFETENSORS = ".safetensors"
+CONTAINERS = ("state_dict", "model_state_dict", "model")  # under which people save a state dict
+LISTED = 3  # names of each kind that a message lists
+
+# How torch names what it does not build when it reads weights only.
+FOREIGN = re.compile(r"GLOBAL (\S+)")
+
+STATE_DICT = "what torch.save(model.state_dict(), PATH) writes"
+FILES = f"{STATE_DICT}, a Lightning checkpoint, or a {SAFETENSORS} file"
+
+
+def start_from(model: pl.LightningModule, network: nn.Module, path: Path) -> None:
+    """Load weights before the training, as soon as the layers that they belong to are there.
+
+    That is now; where the module makes layers in its ``setup`` or ``configure_model``, it is after
+    the first call of that, and before masks are made.
+
+    Args:
+        model: what is trained.
+        network: the part of it whose weights they are, or all of it.
+        path: the file.
+
+    Raises:
+        ConfigError: as ``load_initial_weights``, now or out of the hook.
+    """
+    makers = [name for name in ("configure_model", "setup") if is_overridden(name, model)]
+    if not makers:
+        load_initial_weights(network, path)
+        return
+    waiting = [path]
+
+    # Lightning calls the hook again before it validates and tests: those are the trained weights.
+    def load_once() -> None:
+        if waiting:
+            load_initial_weights(network, waiting.pop())
+
+    InstanceHooks().after(model, makers[0], load_once)
+
+
+def load_initial_weights(network: nn.Module, path: Path) -> None:
+    """Load all weights of a network from a file, under exactly the names that they have there.
+
+    The file is a state dict that ``torch.save`` has written, alone or under one of the keys
+    ``state_dict`` (as in Lightning's checkpoints), ``model_state_dict`` and ``model``, or a
+    safetensors file. Names may all carry one prefix more (``module.``, ``network.``). Nothing but
+    weights is unpickled.
+
+    Args:
+        network: what the weights are loaded into.
+        path: the file.
+
+    Raises:
+        ConfigError: the file is no checkpoint, or not one of this network; the network may hold
+            some of the weights then.
+    """
+    state = _state_dict(_content(path), path)
+    own = network.state_dict()
+    consume_prefix_in_state_dict_if_present(state, _prefix(state, own))
+    if path.suffix == SAFETENSORS:
+        _complete_ties(state, network)
+    masks = [key for key in state if is_mask_key(key) and key not in own]
+    if masks:
+        raise _refusal(
+            path,
+            f"holds masks ({_listed(masks)}), as checkpoints of a pruned training do",
+            "the weights.pt of that run, where they are folded in",
+        )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = "; ".join(_differences(state, own)) or " ".join(str(error).split())
+        allowed = "weights of this very model"
+        raise _refusal(path, f"does not fit the model; {reason}", allowed) from error
+
+
+def _content(path: Path) -> Any:
+    try:
+        if path.suffix == SAFETENSORS:
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # guesses about files that are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise _refusal(path, f"cannot be read: {error.strerror or error}", FILES) from error
+    except Exception as error:  # what torch makes of strange bytes can be anything
+        foreign = FOREIGN.search(str(error)) if isinstance(error, UnpicklingError) else None
+        if foreign is None:
+            raise _refusal(path, "is no checkpoint, or is cut off", FILES) from error
+        reason = f"holds more than weights ({foreign[1]}), and that is not unpickled"
+        raise _refusal(path, reason, STATE_DICT) from error
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise _refusal(path, f"holds no state dict, but a {type(content).__name__}", FILES)
+    inner = (content.get(name) for name in CONTAINERS)
+    state = next((value for value in inner if isinstance(value, dict)), content)
+    named = all(isinstance(key, str) for key in state)
+    if not named or not any(isinstance(value, Tensor) for value in state.values()):
+        keys = _listed([str(key) for key in state]) or "none"
+        where = ", ".join(CONTAINERS)
+        reason = f"holds no tensors by their names; its keys are: {keys}"
+        raise _refusal(path, reason, f"{FILES}; under one of {where}, or not under a key")
+    return state
+
+
+def _prefix(keys: Collection[str], own: Collection[str]) -> str:
+    """Return the prefix of all keys without which most of them are the network's own."""
+    one = next(iter(keys))
+    found = [one[: end + 1] for end, character in enumerate(one) if character == "."]
+    shared = [prefix for prefix in found if all(key.startswith(prefix) for key in keys)]
+    fitting = {
+        prefix: sum(key.removeprefix(prefix) in own for key in keys) for prefix in ["", *shared]
+    }
+    return max(fitting, key=lambda prefix: fitting[prefix])
+
+
+def _complete_ties(state: dict[str, Any], network: nn.Module) -> None:
+    # A tensor of several names is in such a file once.
+    for names in ties_of(network):
+        kept = next((name for name in sorted(names) if name in state), None)
+        if kept is not None:
+            state.update({name: state[kept] for name in names if name not in state})
+
+
+def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Return what keeps a state dict from being one of the network, a clause for each kind."""
+    shapes = [
+        f"{key} {_shape(value)} in the file, {_shape(own[key])} in the model"
+        for key, value in state.items()
+        if key in own and _shape(value) != _shape(own[key])
+    ]
+    found = {
+        "missing keys": [key for key in own if key not in state],
+        "unexpected keys": [key for key in state if key not in own],
+        "other shapes": shapes,
+    }
+    return [f"{what}: {len(names)} ({_listed(names)})" for what, names in found.items() if names]
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _refusal(path: Path, reason: str, allowed: str) -> ConfigError:
+    return ConfigError.of("init_from", f"init_from={path} {reason}; allowed: {allowed}")

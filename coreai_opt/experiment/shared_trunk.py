@@ -1,0 +1,220 @@
+"""The dense warm-up that jobs of a sweep share: one makes it, the others begin where it ends.
+
+What a run with masks computes before it prunes does not depend on its schedule and target: its
+checkpoint at that place serves every run that differs in those alone. What it has logged by then
+does hold the target; the rows that are taken over get the target of the run that takes them.
+"""
+
+import csv
+import io
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from coreai_opt.experiment.record import code_and_versions
+from coreai_opt.experiment.session import Session
+from coreai_opt.experiment.trunk_claim import Claim, Maker
+from coreai_opt.experiment.trunk_id import trunk_id
+from coreai_opt.experiment.trunk_store import Trunk, TrunkStore
+from coreai_opt.pruning.stats import count_sparsity
+from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks import ScheduledPruning, SparsityMonitor
+from lightning_callbacks._log_files import change_rows
+
+__all__ = ["SharedTrunk", "TrunkNotStoredWarning", "shared_trunk"]
+
+
+class TrunkNotStoredWarning(UserWarning):
+    """A dense warm-up could not be put into the store; the run goes on."""
+
+
+class SharedTrunk(pl.Callback):
+    """Puts the warm-up of its run into the store, or gives its run what another has made.
+
+    Args:
+        session: the run.
+        store: where the warm-ups are.
+        id: what the warm-up is known by.
+        pruning: the callback whose clock says when it ends.
+        found: the warm-up, or the right to make it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        store: TrunkStore,
+        id: str,
+        pruning: ScheduledPruning,
+        found: Trunk | Claim,
+    ) -> None:
+        self._session, self._store, self._id, self._pruning = session, store, id, pruning
+        self._claim = found if isinstance(found, Claim) else None
+        self.trunk = found if isinstance(found, Trunk) else None
+        self._began = time.monotonic()
+        self._saving: dict[str, Any] = {}
+        self._taken: dict[str, Any] = {}
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file to begin from, None where this run makes it."""
+        return None if self.trunk is None else self.trunk.path
+
+    def release(self) -> None:
+        """Let others make the warm-up, if this run has not."""
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
+
+    def observe(self, trainer: pl.Trainer, write: Callable[[Path], None]) -> None:
+        """Store the warm-up at the step boundary where it ends."""
+        if self._claim is None:
+            return
+        self._claim.step = trainer.global_step
+        if self._pruning.clock < self._pruning.dense_until:
+            return
+        if any(tensor.impl.sparsity > 0 for tensor in pruned_tensors(trainer.lightning_module)):
+            self._store.decline(self._id, "the schedule's clock leaps over the end of the warm-up")
+        else:
+            self._put(trainer, write)
+        self.release()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._saving  # empty but for the store
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._taken = state_dict
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        states = checkpoint["callbacks"]
+        if self.state_key not in states:
+            return  # the best checkpoint, for its evaluation
+        root = states[self.state_key]["root"]
+        for key, state in states.items():
+            if "dirpath" in state:  # those that keep files, in the run that made the warm-up
+                states[key] = _relocated(state, root, str(self._session.paths.root))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._taken:
+            return
+        report = count_sparsity(pl_module)
+        targets = {"total": report.target, **{one.name: one.target for one in report.layers}}
+        change_rows(trainer, lambda row: _with_target(row, "sparsity/target", report.target))
+        if (path := _sparsity_file(trainer)) is not None:
+            text = zlib.decompress(self._taken["sparsity"]).decode("utf-8")
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(_with_target(row, "target", targets[row["layer"]]) for row in rows)
+
+    def _put(self, trainer: pl.Trainer, write: Callable[[Path], None]) -> None:
+        path = _sparsity_file(trainer)
+        text = b"" if path is None else path.read_bytes()
+        root = str(self._session.paths.root)
+        self._saving = {"root": root, "sparsity": zlib.compress(text)}
+        steps, seconds = trainer.global_step, time.monotonic() - self._began
+        try:
+            self._store.put(self._id, write, steps, seconds, root)
+            trunk = {"id": self._id, "steps": steps, "seconds_saved": 0.0}
+            self._session.record.update(trunk=trunk)
+        except OSError as error:
+            reason = f"the dense warm-up could not be stored: {error.strerror or error}"
+            warnings.warn(f"{reason}; the run goes on", TrunkNotStoredWarning, stacklevel=2)
+            # For nobody to wait for one that cannot be made.
+            self._store.decline(self._id, reason)
+        finally:
+            self._saving = {}
+
+
+@contextmanager
+def shared_trunk(
+    config: Mapping[str, Any], trainer: pl.Trainer, session: Session
+) -> Iterator[SharedTrunk | None]:
+    """Find what a run has to do with the warm-ups of others; None = nothing.
+
+    While another process makes the warm-up, it waits for it.
+
+    Args:
+        config: the resolved config.
+        trainer: with its callbacks.
+        session: the run; one that goes on from a checkpoint has its warm-up behind it.
+    """
+    shared = _find(config, trainer, session)
+    try:
+        yield shared
+    finally:
+        if shared is not None:
+            shared.release()
+
+
+def _find(config: Mapping[str, Any], trainer: pl.Trainer, session: Session) -> SharedTrunk | None:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    pruning = next((one for one in callbacks if isinstance(one, ScheduledPruning)), None)
+    resumed = session.start.checkpoint is not None
+    if pruning is None or pruning.dense_until < 1 or resumed or trainer.world_size > 1:
+        return None
+    id = trunk_id(config, pruning.dense_until, _circumstances(trainer))
+    store = TrunkStore(config["paths"]["trunks"])
+    found = store.claim(id, _Waiting())
+    if found is None:
+        return None
+    if isinstance(found, Trunk):
+        saved = f"{found.seconds:.1f} s saved"
+        print(f"dense warm-up: {found.steps} steps from {found.path.parent} ({saved})")
+        trunk = {"id": id, "steps": found.steps, "seconds_saved": found.seconds}
+        session.record.update(trunk=trunk)
+    return SharedTrunk(session, store, id, pruning, found)
+
+
+def _circumstances(trainer: pl.Trainer) -> dict[str, Any]:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {**code_and_versions(), "device": name, "threads": torch.get_num_threads()}
+
+
+class _Waiting:
+    """Says once in a while that, and for whom, a run waits."""
+
+    PERIOD_S = 30.0
+
+    def __init__(self) -> None:
+        self._said = -self.PERIOD_S
+
+    def __call__(self, maker: Maker) -> None:
+        now = time.monotonic()
+        if now - self._said >= self.PERIOD_S:
+            self._said = now
+            who = f"process {maker.pid} on {maker.host}"
+            print(f"waiting for the dense warm-up that {who} makes (step {maker.step})", flush=True)
+
+
+def _sparsity_file(trainer: pl.Trainer) -> Path | None:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, SparsityMonitor) and callback.csv_path is not None:
+            return Path(trainer.default_root_dir, callback.csv_path)
+    return None
+
+
+def _with_target(row: dict[str, str], column: str, target: float | None) -> dict[str, str]:
+    if row.get(column):
+        row[column] = "" if target is None else str(target)
+    return row
+
+
+def _relocated(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, str):
+        return new + value[len(old) :] if value.startswith(old) else value
+    if isinstance(value, dict):
+        items = value.items()
+        return {_relocated(key, old, new): _relocated(item, old, new) for key, item in items}
+    return value
