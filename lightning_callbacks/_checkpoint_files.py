@@ -5,6 +5,7 @@ the file and its checksum. Imports nothing heavy: whether there is anything to g
 before torch is there.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -120,7 +121,8 @@ def write_checkpoint(
         if finish:
             _remove([beside])
         raise
-    _flush(folder)
+    with contextlib.suppress(OSError):  # not every file system can flush a folder
+        _flush(folder)
     written = CheckpointFile(path, step, digest)
     others = [file for file in checkpoint_files(folder) if file.path != path]
     _remove(file.path for file in others[keep - 1 :])

@@ -11,7 +11,7 @@ from pytorch_lightning.trainer.connectors.logger_connector.result import (
     _Sync,
 )
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 __all__ = ["logged_values", "restore_logged_values"]
 
@@ -105,6 +105,9 @@ def _restored(
 
 def _metrics(trainer: pl.Trainer) -> Iterator[tuple[str, Metric]]:
     for name, module in trainer.lightning_module.named_modules():
+        if isinstance(module, MetricCollection):
+            # Of metrics that share their state only the first is kept up to date, until one asks.
+            module.items(copy_state=False)
         if isinstance(module, Metric):
             yield name, module
 

@@ -5,12 +5,23 @@ it repeats some of what follows the step and leaves out the rest. Here a checkpo
 all that belongs to a step is done and nothing of the next has begun, and Lightning is told so.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.loops.loop import _Loop
 
-__all__ = ["Boundary", "continue_training", "is_between_steps", "run_ended_training", "settle"]
+__all__ = [
+    "Boundary",
+    "continue_training",
+    "is_between_steps",
+    "run_ended_training",
+    "settle",
+    "without_lightnings_warning",
+]
 
 Boundary = Literal["batch", "epoch", "end"]
 """Between two batches, between two epochs, or after the last."""
@@ -56,6 +67,11 @@ def continue_training(trainer: pl.Trainer, boundary: Boundary) -> None:
         # So that the epoch gets a new iterator, drawn from the restored random state.
         trainer.fit_loop._resuming_from_checkpoint = False
         trainer.fit_loop._loaded_from_state_dict = False
+        return
+    # It sets the trainer's number when an epoch begins; this one has begun in another process.
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler):
+            callback.on_train_epoch_start(trainer, trainer.lightning_module)
 
 
 def run_ended_training(trainer: pl.Trainer) -> None:
@@ -67,6 +83,14 @@ def run_ended_training(trainer: pl.Trainer) -> None:
     loop.on_run_end()
     # Early stopping is no limit that the loop would find reached by itself.
     trainer.should_stop = True
+
+
+@contextmanager
+def without_lightnings_warning() -> Iterator[None]:
+    """Say nothing of loaders that Lightning cannot resume, and TrainingLoaders can."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+        yield
 
 
 def _finish(progress: dict[str, Any]) -> None:

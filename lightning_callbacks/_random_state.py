@@ -11,9 +11,11 @@ __all__ = ["random_state", "restore_random_state"]
 
 def random_state() -> dict[str, Any]:
     """Return the state of Python's, NumPy's and torch's generators, on all devices in use."""
+    kind, keys, *rest = np.random.get_state()
     state: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        # A tensor: torch.load(weights_only=True), the default of fit, takes no arrays.
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest),
         "torch": torch.get_rng_state(),
     }
     # Asking a device for its state would make a context on it.
@@ -31,7 +33,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
     """
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
-    np.random.set_state(state["numpy"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.data import sized_len
 from lightning_fabric.utilities.types import _Stateful
+from pytorch_lightning.loops.fetchers import _PrefetchDataFetcher
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_callbacks._random_state import random_state, restore_random_state
@@ -30,16 +31,24 @@ class TrainingLoaders:
         self._begin: dict[str, Any] = {}
         self._states: list[Any] | None = None
         self._before: list[Any] | None = None
+        self._fetches: list[dict[str, Any]] = []
 
     def begin(self, trainer: pl.Trainer) -> None:
         """Note what the order of the epoch will be drawn from; before its iterator is made."""
         self._begin = {"random": random_state(), "generators": _generator_states(trainer)}
         self._states = self._before = None
+        self._fetches = []
 
     def begin_first(self, trainer: pl.Trainer) -> None:
         """The same for the first epoch: its iterator is there, and nothing was fetched from it."""
         # Without workers the order is drawn with the first batch, and hooks may have drawn since.
         self._begin["first"] = random_state()
+
+    def fetch(self, trainer: pl.Trainer) -> None:
+        """Note what the next batch is drawn from: it is fetched before anything can be saved."""
+        # Workers draw from numbers of their own.
+        if not all(map(_has_workers, _loaders(trainer))):
+            self._fetches = [*self._fetches[-1:], random_state()]
 
     def follow(self, trainer: pl.Trainer) -> None:
         """Note where the loaders are; after a batch, before the next is fetched."""
@@ -54,15 +63,15 @@ class TrainingLoaders:
             in_epoch: whether the epoch has begun.
         """
         position = {
-            "begin": self._begin if in_epoch else None,
+            # The first epoch's iterator is made long before it begins.
+            "begin": self._begin if in_epoch or trainer.current_epoch == 0 else None,
             "generators": _generator_states(trainer),
+            "fetches": self._fetches if in_epoch else [],
             "states": None,
         }
         if not any(isinstance(loader, _Stateful) for loader in _loaders(trainer)):
             return position
-        # Of data without a length Lightning has fetched a batch that is not used yet.
-        ahead = in_epoch and bool(getattr(trainer.fit_loop._data_fetcher, "batches", None))
-        states = self._before if ahead else self._states
+        states = self._before if in_epoch and _is_ahead(trainer) else self._states
         return None if states is None else position | {"states": states}
 
     def finish_epochs(self, trainer: pl.Trainer, saved: dict[str, Any]) -> None:
@@ -72,44 +81,80 @@ class TrainingLoaders:
         _combined(trainer)._load_state_dicts(saved["states"])
         # torchdata's first iterator takes over the state of one that is at its end; the next one
         # is made as in a run that was not interrupted. An epoch that the trainer's limit has cut
-        # short would be gone on with.
-        if _is_cut_short(trainer) or any(_is_torchdata(loader) for loader in _loaders(trainer)):
-            iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+        # short would be gone on with; a loader that is a generator does so with its first batch.
+        fetcher: Any = trainer.fit_loop._data_fetcher
+        is_torchdata = any(_is_torchdata(loader) for loader in _loaders(trainer))
+        if _is_cut_short(trainer) or is_torchdata:
+            iter(fetcher)
+        if _is_cut_short(trainer) and not is_torchdata:
+            next(fetcher, None)
 
     def begin_epoch(self, trainer: pl.Trainer, saved: dict[str, Any]) -> None:
-        """Draw the next epoch from what it would have been; before its iterator is made."""
+        """Draw the epoch from what it would have been; before its iterator is made, but for that
+        of the first epoch, which is made anew.
+        """
+        if saved["begin"] is not None:
+            self._begin_anew(trainer, saved["begin"])
         _restore_generators(trainer, saved["generators"])
 
     def return_to(self, trainer: pl.Trainer, saved: dict[str, Any], batches: int) -> None:
         """Continue an epoch after so many batches; loaders with a state are there already."""
-        self._begin = saved["begin"]
-        fetcher: Any = trainer.fit_loop._data_fetcher
+        fetches = saved["fetches"]
+        # The last batch but one is fetched already, or the iterator fetches it.
+        ahead = fetches[0] if _is_ahead(trainer) and len(fetches) > 1 else None
         if saved["states"] is not None:
-            self._states = saved["states"]
-            _combined(trainer)._load_state_dicts(saved["states"])
-            iter(fetcher)
-            fetcher.fetched += batches
-            _restore_generators(trainer, saved["generators"])
-            if not all(isinstance(loader, _Stateful) for loader in _loaders(trainer)):
-                _warn_of(
-                    "some of several data loaders keep no state and begin their epoch anew: the "
-                    "rest of it sees other batches"
-                )
-            return
-        restore_random_state(self._begin["random"])
-        _restore_generators(trainer, self._begin["generators"])
+            self._load(trainer, saved, batches, ahead)
+        else:
+            self._leave_out(trainer, saved, batches, ahead)
+        if fetches:
+            self._fetches = fetches
+            restore_random_state(fetches[-1])
+
+    def _load(
+        self, trainer: pl.Trainer, saved: dict[str, Any], batches: int, ahead: dict[str, Any] | None
+    ) -> None:
+        fetcher: Any = trainer.fit_loop._data_fetcher
+        self._begin = saved["begin"]
+        _combined(trainer)._load_state_dicts(saved["states"])
+        if ahead is not None:
+            restore_random_state(ahead)
         iter(fetcher)
+        fetcher.fetched += batches
+        _restore_generators(trainer, saved["generators"])
+        if not all(isinstance(loader, _Stateful) for loader in _loaders(trainer)):
+            _warn_of(
+                "some of several data loaders keep no state and begin their epoch anew: the rest "
+                "of it sees other batches"
+            )
+
+    def _leave_out(
+        self, trainer: pl.Trainer, saved: dict[str, Any], batches: int, ahead: dict[str, Any] | None
+    ) -> None:
+        fetcher: Any = trainer.fit_loop._data_fetcher
+        self._begin_anew(trainer, saved["begin"])
         if "first" in self._begin:
             restore_random_state(self._begin["first"])
-        for _ in range(batches):
-            next(fetcher)
+        # Where the module fetches its batches itself, the fetcher gives no more than an iterator.
+        given = getattr(fetcher, "iterator_wrapper", fetcher)
+        for batch in range(batches):
+            if ahead is not None and batch == batches - 1:
+                restore_random_state(ahead)
+            next(given)
         fetcher.fetched = batches
         fetcher.done = fetcher.length is not None and batches >= fetcher.length
-        _warn_of(
-            f"the data loader keeps no state (state_dict): its first {batches} batches were loaded "
-            "once more and left out; random draws inside the data set are not repeated exactly; "
-            "exact are coreai_opt.data.ResumableLoader and torchdata's StatefulDataLoader"
-        )
+        if any(map(_has_workers, _loaders(trainer))):
+            _warn_of(
+                "the data loader keeps no state (state_dict), and what its workers draw at random "
+                "is not repeated exactly; exact is coreai_opt.data.ResumableLoader, as long as the "
+                "items are a function of epoch and index"
+            )
+
+    def _begin_anew(self, trainer: pl.Trainer, begin: dict[str, Any]) -> None:
+        """Make the epoch's iterator from the random numbers that it was made from."""
+        self._begin = begin
+        restore_random_state(begin["random"])
+        _restore_generators(trainer, begin["generators"])
+        iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
 
 
 def _warn_of(what: str) -> None:
@@ -125,6 +170,16 @@ def _combined(trainer: pl.Trainer) -> Any:
 def _loaders(trainer: pl.Trainer) -> list[Any]:
     combined = _combined(trainer)
     return [] if combined is None else list(combined.flattened)
+
+
+def _has_workers(loader: Any) -> bool:
+    return getattr(loader, "num_workers", 0) > 0
+
+
+def _is_ahead(trainer: pl.Trainer) -> bool:
+    """Return whether a batch is fetched before the one before it is used: without a length."""
+    fetcher = trainer.fit_loop._data_fetcher
+    return isinstance(fetcher, _PrefetchDataFetcher) and fetcher.length is None
 
 
 def _is_cut_short(trainer: pl.Trainer) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_callbacks._checkpoint_files import (
@@ -23,6 +24,7 @@ from lightning_callbacks._loop_position import (
     is_between_steps,
     run_ended_training,
     settle,
+    without_lightnings_warning,
 )
 from lightning_callbacks._random_state import random_state, restore_random_state
 from lightning_callbacks._training_loaders import TrainingLoaders
@@ -96,6 +98,7 @@ class ResumableCheckpoint(pl.Callback):
         self._resumed: dict[str, Any] | None = None
         self._saved_at: tuple[int, int, int] | None = None
         self._step_of_last = 0
+        self._is_postponed = False
         self._began = time.monotonic()
 
     def newest(self) -> Path | None:
@@ -120,10 +123,13 @@ class ResumableCheckpoint(pl.Callback):
         callbacks.insert(0, self)
         self._hooks.restore()
         self._resumed, self._saved_at, self._step_of_last = None, None, 0
+        self._is_postponed = False
         self._began, self.seconds_before = time.monotonic(), 0.0
         loop, loaders = trainer.fit_loop, self._loaders
         self._hooks.after(loop, "_load_combined_loader_states", lambda: loaders.begin(trainer))
         self._hooks.before(loop, "run", lambda: self._restore_training(trainer))
+        self._hooks.before(loop.epoch_loop, "_on_before_fetch", lambda: loaders.fetch(trainer))
+        self._hooks.around(loop.epoch_loop, "reset", without_lightnings_warning)
         self._hooks.before(loop.epoch_loop, "on_run_start", lambda *_: self._begin_epoch(trainer))
         self._hooks.after(loop.epoch_loop, "on_run_start", lambda: self._return_to_batch(trainer))
 
@@ -155,7 +161,9 @@ class ResumableCheckpoint(pl.Callback):
         self._loaders.follow(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._is_resumed_at("end"):
+        if self._is_resumed_at("end"):
+            self._finish_resuming(trainer)
+        else:
             self._boundary(trainer, "end", due=self.every_n_epochs is not None)
 
     def on_exception(
@@ -180,13 +188,18 @@ class ResumableCheckpoint(pl.Callback):
             settle(checkpoint["loops"]["fit_loop"], self._saving["boundary"])
 
     def _boundary(self, trainer: pl.Trainer, boundary: Boundary, due: bool) -> None:
-        self._observer(trainer, lambda path: self._dump(trainer, boundary, path))
+        self._observer(
+            trainer,
+            lambda path: trainer.strategy.save_checkpoint(self._dump(trainer, boundary), path),
+        )
         interruption = self._interruption()
         wanted = trainer.strategy.reduce_boolean_decision(interruption is not None, all=False)
         step = trainer.global_step
         every = self.every_n_steps
         due = due or (every is not None and step // every > self._step_of_last // every)
-        if (due or wanted) and not self._save(trainer, boundary):
+        due = due or wanted or self._is_postponed
+        self._is_postponed = due and not self._save(trainer, boundary)
+        if self._is_postponed:
             return  # a batch later
         if interruption is not None:
             raise interruption
@@ -200,30 +213,33 @@ class ResumableCheckpoint(pl.Callback):
             return True
         if self._loaders.state(trainer, in_epoch=boundary == "batch") is None:
             return False
-        step = trainer.global_step
+        # Also where it cannot be written: all ranks have to agree on when they save.
+        self._saved_at, self._step_of_last = place, trainer.global_step
+        step, is_first = trainer.global_step, trainer.is_global_zero
         try:
-            write_checkpoint(
-                self.dirpath,
-                step,
-                lambda path: self._dump(trainer, boundary, path),
-                trainer.is_global_zero,
-                self.keep,
-            )
-            self._saved_at = place
-            trainer.strategy.barrier("ResumableCheckpoint")
+            checkpoint = self._dump(trainer, boundary)
+
+            def write(path: Path) -> None:
+                trainer.strategy.save_checkpoint(checkpoint, path)
+
+            write_checkpoint(self.dirpath, step, write, is_first, self.keep)
         except OSError as error:
             rank_zero_warn(
                 f"no checkpoint of step {step} could be written to {self.dirpath}: "
                 f"{error.strerror or error}; the run goes on",
                 category=CheckpointNotWrittenWarning,
             )
-        self._step_of_last = step
+        trainer.strategy.barrier("ResumableCheckpoint")
         return True
 
-    def _dump(self, trainer: pl.Trainer, boundary: Boundary, path: Path) -> None:
+    def _dump(self, trainer: pl.Trainer, boundary: Boundary) -> dict[str, Any]:
+        """Return a checkpoint of this place; needs all ranks.
+
+        ``trainer.save_checkpoint`` would make all ranks wait for one that cannot write.
+        """
         self._saving = self._state(trainer, boundary)
         try:
-            trainer.save_checkpoint(path)
+            return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         finally:
             self._saving = {}
 
@@ -232,14 +248,18 @@ class ResumableCheckpoint(pl.Callback):
         loaders = self._loaders.state(trainer, in_epoch=boundary == "batch")
         if loaders is None:
             raise OSError("the data loader cannot say yet where it is")
+        own = {
+            "random": random_state(),
+            "loaders": loaders,
+            "logged": logged_values(trainer),
+            "gradients": None if module.automatic_optimization else _gradients(module),
+        }
         return {
             "boundary": boundary,
             "place": _place(trainer),
-            "random": _of_all_ranks(trainer, random_state()),
-            "loaders": loaders,
-            "logged": logged_values(trainer),
+            "ranks": _of_all_ranks(trainer, own),
+            "should_stop": trainer.should_stop,  # it waits for min_epochs or min_steps
             "logs": log_positions(trainer),
-            "gradients": None if module.automatic_optimization else _gradients(module),
             "seconds": self.seconds,
         }
 
@@ -256,16 +276,16 @@ class ResumableCheckpoint(pl.Callback):
         self._saved_at, self._step_of_last = resumed["place"], resumed["place"][0]
         if trainer.is_global_zero:
             remove_after(self.dirpath, self._step_of_last)
+        trainer.should_stop = resumed["should_stop"]
+        own = _own(trainer, resumed)
         rewind_logs(trainer, resumed["logs"])
-        restore_logged_values(trainer, resumed["logged"])
-        _restore_gradients(trainer.lightning_module, resumed["gradients"])
+        restore_logged_values(trainer, own["logged"])
+        _restore_gradients(trainer.lightning_module, own["gradients"])
         if resumed["boundary"] == "epoch":
             continue_training(trainer, "epoch")
-            self._loaders.finish_epochs(trainer, resumed["loaders"])
+            self._loaders.finish_epochs(trainer, own["loaders"])
         elif resumed["boundary"] == "end":
-            self._restore_random_state(trainer, resumed)
             run_ended_training(trainer)
-            self._resumed = None
 
     def _begin_epoch(self, trainer: pl.Trainer) -> None:
         # The first epoch's iterator was made when the data was set up.
@@ -280,18 +300,15 @@ class ResumableCheckpoint(pl.Callback):
         if self._resumed is not None and self._is_resumed_at("batch"):
             continue_training(trainer, "batch")
             batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-            self._loaders.return_to(trainer, self._resumed["loaders"], batches)
+            self._loaders.return_to(trainer, _own(trainer, self._resumed)["loaders"], batches)
 
     def _finish_resuming(self, trainer: pl.Trainer) -> None:
         assert self._resumed is not None
+        own = _own(trainer, self._resumed)
         if self._resumed["boundary"] == "epoch":
-            self._loaders.begin_epoch(trainer, self._resumed["loaders"])
-        self._restore_random_state(trainer, self._resumed)
+            self._loaders.begin_epoch(trainer, own["loaders"])
+        restore_random_state(own["random"])
         self._resumed = None
-
-    def _restore_random_state(self, trainer: pl.Trainer, resumed: dict[str, Any]) -> None:
-        states = resumed["random"]
-        restore_random_state(states[trainer.global_rank % len(states)])
 
 
 def _place(trainer: pl.Trainer) -> tuple[int, int, int]:
@@ -304,8 +321,16 @@ def _of_all_ranks(trainer: pl.Trainer, value: Any) -> list[Any]:
     if trainer.world_size == 1:
         return [value]
     gathered: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(gathered, value)
+    # A tensor would arrive on the device of the rank that sends it.
+    on_cpu = apply_to_collection(value, torch.Tensor, lambda tensor: tensor.detach().cpu())
+    torch.distributed.all_gather_object(gathered, on_cpu)
     return gathered
+
+
+def _own(trainer: pl.Trainer, resumed: dict[str, Any]) -> dict[str, Any]:
+    """Return what this rank has saved."""
+    ranks: list[dict[str, Any]] = resumed["ranks"]
+    return ranks[trainer.global_rank % len(ranks)]
 
 
 def _gradients(module: pl.LightningModule) -> dict[str, torch.Tensor]:

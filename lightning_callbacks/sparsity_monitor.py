@@ -65,7 +65,7 @@ class SparsityMonitor(pl.Callback):
             self.report = count_sparsity(pl_module)
             self._cut(trainer)
         else:
-            self._rows = 0
+            self._rows = self._rows_of_file(trainer)
             self._count(trainer, pl_module)
 
     def on_train_batch_end(
@@ -89,7 +89,9 @@ class SparsityMonitor(pl.Callback):
         # Masks are the same on every rank: there is nothing to synchronise.
         assert self.report is not None
         achieved = self.report.achieved
-        pl_module.log("sparsity", achieved, prog_bar=True, logger=False, rank_zero_only=True)
+        # Lightning asks for the batch size where the module fetches its batches itself.
+        kwargs: dict[str, Any] = {"prog_bar": True, "logger": False, "batch_size": 1}
+        pl_module.log("sparsity", achieved, rank_zero_only=True, **kwargs)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         cadence: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -135,12 +137,20 @@ class SparsityMonitor(pl.Callback):
 
     def _cut(self, trainer: pl.Trainer) -> None:
         path = self._path(trainer)
+        if path is not None and path.exists():
+            lines = path.read_bytes().splitlines(keepends=True)
+            beside = path.with_name(f".{path.name}")
+            beside.write_bytes(b"".join(lines[: 1 + self._rows]))
+            beside.replace(path)
+        self._rows = self._rows_of_file(trainer)
+
+    def _rows_of_file(self, trainer: pl.Trainer) -> int:
+        """Return how many rows are there already: those of an earlier run stay."""
+        path = self._path(trainer)
         if path is None or not path.exists():
-            return
-        lines = path.read_bytes().splitlines(keepends=True)
-        beside = path.with_name(f".{path.name}")
-        beside.write_bytes(b"".join(lines[: 1 + self._rows]))
-        beside.replace(path)
+            return 0
+        with path.open("rb") as file:
+            return max(sum(1 for _ in file) - 1, 0)
 
     def _path(self, trainer: pl.Trainer) -> Path | None:
         if self.csv_path is None or not trainer.is_global_zero:

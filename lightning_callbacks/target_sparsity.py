@@ -104,6 +104,10 @@ class TargetSparsityCheckpoint(_TargetSparsityGate, ModelCheckpoint):
     model. Arguments are those of ``ModelCheckpoint``. A model without masks is always at target.
     """
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.current_score = state_dict.get("current_score")  # Lightning saves it alone
+
 
 class TargetSparsityEarlyStopping(_TargetSparsityGate, EarlyStopping):
     """Lightning's ``EarlyStopping``, which cannot end a run before its ramp has ended.

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from coreai_opt.experiment import trunks
 from coreai_opt.experiment.groups import config_groups, root_knobs
 from coreai_opt.experiment.validation import find_problems
 from tests.conftest import ROOT
@@ -50,6 +51,8 @@ def commands() -> Iterator[str]:
 
 
 TRAIN = [line for line in commands() if line.startswith(("python train.py", "scripts/train"))]
+
+TRUNKS = [line for line in commands() if line.startswith("scripts/trunks")]
 
 
 def sorting_key(name: str) -> tuple[int, str]:
@@ -110,8 +113,17 @@ def test_documented_commands_compose_and_are_valid(line: str, compose_config: An
         assert [one for one in problems if not any(part in str(one) for part in missing)] == []
 
 
+@pytest.mark.parametrize("line", TRUNKS)
+def test_documented_commands_of_the_store_work(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trunks.main(shlex.split(line)[1:])
+    assert capsys.readouterr().out
+
+
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    others = [line for line in commands() if line not in TRAIN]
+    others = [line for line in commands() if line not in [*TRAIN, *TRUNKS]]
     assert others == ["pip install -c constraints.txt -e '.[dev]'"]
 
 

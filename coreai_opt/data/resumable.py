@@ -1,9 +1,10 @@
 """Training batches whose order is a function of seed, epoch and position: resumable by nature."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 
 __all__ = ["EpochSampler", "ResumableLoader"]
 
@@ -48,7 +49,8 @@ class ResumableLoader(DataLoader[Batch]):
     Arguments are those of ``torch.utils.data.DataLoader``, with an ``EpochSampler`` and a
     ``batch_size``. Resuming loads nothing of what came before. It is exact with any number of
     workers, as long as random draws in the data set, if there are any, are a function of seed,
-    epoch and index.
+    epoch and index. A ``SequentialSampler``, which Lightning puts in for ``overfit_batches``, is
+    taken as well; there, what came before is loaded once more.
 
     Example:
         >>> data = list(range(6))
@@ -65,18 +67,27 @@ class ResumableLoader(DataLoader[Batch]):
     """
 
     _batches = 0
+    _left_out = 0
 
     def __iter__(self) -> Any:
+        if isinstance(self.sampler, SequentialSampler):
+            self._batches, self._left_out = self._left_out, 0
+            return _Counting(self, islice(super().__iter__(), self._batches, None))
         sampler = self._epoch_sampler()
         self._batches = sampler._begin // (self.batch_size or 1)
         return _Counting(self, super().__iter__())
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its batches that were taken."""
+        if isinstance(self.sampler, SequentialSampler):
+            return {"epoch": 0, "batches": self._batches % len(self)}
         return {"epoch": self._epoch_sampler().epoch, "batches": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Make the next iterator go on behind those batches, or at the begin of another epoch."""
+        if isinstance(self.sampler, SequentialSampler):
+            self._batches = self._left_out = state_dict["batches"]
+            return
         sampler = self._epoch_sampler()
         sampler.set_epoch(state_dict["epoch"])
         sampler.begin_at(state_dict["batches"] * (self.batch_size or 1))

@@ -35,7 +35,8 @@ class EarlierRun:
         """Return the run of a directory, None where there is no record that can be read."""
         paths = RunPaths(root)
         record = _read_json(paths.result)
-        return None if record is None or "config" not in record else cls(paths, record)
+        is_ours = record is not None and isinstance(record.get("config"), dict)
+        return cls(paths, record) if record is not None and is_ours else None
 
     @cached_property
     def progress(self) -> Mapping[str, Any]:
@@ -76,7 +77,8 @@ def interrupted_runs(root: Path, digest: str) -> list[EarlierRun]:
         root: where the directories of single runs lie, one or two levels below.
         digest: ``config_hash`` of the experiment.
     """
-    found = [EarlierRun.at(folder) for folder in _with_checkpoints(root)]
+    folders = [folder for folder in _with_checkpoints(root) if _mentions(folder, digest)]
+    found = [EarlierRun.at(folder) for folder in folders]
     known = [run for run in found if run is not None and run.record.get("config_hash") == digest]
     interrupted = [run for run in known if run.state == "interrupted"]
     return sorted(interrupted, key=lambda run: str(run.record.get("started")), reverse=True)
@@ -105,13 +107,27 @@ def _with_checkpoints(root: Path) -> Iterator[Path]:
     folder = RunPaths(Path()).resume.name
     for pattern in (f"*/{folder}", f"*/*/{folder}"):
         for path in root.glob(pattern):
-            yield path.parent
+            if not RunPaths(path.parent).is_set_aside:
+                yield path.parent
+
+
+def _mentions(folder: Path, digest: str) -> bool:
+    # To understand a record takes longer than to read it, and most are of other experiments.
+    try:
+        return digest.encode() in RunPaths(folder).result.read_bytes()
+    except OSError:
+        return False
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
     if key not in values:
         return "(none)"
-    value = values[key]
+    return _text(values[key])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -22,6 +22,7 @@ from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.resuming import (
     choose_directory,
     directory_problems,
+    given_path,
     resume_problems,
 )
 from coreai_opt.experiment.validation import find_problems
@@ -50,10 +51,13 @@ class CheckConfig(Callback):
         _refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
         for sentence in sentences:
             print(sentence)
-        if root != own:
+        with read_write(config), open_dict(config):
             # Hydra makes the directory that stands here when this hook returns.
-            with read_write(config), open_dict(config):
+            if root != own:
                 config.hydra.run.dir = str(root)
+            # The job may work in another directory: hydra.job.chdir=true.
+            if (given := given_path(plain)) is not None:
+                config.resume = str(given.absolute())
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name

@@ -82,6 +82,11 @@ class RunPaths:
     def plot(self) -> Path:
         return self.root / "run.png"
 
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether this is what ``set_aside`` has made of an earlier attempt."""
+        return self.root.name.startswith("attempt-")
+
     def set_aside(self) -> Path:
         """Move what an earlier attempt has left into a folder of its own, and return that."""
         taken = {path.name for path in self.root.glob("attempt-*")}

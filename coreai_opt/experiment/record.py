@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -135,7 +136,8 @@ class Record:
 
     def _continue(self, earlier: Mapping[str, Any]) -> None:
         self.content["attempts"] = int(earlier.get("attempts") or 1) + 1
-        for name in ("run_id", "started", "resumed_at", "trunk"):
+        # Threads: they are not known before torch is there, and a run may be killed until then.
+        for name in ("run_id", "started", "resumed_at", "threads", "trunk"):
             self.content[name] = earlier.get(name, self.content[name])
 
     def _finish(self, status: str, error: dict[str, str] | None) -> None:
@@ -211,7 +213,8 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop.wait(self.PERIOD_S):
-            self.beat()
+            with suppress(OSError):  # a full disk: there may be room again when the next one is due
+                self.beat()
 
 
 def _now() -> str:

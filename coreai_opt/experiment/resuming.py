@@ -1,5 +1,6 @@
 """Whether a run goes on from an earlier one: ``resume=auto|never|PATH``, ``resume_force``."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,13 @@ __all__ = [
     "choose_directory",
     "directory_problems",
     "follow_start",
+    "given_path",
     "plan_start",
     "resume_problems",
 ]
 
 AUTO, NEVER = "auto", "never"
+DAMAGED = "the file is damaged; allowed: another checkpoint, or the run directory"
 
 
 @dataclass(frozen=True)
@@ -45,24 +48,37 @@ class Start:
     sentences: tuple[str, ...] = ()
     is_done: bool = False
 
+    @property
+    def step(self) -> int:
+        """Optimizer steps that are finished when the run starts."""
+        file = None if self.checkpoint is None else CheckpointFile.at(self.checkpoint)
+        return 0 if file is None else file.step
+
+
+def given_path(config: Mapping[str, Any]) -> Path | None:
+    """Return the run or checkpoint that ``resume=PATH`` names, None for ``auto`` and ``never``."""
+    resume = config.get("resume", AUTO)
+    return None if resume in (AUTO, NEVER) else Path(os.path.expanduser(str(resume)))  # noqa: PTH111
+
 
 def resume_problems(config: Mapping[str, Any], is_sweep: bool) -> list[Problem]:
     """Return what is wrong with ``resume``, as far as the file system tells."""
-    resume = config.get("resume", AUTO)
-    if resume in (AUTO, NEVER):
+    resume, given = config.get("resume", AUTO), given_path(config)
+    if given is None:
         return []
     if is_sweep:
         return [_problem(resume, "a sweep has many runs; allowed: auto or never")]
-    given = Path(str(resume)).expanduser()
     allowed = "allowed: auto, never, a run directory or a checkpoint"
     if not given.exists():
         return [_problem(resume, f"there is no such file or directory; {allowed}")]
     run = _run_of(given)
     if given.is_dir() and run is None:
         return [_problem(resume, f"a directory without a record (result.json); {allowed}")]
-    if given.is_file() and CheckpointFile.at(given) is None:
+    if given.is_file() and (file := CheckpointFile.at(given)) is None:
         reason = "not a checkpoint that was written for going on"
         return [_problem(resume, f"{reason}; allowed: RUN, RUN/resume/*.ckpt, or init_from=PATH")]
+    if given.is_file() and file is not None and not file.is_whole():
+        return [_problem(resume, DAMAGED)]
     if run is None:
         return []
     if run.state == "completed":
@@ -78,27 +94,31 @@ def choose_directory(config: Mapping[str, Any], own: Path) -> tuple[Path, list[s
         config: the resolved config, already checked.
         own: the directory that a new run would make.
     """
-    resume = config.get("resume", AUTO)
-    if resume not in (AUTO, NEVER):
-        run = _run_of(Path(str(resume)).expanduser())
+    resume, given = config.get("resume", AUTO), given_path(config)
+    if given is not None:
+        run = _run_of(given)
         return (own if run is None else run.paths.root), []
     if EarlierRun.at(own) is not None:
         return own, []
-    sentences = []
     found = interrupted_runs(Path(config["paths"]["output_root"]), config_hash(config))
     now = code_and_versions() if found else {}
-    for run in found:
-        where = f"{run.paths.root} (interrupted at step {run.step})"
-        if resume == NEVER:
-            sentences.append(f"leaving behind {where}")
-        elif not same_code(run.record, now):
-            sentences.append(
-                f"not going on with {where}: the code has changed since; "
-                f"resume={run.paths.root} goes on all the same"
-            )
-        else:
-            return run.paths.root, []
-    return own, sentences
+    if resume != NEVER:
+        for run in found:
+            if same_code(run.record, now):
+                return run.paths.root, []
+    return own, _left_behind(found, is_asked=resume == NEVER)
+
+
+def _left_behind(runs: list[EarlierRun], is_asked: bool) -> list[str]:
+    if not runs:
+        return []
+    root, others = runs[0].paths.root, len(runs) - 1
+    where = f"{root} (interrupted at step {runs[0].step})"
+    where += f" and {others} more" if others else ""
+    if is_asked:
+        return [f"leaving behind {where}"]
+    onward = f"resume={root} goes on all the same"
+    return [f"not going on with {where}: the code has changed since; {onward}"]
 
 
 def directory_problems(config: Mapping[str, Any], paths: RunPaths, is_sweep: bool) -> list[Problem]:
@@ -121,15 +141,13 @@ def plan_start(config: Mapping[str, Any], paths: RunPaths, is_sweep: bool) -> St
     """
     if problems := directory_problems(config, paths, is_sweep):
         raise ConfigError(problems)
-    resume = config.get("resume", AUTO)
-    given = None if resume in (AUTO, NEVER) else Path(str(resume)).expanduser()
-    earlier = EarlierRun.at(paths.root)
+    given, earlier = given_path(config), EarlierRun.at(paths.root)
     if earlier is None:
         return _from_elsewhere(given)
     if earlier.state == "completed":
         sentence = f"{paths.root} has completed before: nothing to do"
         return Start(earlier=earlier, sentences=(sentence,), is_done=True)
-    if resume == NEVER:
+    if config.get("resume") == NEVER:
         sentence = f"begins anew in {paths.root}; what was there is set aside"
         return Start(earlier=earlier, sentences=(sentence,))
     return _go_on(earlier, given if given is not None and given.is_file() else None)
@@ -137,8 +155,7 @@ def plan_start(config: Mapping[str, Any], paths: RunPaths, is_sweep: bool) -> St
 
 def follow_start(config: Mapping[str, Any], paths: RunPaths) -> Start:
     """Return how a rank other than 0 starts, once rank 0 has begun."""
-    resume = config.get("resume", AUTO)
-    given = None if resume in (AUTO, NEVER) else Path(str(resume)).expanduser()
+    given = given_path(config)
     if given is not None and given.is_file():
         return Start(given)
     newest = newest_checkpoint(paths.resume)
@@ -149,7 +166,7 @@ def _go_on(earlier: EarlierRun, given: Path | None) -> Start:
     root = earlier.paths.root
     newest = newest_checkpoint(earlier.paths.resume) if given is None else CheckpointFile.at(given)
     if newest is not None and given is not None and not newest.is_whole():
-        raise ConfigError([_problem(given, "the file is damaged; allowed: another checkpoint")])
+        raise ConfigError([_problem(given, DAMAGED)])
     if newest is None:
         sentence = f"begins anew in {root}: the run had ended before its first checkpoint"
         return Start(earlier=earlier, sentences=(sentence,))
@@ -181,7 +198,7 @@ def _from_elsewhere(given: Path | None) -> Start:
         return Start()
     file = CheckpointFile.at(given)
     if file is None or not file.is_whole():
-        raise ConfigError([_problem(given, "the file is damaged; allowed: another checkpoint")])
+        raise ConfigError([_problem(given, DAMAGED)])
     sentence = f"goes on from step {file.step} of {given}, without the curves before it"
     return Start(given, None, (sentence,))
 

@@ -42,16 +42,17 @@ def run(cfg: DictConfig) -> float | None:
     check_config(cfg)
     paths = RunPaths(Path(cfg.paths.run_dir))
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    start = _start(config, paths)
-    for sentence in start.sentences:
-        print(sentence)
-    if start.is_done:
+    # First: what another process has left must not change between the look at it and the start.
+    with only_process_in(paths) if is_main_process() else nullcontext():
+        start = _start(config, paths)
+        for sentence in start.sentences:
+            print(sentence)
+        if not start.is_done:
+            return _run_in(cfg, config, paths, start)
         assert start.earlier is not None
         objective = start.earlier.record.get("objective") or {}
         value: float | None = objective.get("value")
         return value
-    with only_process_in(paths) if is_main_process() else nullcontext():
-        return _run_in(cfg, config, paths, start)
 
 
 def _start(config: Mapping[str, Any], paths: RunPaths) -> Start:
@@ -67,7 +68,7 @@ def _run_in(
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     record = _record(paths, config, overrides, start)
     with Interruptions() as interruptions:
-        session = Session(paths, record, Progress(), start, interruptions)
+        session = Session(paths, record, Progress(start.step), start, interruptions)
         try:
             objective = _execute(cfg, session, overrides)
         except BaseException as error:
@@ -119,7 +120,7 @@ def _threads(start: Start) -> Iterator[None]:
     before = torch.get_num_threads()
     wanted = start.earlier.record.get("threads") if start.checkpoint and start.earlier else None
     if wanted and wanted != before:
-        print(f"{wanted} threads, as before it was interrupted")
+        print(f"threads as before it was interrupted: {wanted}")
         torch.set_num_threads(wanted)
     try:
         yield
@@ -132,8 +133,7 @@ def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseExcept
     exit_code = exit_code_of(error)
     record.fail("interrupted" if exit_code is not None else "failed", error)
     if exit_code is not None:
-        files = checkpoint_files(paths.resume)
-        onward = f"the same command goes on from step {files[0].step}" if files else "no checkpoint"
+        onward = _way_on(record.content["config"], paths)
         print(f"interrupted ({onward}); the record is in {paths.result}", file=sys.stderr)
         return SystemExit(exit_code)
     if isinstance(error, ConfigError):
@@ -143,6 +143,19 @@ def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseExcept
         return ConfigError.of("", sentence)
     traceback.print_exception(error)
     return RunFailedError(f"{type(error).__name__}: {sentence}", paths.result)
+
+
+def _way_on(config: Mapping[str, Any], paths: RunPaths) -> str:
+    """Return how a run that was interrupted is gone on with."""
+    files = checkpoint_files(paths.resume)
+    if not files:
+        return "no checkpoint"
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        command = f"the same sweep with hydra.sweep.dir={HydraConfig.get().sweep.dir}"
+    else:
+        is_auto = config.get("resume", "auto") == "auto"
+        command = "the same command" if is_auto else f"resume={paths.root}"
+    return f"{command} goes on from step {files[0].step}"
 
 
 def _is_plain(error: BaseException) -> bool:

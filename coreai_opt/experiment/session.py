@@ -41,7 +41,7 @@ def only_process_in(paths: RunPaths) -> Iterator[None]:
             f"{paths.root}: another process is at work in it; allowed: wait for it, or end it"
         )
         raise ConfigError.of("hydra.run.dir", sentence) from error
-    except NotImplementedError:
+    except (NotImplementedError, OSError):
         # A file system without locks: the heartbeat alone says that somebody is at work.
         yield
         return

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -106,10 +106,10 @@ class Interruptions:
             self._pending = number
             name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
             again = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
-            # Not print: the signal may have arrived in the middle of one.
-            os.write(
-                2, f"\n{name}: the run ends after this step, with a checkpoint{again}\n".encode()
-            )
+            sentence = f"\n{name}: the run ends after this step, with a checkpoint{again}\n"
+            with suppress(OSError):  # a terminal that is gone
+                # Not print: the signal may have arrived in the middle of one.
+                os.write(2, sentence.encode())
             return
         # Whoever asks twice is in no doubt, and an exception on the way out helps nobody.
         signal.signal(number, signal.SIG_IGN)

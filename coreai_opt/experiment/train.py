@@ -28,7 +28,6 @@ from coreai_opt.pruning.folding import fold_masks
 from coreai_opt.pruning.stats import SparsityReport, count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ResumableCheckpoint, TargetSparsityCheckpoint
-from lightning_callbacks._checkpoint_files import CheckpointFile
 
 __all__ = ["train"]
 
@@ -91,7 +90,9 @@ def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
     """
     trainer, model, paths, record = objects.trainer, objects.model, session.paths, session.record
     record.update(threads=torch.get_num_threads(), device=_device(trainer))
-    record.save()
+    if session.start.checkpoint is not None:
+        record.content["resumed_at"].append(session.start.step)
+    record.save()  # now: a run that is killed writes nothing more
     _fit(cfg, objects, session)
     record.update(training=_training(trainer))
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
@@ -152,8 +153,6 @@ def _fit_from(
         # TensorBoard would show them, and a metric that belongs to them, once more.
         if checkpoint is None or not isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(dict(config))
-    if checkpoint is not None and (file := CheckpointFile.at(checkpoint)) is not None:
-        session.record.content["resumed_at"].append(file.step)
     if checkpoint is None and shared is not None:
         checkpoint = shared.checkpoint
     with session.interruptions.deferred():

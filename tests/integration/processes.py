@@ -1,0 +1,64 @@
+"""Real runs, as processes that can be sent signals, and what they leave."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+QUICK = ["experiment=quick", "trainer.accelerator=cpu", "trainer.log_every_n_steps=5"]
+
+Process = subprocess.Popen[str]
+
+
+@contextmanager
+def started(work: Path, *arguments: str, program: Path = ROOT / "train.py") -> Iterator[Process]:
+    """Start ``python train.py ARGUMENTS``; what is left of it at the end is killed."""
+    process = subprocess.Popen(
+        [sys.executable, str(program), *arguments],
+        cwd=work,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background of a shell ignores Ctrl-C, and so do its children, unless told.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process: Process, condition: Callable[[], object], what: str) -> None:
+    """Wait until something is there; a process that has ended before is a failure."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no {what} came; exit code {process.poll()}: {process.communicate()}")
+
+
+def runs(work: Path) -> list[Path]:
+    """Return the directories of single runs, the oldest first."""
+    return sorted(path.parent for path in work.glob("outputs/*/*/result.json"))
+
+
+def record_in(root: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((root / "result.json").read_text())
+    return record
+
+
+def checkpoints(work: Path) -> list[Path]:
+    """Return the files that a run below a directory can go on from, the newest first."""
+    return sorted(work.glob("outputs/*/*/resume/step-*.ckpt"), reverse=True)

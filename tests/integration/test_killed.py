@@ -1,0 +1,112 @@
+"""kill -9, over and over: the run that completes in the end is the one that was never killed."""
+
+import json
+import random
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+
+from .processes import QUICK, checkpoints, record_in, runs, started, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+STEPS = 1500
+LONG = [*QUICK, "trainer.max_epochs=20"]
+KILLS = 6  # that hit after a checkpoint
+TIMES = ("run_id", "started", "finished", "wall_seconds", "attempts", "resumed_at", "git")
+
+
+def kill_until_done(work: Path, moments: random.Random, *arguments: str) -> int:
+    """Return how often the run was killed after a checkpoint."""
+    kills = 0
+    for _ in range(40):
+        known = set(checkpoints(work))
+        with started(work, *LONG, *arguments) as process:
+            if kills < KILLS:
+                # Not before it has got further, or nothing would ever end.
+                wait_for(process, lambda seen=known: set(checkpoints(work)) - seen, "checkpoint")
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=moments.uniform(0, 0.15))
+                process.kill()
+            out, errors = process.communicate(timeout=100)
+        assert "Traceback" not in errors
+        if process.returncode == 0:
+            assert out.startswith("goes on in ")
+            return kills
+        kills += bool(checkpoints(work))
+    raise AssertionError("the run never ended")
+
+
+def comparable(root: Path) -> dict[str, Any]:
+    record = {key: value for key, value in record_in(root).items() if key not in TIMES}
+    text = json.dumps(record, ensure_ascii=False).replace(str(root), "RUN")
+    weights = torch.load(root / "weights.pt", weights_only=True)
+    curves = {name: (root / name).read_text() for name in ("metrics.csv", "sparsity.csv")}
+    return {
+        "record": text,
+        "weights": {key: value.tolist() for key, value in weights.items()},
+        **curves,
+    }
+
+
+@pytest.mark.parametrize("every", [5, 1])
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
+    work: Path, tmp_path: Path, every: int
+) -> None:
+    arguments = [f"checkpoint.every_n_steps={every}"]
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    with started(whole, *LONG, *arguments) as process:
+        process.communicate(timeout=100)
+    assert kill_until_done(work, random.Random(every), *arguments) >= KILLS
+    (root,), (expected,) = runs(work), runs(whole)
+    record = record_in(root)
+    assert record["status"] == "completed"
+    assert record["training"]["steps"] == STEPS
+    assert record["attempts"] > KILLS
+    assert len(record["resumed_at"]) >= KILLS
+    assert record["resumed_at"] == sorted(record["resumed_at"])
+    assert comparable(root) == comparable(expected)
+    assert not (root / "resume").exists()
+
+
+PROGRAM = """
+import os, runpy, signal, sys
+from lightning_callbacks import _checkpoint_files as files
+flush, left = files._flush, [{flushes}]
+def flush_or_die(path):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    flush(path)
+files._flush = flush_or_die
+sys.argv[0] = {script!r}
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("flushes", "step"), [(1, None), (5, 2), (6, 3)])
+def test_a_run_that_is_killed_while_it_writes_goes_on_from_the_last_whole_file(
+    work: Path, flushes: int, step: int | None
+) -> None:
+    # Each file is flushed when it is written beside its place, and its folder when it is renamed.
+    program = work / "program.py"
+    program.write_text(PROGRAM.format(script=str(ROOT / "train.py"), flushes=flushes))
+    given = [*QUICK, "checkpoint.every_n_steps=1"]
+    with started(work, *given, program=program) as process:
+        process.communicate(timeout=100)
+    assert process.returncode == -9
+    assert bool(list(work.glob("outputs/*/*/resume/.step-*"))) == (flushes % 2 == 1)
+    with started(work, *given) as process:
+        out, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    (root,) = runs(work)[:1]
+    assert ("goes on in " in out) == (step is not None)
+    if step is not None:
+        assert record_in(root)["resumed_at"] == [step]
