@@ -31,7 +31,9 @@ def last_dense_reading(schedule: SparsitySchedule | None) -> int:
         return reading >= 0 and schedule.compute_sparsity(reading, 1.0, prev_sparsity=0.0) > 0
 
     milestones = getattr(schedule, "milestones", None) or [0]
-    begin = int(getattr(schedule, "begin_step", milestones[0]))
+    begin = getattr(schedule, "begin_step", milestones[0])
+    if not isinstance(begin, int):
+        return -1  # a schedule of somebody's own, that means something else by it
     if (prunes(0) and begin > 0) or prunes(begin - 1):
         return -1
     return begin - 1 if prunes(begin) else begin

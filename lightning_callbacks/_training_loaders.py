@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_callbacks._random_state import random_state, restore_random_state
 
-__all__ = ["InexactResumeWarning", "TrainingLoaders"]
+__all__ = ["InexactResumeWarning", "TrainingLoaders", "repeats_exactly"]
 
 
 class InexactResumeWarning(UserWarning):
@@ -155,6 +155,15 @@ class TrainingLoaders:
         restore_random_state(begin["random"])
         _restore_generators(trainer, begin["generators"])
         iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+
+
+def repeats_exactly(trainer: pl.Trainer) -> bool:
+    """Return whether a resumed epoch gets the batches that it would have got, as far as is known.
+
+    What workers draw at random is lost, unless it is in the state that a loader keeps.
+    """
+    loaders = _loaders(trainer)
+    return all(isinstance(one, _Stateful) or not _has_workers(one) for one in loaders)
 
 
 def _warn_of(what: str) -> None:

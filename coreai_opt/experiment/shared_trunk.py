@@ -7,6 +7,8 @@ does hold the target; the rows that are taken over get the target of the run tha
 
 import csv
 import io
+import os
+import shutil
 import time
 import warnings
 import zlib
@@ -16,19 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
 
-from coreai_opt.experiment.record import code_and_versions
 from coreai_opt.experiment.session import Session
+from coreai_opt.experiment.trunk_circumstances import circumstances
 from coreai_opt.experiment.trunk_claim import Claim, Maker
 from coreai_opt.experiment.trunk_id import trunk_id
 from coreai_opt.experiment.trunk_store import Trunk, TrunkStore
+from coreai_opt.pruning.groups import will_prune
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning, SparsityMonitor
 from lightning_callbacks._log_files import change_rows
+from lightning_callbacks._training_loaders import repeats_exactly
 
 __all__ = ["SharedTrunk", "TrunkNotStoredWarning", "shared_trunk"]
+
+ATTEMPTS = 3  # more than one is needed only when others remove the warm-up meanwhile
 
 
 class TrunkNotStoredWarning(UserWarning):
@@ -60,17 +67,19 @@ class SharedTrunk(pl.Callback):
         self._began = time.monotonic()
         self._saving: dict[str, Any] = {}
         self._taken: dict[str, Any] = {}
+        self._maker_root: str | None = None
 
     @property
     def checkpoint(self) -> Path | None:
         """The file to begin from, None where this run makes it."""
-        return None if self.trunk is None else self.trunk.path
+        return None if self.trunk is None else _held_path(self._session)
 
     def release(self) -> None:
         """Let others make the warm-up, if this run has not."""
         if self._claim is not None:
             self._claim.release()
             self._claim = None
+        _held_path(self._session).unlink(missing_ok=True)
 
     def observe(self, trainer: pl.Trainer, write: Callable[[Path], None]) -> None:
         """Store the warm-up at the step boundary where it ends."""
@@ -81,6 +90,8 @@ class SharedTrunk(pl.Callback):
             return
         if any(tensor.impl.sparsity > 0 for tensor in pruned_tensors(trainer.lightning_module)):
             self._store.decline(self._id, "the schedule's clock leaps over the end of the warm-up")
+        elif not repeats_exactly(trainer):
+            self._store.decline(self._id, "the data loader has workers and keeps no state")
         else:
             self._put(trainer, write)
         self.release()
@@ -95,16 +106,25 @@ class SharedTrunk(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         states = checkpoint["callbacks"]
-        if self.state_key not in states:
-            return  # the best checkpoint, for its evaluation
-        root = states[self.state_key]["root"]
+        # Those that keep files name them by where links lead, in the run that made the warm-up. So
+        # do the files that it had kept by then, when one is evaluated.
+        if self.state_key in states:
+            self._maker_root = states[self.state_key]["root"]
+        if self._maker_root is None:
+            return
+        old, new = self._maker_root, _real_root(self._session)
         for key, state in states.items():
-            if "dirpath" in state:  # those that keep files, in the run that made the warm-up
-                states[key] = _relocated(state, root, str(self._session.paths.root))
+            if isinstance(state, Mapping) and "dirpath" in state:
+                states[key] = _relocated(state, old, new)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._taken:
             return
+        _held_path(self._session).unlink(missing_ok=True)
+        for name, content in self._taken["files"].items():
+            path = self._session.paths.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         report = count_sparsity(pl_module)
         targets = {"total": report.target, **{one.name: one.target for one in report.layers}}
         change_rows(trainer, lambda row: _with_target(row, "sparsity/target", report.target))
@@ -115,12 +135,24 @@ class SharedTrunk(pl.Callback):
                 writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(_with_target(row, "target", targets[row["layer"]]) for row in rows)
+        self._taken = {}
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._claim is not None:
+            # Else those who wait would train as far in turn, one after another.
+            self._store.decline(self._id, "the training ends before the warm-up does")
+            self.release()
 
     def _put(self, trainer: pl.Trainer, write: Callable[[Path], None]) -> None:
         path = _sparsity_file(trainer)
         text = b"" if path is None else path.read_bytes()
         root = str(self._session.paths.root)
-        self._saving = {"root": root, "sparsity": zlib.compress(text)}
+        real = _real_root(self._session)
+        self._saving = {
+            "root": real,
+            "sparsity": zlib.compress(text),
+            "files": _kept_files(trainer, Path(real)),
+        }
         steps, seconds = trainer.global_step, time.monotonic() - self._began
         try:
             self._store.put(self._id, write, steps, seconds, root)
@@ -137,7 +169,7 @@ class SharedTrunk(pl.Callback):
 
 @contextmanager
 def shared_trunk(
-    config: Mapping[str, Any], trainer: pl.Trainer, session: Session
+    config: Mapping[str, Any], trainer: pl.Trainer, model: pl.LightningModule, session: Session
 ) -> Iterator[SharedTrunk | None]:
     """Find what a run has to do with the warm-ups of others; None = nothing.
 
@@ -146,9 +178,10 @@ def shared_trunk(
     Args:
         config: the resolved config.
         trainer: with its callbacks.
+        model: what is trained, without masks yet.
         session: the run; one that goes on from a checkpoint has its warm-up behind it.
     """
-    shared = _find(config, trainer, session)
+    shared = _find(config, trainer, model, session)
     try:
         yield shared
     finally:
@@ -156,15 +189,21 @@ def shared_trunk(
             shared.release()
 
 
-def _find(config: Mapping[str, Any], trainer: pl.Trainer, session: Session) -> SharedTrunk | None:
+def _find(
+    config: Mapping[str, Any], trainer: pl.Trainer, model: pl.LightningModule, session: Session
+) -> SharedTrunk | None:
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     pruning = next((one for one in callbacks if isinstance(one, ScheduledPruning)), None)
     resumed = session.start.checkpoint is not None
     if pruning is None or pruning.dense_until < 1 or resumed or trainer.world_size > 1:
         return None
-    id = trunk_id(config, pruning.dense_until, _circumstances(trainer))
+    # With a target of next to nothing a dense model is at target, and may be the best one.
+    if not _curves_travel(trainer) or not will_prune(model, pruning.config):
+        return None
+    device = session.record.content["device"]
+    id = trunk_id(config, pruning.dense_until, circumstances(config, device))
     store = TrunkStore(config["paths"]["trunks"])
-    found = store.claim(id, _Waiting())
+    found = _claim(store, id, session)
     if found is None:
         return None
     if isinstance(found, Trunk):
@@ -175,10 +214,63 @@ def _find(config: Mapping[str, Any], trainer: pl.Trainer, session: Session) -> S
     return SharedTrunk(session, store, id, pruning, found)
 
 
-def _circumstances(trainer: pl.Trainer) -> dict[str, Any]:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {**code_and_versions(), "device": name, "threads": torch.get_num_threads()}
+def _claim(store: TrunkStore, id: str, session: Session) -> Trunk | Claim | None:
+    """Return the warm-up, held for this run, or the right to make it; None = it is not shared."""
+    for _ in range(ATTEMPTS):
+        found = store.claim(id, _Waiting())
+        if not isinstance(found, Trunk):
+            return found
+        try:
+            _hold(found.path, _held_path(session))
+        except FileNotFoundError:
+            continue  # somebody has removed it meanwhile
+        except OSError as error:
+            reason = f"the dense warm-up cannot be taken: {error.strerror or error}"
+            warnings.warn(f"{reason}; this run trains its own", TrunkNotStoredWarning, stacklevel=2)
+            break
+        return found
+    return None
+
+
+def _hold(path: Path, held: Path) -> None:
+    """Give a file a second name: whoever removes the first one does not take it from this run."""
+    held.unlink(missing_ok=True)
+    try:
+        held.hardlink_to(path)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without links
+        try:
+            shutil.copyfile(path, held)
+        except OSError:
+            held.unlink(missing_ok=True)
+            raise
+
+
+def _held_path(session: Session) -> Path:
+    return session.paths.root / ".trunk.ckpt"
+
+
+def _real_root(session: Session) -> str:
+    return os.path.realpath(session.paths.root)
+
+
+def _curves_travel(trainer: pl.Trainer) -> bool:
+    """Return whether metrics.csv holds what all loggers were told, under its own names."""
+    tables = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+    return not trainer.loggers or (bool(tables) and not any(table._prefix for table in tables))
+
+
+def _kept_files(trainer: pl.Trainer, root: Path) -> dict[str, bytes]:
+    """Return the checkpoints that the callbacks of a run have kept, by their place in it."""
+    files: dict[str, bytes] = {}
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            last = callback.best_model_path, callback.last_model_path
+            for path in map(Path, filter(None, {*callback.best_k_models, *last})):
+                if path.is_relative_to(root) and path.is_file():
+                    files[str(path.relative_to(root))] = path.read_bytes()
+    return files
 
 
 class _Waiting:
@@ -213,7 +305,7 @@ def _with_target(row: dict[str, str], column: str, target: float | None) -> dict
 
 def _relocated(value: Any, old: str, new: str) -> Any:
     if isinstance(value, str):
-        return new + value[len(old) :] if value.startswith(old) else value
+        return new + value[len(old) :] if Path(value).is_relative_to(old) else value
     if isinstance(value, dict):
         items = value.items()
         return {_relocated(key, old, new): _relocated(item, old, new) for key, item in items}

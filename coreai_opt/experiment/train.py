@@ -117,17 +117,17 @@ def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
 
 def _fit(cfg: DictConfig, objects: Objects, session: Session) -> None:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    with _trunk(config, objects.trainer, session) as shared:
+    with _trunk(config, objects, session) as shared:
         _fit_from(config, objects, session, shared)
 
 
 def _trunk(
-    config: Mapping[str, Any], trainer: pl.Trainer, session: Session
+    config: Mapping[str, Any], objects: Objects, session: Session
 ) -> AbstractContextManager[SharedTrunk | None]:
     in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     if config["trunk"] != "auto" or not in_sweep:
         return nullcontext()
-    return shared_trunk(config, trainer, session)
+    return shared_trunk(config, objects.trainer, objects.model, session)
 
 
 def _fit_from(

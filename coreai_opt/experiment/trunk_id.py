@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +16,15 @@ IGNORED = [
     "identity",
     "paths",
     "schedule",
-    "*.schedule",
-    "*.sparsity_schedule",
+    "pruning.*.sparsity_schedule",
     "callbacks.progress_bar",
-    "callbacks.scheduled_pruning.config",  # the node of pruning once more
+    "callbacks.scheduled_pruning.schedule",
+    "callbacks.scheduled_pruning.config.*.sparsity_schedule",
     "trainer.enable_*",
 ]
+
+# Where a target is that of pruning; a model of the user's own may have one as well.
+TARGETS = ("pruning.", "callbacks.scheduled_pruning.")
 
 # At the root, where all else repeats what stands in the nodes.
 SCALARS = ("seed", "init_from")
@@ -39,7 +43,7 @@ def trunk_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     nodes = {key: value for key, value in config.items() if isinstance(value, Mapping)}
     flat = flatten({**nodes, **{key: config[key] for key in SCALARS if key in config}})
-    root = str((config.get("paths") or {}).get("run_dir"))
+    root = (config.get("paths") or {}).get("run_dir")
     return {
         key: _common(key, flat[key], root) for key in sorted(flat) if not is_ignored(key, IGNORED)
     }
@@ -58,8 +62,10 @@ def trunk_id(config: Mapping[str, Any], until: int, circumstances: Mapping[str, 
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _common(key: str, value: Any, root: str) -> Any:
-    if key.endswith(".target_sparsity"):
+def _common(key: str, value: Any, root: str | None) -> Any:
+    if key.endswith(".target_sparsity") and key.startswith(TARGETS):
         return value != 0  # a target of 0 prunes nothing, and has no mask
-    # Where a run writes is its own.
-    return value.replace(root, "RUN") if isinstance(value, str) else value
+    if root and isinstance(value, str):
+        # Where a run writes is its own. The directory of run 1 is no part of that of run 10.
+        return re.sub(re.escape(root) + r"(?=/|$)", "RUN", value)
+    return value

@@ -40,6 +40,7 @@ from coreai_opt.experiment.trunk_claim import (
 __all__ = ["BrokenTrunkError", "Trunk", "TrunkStore", "belongs_to_store", "read_trunk"]
 
 CHECKPOINT, ENTRY = "trunk.ckpt", "entry.json"
+DECLINED_S = 3600.0  # there may be room on the disk again, or other code
 ATTEMPTS = 3  # more than one is needed only when others replace the entry meanwhile
 
 
@@ -164,11 +165,12 @@ class TrunkStore:
             self._warn_unusable(error)
 
     def declined(self, id: str) -> str | None:
-        """Return why a trunk cannot be made, None when nobody has said so."""
+        """Return why a trunk cannot be made, None when nobody has said so in the last hour."""
         path = self._declined_path(id)
         try:
             content = json.loads(path.read_bytes())
-            return str(content["reason"])
+            is_old = time.time() - path.stat().st_mtime > DECLINED_S
+            return None if is_old else str(content["reason"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from coreai_opt.pruning.allocation import allocate
 from coreai_opt.pruning.config.pruner import Allocation, MagnitudePrunerConfig
@@ -12,9 +12,9 @@ from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import AllocationError, NoGradientError, PruningError
 from coreai_opt.pruning.masks import global_masks
 from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured
-from coreai_opt.pruning.targets import PrunedTensor
+from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets
 
-__all__ = ["MaskGroup", "grouped"]
+__all__ = ["MaskGroup", "grouped", "will_prune"]
 
 
 @dataclass
@@ -117,6 +117,31 @@ def grouped(
     for group in groups:
         group.set_targets()
     return groups
+
+
+def will_prune(model: nn.Module, config: MagnitudePrunerConfig) -> bool:
+    """Return whether pruning a plain model to its targets takes at least one element.
+
+    Targets may be so small that they take none. False as well where the weights cannot be known
+    yet, or not by the type of their modules.
+    """
+    try:
+        targets = find_targets(model, config)
+    except PruningError:
+        return False
+    groups: dict[tuple[int, float], list[Target]] = {}
+    for target in targets:
+        share = target.spec.pruning_scheme.target_for(target.spec.target_sparsity)
+        groups.setdefault((id(target.schedule), share), []).append(target)
+    return any(
+        target.spec.pruning_scheme.pruned_elements(tuple(target.weight.shape), share) > 0
+        for (_, sparsity), members in groups.items()
+        for target, share in zip(
+            members,
+            allocate(config.allocation, [tuple(one.weight.shape) for one in members], sparsity),
+            strict=True,
+        )
+    )
 
 
 def _check(tensor: PrunedTensor, config: MagnitudePrunerConfig) -> None:
