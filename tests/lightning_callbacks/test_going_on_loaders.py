@@ -1,15 +1,17 @@
 """Whatever loads the data, a training that is stopped and gone on with sees the same batches."""
 
+import random
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from tests.lightning_callbacks.exactness import (
     BATCHES,
@@ -145,6 +147,26 @@ def test_stopped_at_one_step_after_the_other(tmp_path: Path, data: Any) -> None:
 def test_stopped_in_epochs_that_the_trainer_cuts_short(tmp_path: Path, data: Any) -> None:
     training = Training(tmp_path, data, settings={"limit_train_batches": 4, "max_epochs": 3})
     training.assert_goes_on(at_step(2), at_step(4), at_step(7))
+
+
+class NoisyData(TensorDataset):
+    """Items with random numbers of every kind on top, as augmentations draw them."""
+
+    def __getitem__(self, index: Any) -> Any:
+        features, label = super().__getitem__(index)
+        return features + torch.randn(8) / 9 + np.random.rand() + random.random(), label
+
+
+@pytest.mark.parametrize(
+    "data", [ours, plain, plain_with_generator, stateful, stream, stateful_stream]
+)
+def test_stopped_where_the_items_draw_random_numbers(
+    tmp_path: Path, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = NoisyData(*dataset().tensors)
+    for module in ("exactness", "test_going_on_loaders"):
+        monkeypatch.setattr(f"tests.lightning_callbacks.{module}.dataset", lambda: noisy)
+    Training(tmp_path, data).assert_goes_on(at_step(2), at_step(4), at_step(BATCHES + 2))
 
 
 @pytest.mark.parametrize("data", [partial(ours, 2), partial(plain, num_workers=2)])
