@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.data import sized_len
 from lightning_fabric.utilities.types import _Stateful
-from pytorch_lightning.loops.fetchers import _PrefetchDataFetcher
+from pytorch_lightning.loops.fetchers import _DataLoaderIterDataFetcher, _PrefetchDataFetcher
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_callbacks._random_state import random_state, restore_random_state
@@ -32,6 +32,7 @@ class TrainingLoaders:
         self._states: list[Any] | None = None
         self._before: list[Any] | None = None
         self._fetches: list[dict[str, Any]] = []
+        self._replay: dict[str, Any] | None = None
 
     def begin(self, trainer: pl.Trainer) -> None:
         """Note what the order of the epoch will be drawn from; before its iterator is made."""
@@ -46,6 +47,11 @@ class TrainingLoaders:
 
     def fetch(self, trainer: pl.Trainer) -> None:
         """Note what the next batch is drawn from: it is fetched before anything can be saved."""
+        if isinstance(trainer.fit_loop._data_fetcher, _DataLoaderIterDataFetcher):
+            return  # the module fetches it within its step
+        if self._replay is not None:
+            restore_random_state(self._replay)
+            self._replay = None
         # Workers draw from numbers of their own.
         if not all(map(_has_workers, _loaders(trainer))):
             self._fetches = [*self._fetches[-1:], random_state()]
@@ -107,8 +113,7 @@ class TrainingLoaders:
         else:
             self._leave_out(trainer, saved, batches, ahead)
         if fetches:
-            self._fetches = fetches
-            restore_random_state(fetches[-1])
+            self._replay = fetches[-1]
 
     def _load(
         self, trainer: pl.Trainer, saved: dict[str, Any], batches: int, ahead: dict[str, Any] | None
@@ -116,8 +121,7 @@ class TrainingLoaders:
         fetcher: Any = trainer.fit_loop._data_fetcher
         self._begin = saved["begin"]
         _combined(trainer)._load_state_dicts(saved["states"])
-        if ahead is not None:
-            restore_random_state(ahead)
+        self._replay = ahead
         iter(fetcher)
         fetcher.fetched += batches
         _restore_generators(trainer, saved["generators"])
@@ -137,8 +141,8 @@ class TrainingLoaders:
         # Where the module fetches its batches itself, the fetcher gives no more than an iterator.
         given = getattr(fetcher, "iterator_wrapper", fetcher)
         for batch in range(batches):
-            if ahead is not None and batch == batches - 1:
-                restore_random_state(ahead)
+            if batch == batches - 1:
+                self._replay = ahead
             next(given)
         fetcher.fetched = batches
         fetcher.done = fetcher.length is not None and batches >= fetcher.length

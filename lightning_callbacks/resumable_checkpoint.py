@@ -47,10 +47,11 @@ class ResumableCheckpoint(pl.Callback):
     as well in manual optimization. ``fit(ckpt_path=...)`` goes on from it: metrics.csv and
     TensorBoard's files are cut to what they held, ``SparsityMonitor`` does the same with its own.
 
-    Exact are the same versions, device kind and thread count, deterministic algorithms, data of
-    ``coreai_opt.data``, torchdata's ``StatefulDataLoader`` and loaders that keep a ``state_dict``;
-    plain ``DataLoader`` as long as the items themselves draw no random numbers. What a module keeps
-    outside of its state dict and ``on_save_checkpoint`` is lost, as in any checkpoint.
+    Exact needs the same versions, device kind and thread count, and deterministic algorithms. It
+    holds for data of ``coreai_opt.data``, torchdata's ``StatefulDataLoader``, loaders that keep a
+    ``state_dict``, and plain ones; what workers draw at random is lost, unless the loader's state
+    holds it. What a module keeps outside of its state dict and ``on_save_checkpoint`` is lost, as
+    in any checkpoint.
 
     A file is written beside and renamed; its name holds a checksum of its content.
 
@@ -59,8 +60,8 @@ class ResumableCheckpoint(pl.Callback):
         every_n_steps: optimizer steps between two checkpoints, >= 1; None = none within an epoch.
         every_n_epochs: epochs between two checkpoints, >= 1; None = none at ends of epochs.
         keep: how many files stay, the newest ones, >= 1.
-        interruption: asked at every step boundary; the exception that it returns is raised there,
-            after a checkpoint was written. None = nobody asks.
+        interruption: asked at every step boundary; the exception that it returns is raised there
+            on all ranks, after a checkpoint was written. None = nobody asks.
         observer: called at every step boundary with the trainer and a function that writes a
             checkpoint of this place to the path that it is given. None = nobody is called.
 
@@ -192,19 +193,16 @@ class ResumableCheckpoint(pl.Callback):
             trainer,
             lambda path: trainer.strategy.save_checkpoint(self._dump(trainer, boundary), path),
         )
-        interruption = self._interruption()
-        wanted = trainer.strategy.reduce_boolean_decision(interruption is not None, all=False)
+        interruption = _first_of_ranks(trainer, self._interruption())
         step = trainer.global_step
         every = self.every_n_steps
         due = due or (every is not None and step // every > self._step_of_last // every)
-        due = due or wanted or self._is_postponed
+        due = due or interruption is not None or self._is_postponed
         self._is_postponed = due and not self._save(trainer, boundary)
         if self._is_postponed:
             return  # a batch later
         if interruption is not None:
             raise interruption
-        if wanted:
-            raise SystemExit("another rank was interrupted")
 
     def _save(self, trainer: pl.Trainer, boundary: Boundary) -> bool:
         """Write a checkpoint, and return whether this was a place where it can be done."""
@@ -315,6 +313,16 @@ def _place(trainer: pl.Trainer) -> tuple[int, int, int]:
     """Return optimizer steps, batches and epochs finished: a skipped step is a place as well."""
     batches = trainer.fit_loop.epoch_loop.batch_progress.total.completed
     return trainer.global_step, batches, trainer.current_epoch
+
+
+def _first_of_ranks(
+    trainer: pl.Trainer, interruption: BaseException | None
+) -> BaseException | None:
+    """Return what ends the training on all ranks, whichever was asked to."""
+    if not trainer.strategy.reduce_boolean_decision(interruption is not None, all=False):
+        return None
+    asked = [one for one in _of_all_ranks(trainer, interruption) if one is not None]
+    return interruption or asked[0]
 
 
 def _of_all_ranks(trainer: pl.Trainer, value: Any) -> list[Any]:

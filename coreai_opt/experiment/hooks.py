@@ -57,7 +57,7 @@ class CheckConfig(Callback):
                 config.hydra.run.dir = str(root)
             # The job may work in another directory: hydra.job.chdir=true.
             if (given := given_path(plain)) is not None:
-                config.resume = str(given.absolute())
+                config.resume = str(given)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name

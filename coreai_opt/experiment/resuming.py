@@ -1,6 +1,5 @@
 """Whether a run goes on from an earlier one: ``resume=auto|never|PATH``, ``resume_force``."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from coreai_opt.experiment.earlier import (
 )
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.identity import config_hash
-from coreai_opt.experiment.places import RunPaths
+from coreai_opt.experiment.places import RunPaths, typed_path
 from coreai_opt.experiment.record import code_and_versions
 from lightning_callbacks._checkpoint_files import CheckpointFile, newest_checkpoint
 
@@ -58,7 +57,7 @@ class Start:
 def given_path(config: Mapping[str, Any]) -> Path | None:
     """Return the run or checkpoint that ``resume=PATH`` names, None for ``auto`` and ``never``."""
     resume = config.get("resume", AUTO)
-    return None if resume in (AUTO, NEVER) else Path(os.path.expanduser(str(resume)))  # noqa: PTH111
+    return None if resume in (AUTO, NEVER) else typed_path(str(resume))
 
 
 def resume_problems(config: Mapping[str, Any], is_sweep: bool) -> list[Problem]:
@@ -199,7 +198,7 @@ def _from_elsewhere(given: Path | None) -> Start:
     file = CheckpointFile.at(given)
     if file is None or not file.is_whole():
         raise ConfigError([_problem(given, DAMAGED)])
-    sentence = f"goes on from step {file.step} of {given}, without the curves before it"
+    sentence = f"goes on from step {file.step} of {given}; sparsity.csv begins there"
     return Start(given, None, (sentence,))
 
 

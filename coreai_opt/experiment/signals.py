@@ -14,7 +14,10 @@ __all__ = ["Interrupted", "Interruptions", "exit_code_of"]
 BY_SIGNAL = 128
 CTRL_C, SIGTERM = BY_SIGNAL + signal.SIGINT, BY_SIGNAL + signal.SIGTERM
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+# Windows has no SIGUSR2.
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name)
+]
 
 Handler = Any
 
@@ -29,6 +32,10 @@ class Interrupted(SystemExit):
     def __init__(self, number: int) -> None:
         self.number = number
         super().__init__(BY_SIGNAL + number)
+
+    # Ranks tell each other what has ended the run; SystemExit would be rebuilt from its code.
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int]]:
+        return type(self), (self.number,)
 
     def __str__(self) -> str:
         return signal.Signals(self.number).name
@@ -95,9 +102,13 @@ class Interruptions:
         A launcher's handler requeues the job, and may end the process.
         """
         found = _interrupted(error)
-        handler = self._saved.get(signal.SIGUSR2)
-        if found is not None and found.number == signal.SIGUSR2 and callable(handler):
-            handler(signal.SIGUSR2, None)
+        if found is None or found.number in (signal.SIGINT, signal.SIGTERM):
+            return
+        handler = next(
+            (saved for number, saved in self._saved.items() if number == found.number), None
+        )
+        if callable(handler):
+            handler(found.number, None)
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if self.forward is not None and number != signal.SIGINT:

@@ -122,7 +122,7 @@ def test_a_request_that_one_rank_sees_stops_both_and_they_go_on(
     tmp_path: Path, stop: int, whole: list[dict[str, Any]]
 ) -> None:
     stopped = run(tmp_path, stop, 0)
-    assert stopped == [{"step": stop, "by": "SystemExit"}, {"step": stop, "by": "Stopped"}]
+    assert stopped == [{"step": stop, "by": "Stopped"}, {"step": stop, "by": "Stopped"}]
     assert_equal(run(tmp_path, 0, 1), whole)
 
 
