@@ -125,7 +125,8 @@ def write_checkpoint(
         _flush(folder)
     written = CheckpointFile(path, step, digest)
     others = [file for file in checkpoint_files(folder) if file.path != path]
-    _remove(file.path for file in others[keep - 1 :])
+    with contextlib.suppress(OSError):  # one more than are to be kept does no harm
+        _remove(file.path for file in others[keep - 1 :])
     return written
 
 

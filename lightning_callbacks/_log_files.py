@@ -30,10 +30,12 @@ def rewind_logs(trainer: pl.Trainer, positions: list[dict[str, Any]]) -> None:
     """Give the files of each logger back what they held; what came later is cut off."""
     if not trainer.is_global_zero:
         return
-    for logger, position in zip(trainer.loggers, positions, strict=False):
-        if isinstance(logger, CSVLogger) and position.get("kind") == "csv":
+    tables = iter([one for one in positions if one.get("kind") == "csv"])
+    events = iter([one for one in positions if one.get("kind") == "tensorboard"])
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger) and (position := next(tables, None)) is not None:
             _rewind_csv(logger, position)
-        elif isinstance(logger, TensorBoardLogger) and position.get("kind") == "tensorboard":
+        elif isinstance(logger, TensorBoardLogger) and (position := next(events, None)) is not None:
             _rewind_events(logger, position)
 
 
@@ -60,6 +62,8 @@ def _changed(
     writer: Any, change: Callable[[dict[str, str]], dict[str, str]]
 ) -> list[dict[str, str]]:
     path = Path(writer.metrics_file_path)
+    if not path.exists():
+        return []  # nothing was logged yet
     with path.open(newline="", encoding="utf-8") as file:
         rows = [change(row) for row in csv.DictReader(file)]
     with path.open("w", newline="", encoding="utf-8") as file:

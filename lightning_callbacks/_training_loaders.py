@@ -37,7 +37,7 @@ class TrainingLoaders:
     def begin(self, trainer: pl.Trainer) -> None:
         """Note what the order of the epoch will be drawn from; before its iterator is made."""
         self._begin = {"random": random_state(), "generators": _generator_states(trainer)}
-        self._states = self._before = None
+        self._states = self._before = self._replay = None
         self._fetches = []
 
     def begin_first(self, trainer: pl.Trainer) -> None:

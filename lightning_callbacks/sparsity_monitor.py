@@ -58,6 +58,9 @@ class SparsityMonitor(pl.Callback):
         self._rows = 0
         self._is_resumed = False
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._is_resumed = False  # a checkpoint may have been loaded for a validation
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._is_resumed:
             # Counted before, and what was counted after the checkpoint will be counted again.

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from coreai_opt.experiment.identity import identity_config
 from coreai_opt.experiment.places import RunPaths
+from coreai_opt.experiment.record import finite
 
-__all__ = ["EarlierRun", "State", "differing_keys", "interrupted_runs", "same_code"]
+__all__ = ["EarlierRun", "State", "differing_keys", "same_code", "unfinished_runs"]
 
 State = Literal["completed", "failed", "interrupted", "running"]
 
@@ -66,12 +67,17 @@ class EarlierRun:
         silent = time.time() - float(self.progress.get("time", 0.0)) > SILENT_S
         if silent or not self.progress:
             return False
-        elsewhere = self.progress.get("host") != socket.gethostname()
-        return elsewhere or _exists(int(self.progress["pid"]))
+        if self.progress.get("host") != socket.gethostname():
+            return True
+        # A container that is started again has its name, and its first process its number.
+        pid = int(self.progress["pid"])
+        return pid != os.getpid() and _exists(pid)
 
 
-def interrupted_runs(root: Path, digest: str) -> list[EarlierRun]:
-    """Return the interrupted runs of an experiment that have a checkpoint, the newest first.
+def unfinished_runs(root: Path, digest: str) -> list[EarlierRun]:
+    """Return the runs of an experiment that are interrupted or at work and have a checkpoint.
+
+    The newest comes first.
 
     Args:
         root: where the directories of single runs lie, one or two levels below.
@@ -80,8 +86,8 @@ def interrupted_runs(root: Path, digest: str) -> list[EarlierRun]:
     folders = [folder for folder in _with_checkpoints(root) if _mentions(folder, digest)]
     found = [EarlierRun.at(folder) for folder in folders]
     known = [run for run in found if run is not None and run.record.get("config_hash") == digest]
-    interrupted = [run for run in known if run.state == "interrupted"]
-    return sorted(interrupted, key=lambda run: str(run.record.get("started")), reverse=True)
+    unfinished = [run for run in known if run.state in ("interrupted", "running")]
+    return sorted(unfinished, key=lambda run: str(run.record.get("started")), reverse=True)
 
 
 def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -91,7 +97,7 @@ def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         >>> differing_keys({"seed": 1, "model": {"width": 8}}, {"seed": 2, "model": {"width": 8.0}})
         ['seed: 1 -> 2']
     """
-    old, new = identity_config(before), identity_config(now)
+    old, new = identity_config(finite(before)), identity_config(finite(now))
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return [f"{key}: {_shown(old, key)} -> {_shown(new, key)}" for key in keys]
 

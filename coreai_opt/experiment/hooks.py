@@ -47,7 +47,8 @@ class CheckConfig(Callback):
             return
         plain: dict[str, Any] = OmegaConf.to_container(task, resolve=True)  # type: ignore[assignment]
         _refuse(resume_problems(plain, is_sweep=False))
-        root, sentences = choose_directory(plain, own)
+        is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
+        root, sentences = choose_directory(plain, own, is_given)
         _refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
         for sentence in sentences:
             print(sentence)
@@ -69,7 +70,9 @@ class CheckConfig(Callback):
         if problems and points:
             first = _point_problems(points[0], name, root)
             problems = [problem for problem in problems if problem in first]
-        _refuse(problems + resume_problems(dict(config), is_sweep=True))
+        _refuse(problems)
+        resume = OmegaConf.select(config, "resume", default="auto")
+        _refuse(resume_problems({"resume": resume}, is_sweep=True))
         found: dict[str, Problem] = {}
         for point in points:
             for problem in _point_problems(point, name, root):

@@ -9,6 +9,20 @@ from hydra.utils import to_absolute_path
 
 __all__ = ["RunPaths", "conf_dir", "is_main_process", "typed_path", "why_no_file"]
 
+# What a run writes into its directory, but for Hydra's config and log.
+WRITTEN = (
+    "result.json",
+    "progress.json",
+    "metrics.csv",
+    "hparams.yaml",
+    "sparsity.csv",
+    "tensorboard",
+    "checkpoints",
+    "resume",
+    "weights.pt",
+    "run.png",
+)
+
 
 def conf_dir() -> Path:
     """Return the config tree: inside the installed package, else beside it in a checkout."""
@@ -88,16 +102,17 @@ class RunPaths:
         return self.root.name.startswith("attempt-")
 
     def set_aside(self) -> Path:
-        """Move what an earlier attempt has left into a folder of its own, and return that."""
+        """Move what an earlier attempt has left into a folder of its own, and return that.
+
+        What else lies in the directory is somebody else's.
+        """
         taken = {path.name for path in self.root.glob("attempt-*")}
         number = next(number for number in count(1) if f"attempt-{number}" not in taken)
         folder = self.root / f"attempt-{number}"
         folder.mkdir()
-        # Hydra's config and log are those of the attempt that begins.
-        kept = {*taken, folder.name, ".hydra", self.lock.name}
-        for path in list(self.root.iterdir()):
-            if path.name not in kept and path.suffix != ".log":
-                path.rename(folder / path.name)
+        for name in WRITTEN:
+            if (self.root / name).exists():
+                (self.root / name).rename(folder / name)
         return folder
 
     def relative(self, path: str | Path) -> str:

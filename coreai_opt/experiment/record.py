@@ -21,9 +21,9 @@ from typing import Any, Self
 
 from coreai_opt import __version__
 from coreai_opt.experiment.identity import config_hash
-from coreai_opt.experiment.places import RunPaths
+from coreai_opt.experiment.places import RunPaths, typed_path
 
-__all__ = ["Heartbeat", "Progress", "Record", "code_and_versions", "write_json"]
+__all__ = ["Heartbeat", "Progress", "Record", "code_and_versions", "finite", "write_json"]
 
 SCHEMA = 1
 PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}
@@ -35,16 +35,17 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Numbers that are not finite are written as null: JSON has none.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(_finite(content), indent=2, allow_nan=False)
+    text = json.dumps(finite(content), indent=2, allow_nan=False)
     beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(path)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value as a record holds it: null for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {key: _finite(child) for key, child in value.items()}
+        return {key: finite(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(child) for child in value]
+        return [finite(child) for child in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -245,6 +246,11 @@ def _git() -> dict[str, Any] | None:
 
 def _git_output(*arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ["git", *arguments],
+        cwd=typed_path("."),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
     )
     return done.stdout.strip()

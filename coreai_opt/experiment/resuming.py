@@ -1,5 +1,6 @@
 """Whether a run goes on from an earlier one: ``resume=auto|never|PATH``, ``resume_force``."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 from coreai_opt.experiment.earlier import (
     EarlierRun,
     differing_keys,
-    interrupted_runs,
     same_code,
+    unfinished_runs,
 )
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.identity import config_hash
@@ -86,26 +87,37 @@ def resume_problems(config: Mapping[str, Any], is_sweep: bool) -> list[Problem]:
     return _running(run) or _differing(run, config)
 
 
-def choose_directory(config: Mapping[str, Any], own: Path) -> tuple[Path, list[str]]:
+def choose_directory(
+    config: Mapping[str, Any], own: Path, is_given: bool = False
+) -> tuple[Path, list[str]]:
     """Return the directory that a single run works in, and what the user is told.
 
     Args:
         config: the resolved config, already checked.
         own: the directory that a new run would make.
+        is_given: whether the user has named it.
     """
     resume, given = config.get("resume", AUTO), given_path(config)
     if given is not None:
         run = _run_of(given)
         return (own if run is None else run.paths.root), []
-    if EarlierRun.at(own) is not None:
+    if is_given or EarlierRun.at(own) is not None:
         return own, []
-    found = interrupted_runs(Path(config["paths"]["output_root"]), config_hash(config))
+    same = unfinished_runs(Path(config["paths"]["output_root"]), config_hash(config))
+    found = [run for run in same if run.state == "interrupted"]
     now = code_and_versions() if found else {}
     if resume != NEVER:
         for run in found:
             if same_code(run.record, now):
                 return run.paths.root, []
-    return own, _left_behind(found, is_asked=resume == NEVER)
+    sentences = [_at_work(run) for run in same if run.state == "running"]
+    return own, sentences + _left_behind(found, is_asked=resume == NEVER)
+
+
+def _at_work(run: EarlierRun) -> str:
+    seconds = f"{time.time() - float(run.progress.get('time', 0.0)):.0f} s ago"
+    who = f"process {run.progress.get('pid')} on {run.progress.get('host')}"
+    return f"not going on with {run.paths.root}: {who} is at work in it (last sign {seconds})"
 
 
 def _left_behind(runs: list[EarlierRun], is_asked: bool) -> list[str]:

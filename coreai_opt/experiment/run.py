@@ -5,7 +5,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,9 @@ def _run_in(
         # After the record: what goes wrong here costs the picture or the line, not the run.
         from coreai_opt.experiment.present import show_result
 
+        with suppress(OSError):
+            remove_all(paths.resume)
         show_result(record.content, paths, quiet=not sys.stdout.isatty())
-        remove_all(paths.resume)
     return objective
 
 

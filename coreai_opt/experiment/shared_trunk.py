@@ -63,6 +63,8 @@ class SharedTrunk(pl.Callback):
     ) -> None:
         self._session, self._store, self._id, self._pruning = session, store, id, pruning
         self._claim = found if isinstance(found, Claim) else None
+        if self._claim is not None and pruning.interval == "step":
+            self._claim.total_steps = pruning.dense_until
         self.trunk = found if isinstance(found, Trunk) else None
         self._began = time.monotonic()
         self._saving: dict[str, Any] = {}
@@ -130,11 +132,12 @@ class SharedTrunk(pl.Callback):
         change_rows(trainer, lambda row: _with_target(row, "sparsity/target", report.target))
         if (path := _sparsity_file(trainer)) is not None:
             text = zlib.decompress(self._taken["sparsity"]).decode("utf-8")
-            rows = list(csv.DictReader(io.StringIO(text, newline="")))
+            table = csv.DictReader(io.StringIO(text, newline=""))
             with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
+                writer = csv.DictWriter(file, list(table.fieldnames or []))
                 writer.writeheader()
-                writer.writerows(_with_target(row, "target", targets[row["layer"]]) for row in rows)
+                for row in table:
+                    writer.writerow(_with_target(row, "target", targets.get(row["layer"])))
         self._taken = {}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -144,20 +147,20 @@ class SharedTrunk(pl.Callback):
             self.release()
 
     def _put(self, trainer: pl.Trainer, write: Callable[[Path], None]) -> None:
-        path = _sparsity_file(trainer)
-        text = b"" if path is None else path.read_bytes()
-        root = str(self._session.paths.root)
-        real = _real_root(self._session)
-        self._saving = {
-            "root": real,
-            "sparsity": zlib.compress(text),
-            "files": _kept_files(trainer, Path(real)),
-        }
+        root, real = str(self._session.paths.root), _real_root(self._session)
         steps, seconds = trainer.global_step, time.monotonic() - self._began
         try:
+            path = _sparsity_file(trainer)
+            text = b"" if path is None else path.read_bytes()
+            self._saving = {
+                "root": real,
+                "sparsity": zlib.compress(text),
+                "files": _kept_files(trainer, Path(real)),
+            }
             self._store.put(self._id, write, steps, seconds, root)
             trunk = {"id": self._id, "steps": steps, "seconds_saved": 0.0}
             self._session.record.update(trunk=trunk)
+            self._session.record.save()
         except OSError as error:
             reason = f"the dense warm-up could not be stored: {error.strerror or error}"
             warnings.warn(f"{reason}; the run goes on", TrunkNotStoredWarning, stacklevel=2)
@@ -211,6 +214,7 @@ def _find(
         print(f"dense warm-up: {found.steps} steps from {found.path.parent} ({saved})")
         trunk = {"id": id, "steps": found.steps, "seconds_saved": found.seconds}
         session.record.update(trunk=trunk)
+        session.record.save()  # now: a run that is killed writes nothing more
     return SharedTrunk(session, store, id, pruning, found)
 
 
@@ -286,7 +290,9 @@ class _Waiting:
         if now - self._said >= self.PERIOD_S:
             self._said = now
             who = f"process {maker.pid} on {maker.host}"
-            print(f"waiting for the dense warm-up that {who} makes (step {maker.step})", flush=True)
+            of_all = f" of {maker.total_steps}" if maker.total_steps else ""
+            step = f"step {maker.step}{of_all}"
+            print(f"waiting for the dense warm-up that {who} makes ({step})", flush=True)
 
 
 def _sparsity_file(trainer: pl.Trainer) -> Path | None:

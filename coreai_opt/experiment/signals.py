@@ -3,10 +3,13 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+from coreai_opt.experiment.places import is_main_process
 
 __all__ = ["Interrupted", "Interruptions", "exit_code_of"]
 
@@ -45,13 +48,18 @@ class Interruptions:
     """Handles Ctrl-C, SIGTERM and SIGUSR2 for as long as a run lasts.
 
     Within ``deferred`` the first signal only asks for an end: ``pending`` returns what is to be
-    raised at the next step boundary. The second one, and any signal outside, is raised at once.
+    raised at the next step boundary. The same one again, a second later or more, and any signal
+    outside is raised at once. On ranks other than 0 nothing is: they get a signal from their group
+    and from rank 0, and must not leave the others in the middle of a step.
 
     Signals that the process was started to ignore stay ignored. In a thread other than the main one
     nothing is handled: Python allows it nowhere else.
     """
 
+    AGAIN_S = 1.0
+
     def __init__(self) -> None:
+        self._since = 0.0
         self.forward: Callable[[int], None] | None = None
         self._saved: dict[signal.Signals, Handler] = {}
         self._pending: int | None = None
@@ -113,8 +121,10 @@ class Interruptions:
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if self.forward is not None and number != signal.SIGINT:
             self.forward(number)  # a terminal sends Ctrl-C to all processes itself
+        if self._is_deferring and self._pending is not None and not self._is_again(number):
+            return
         if self._is_deferring and self._pending is None:
-            self._pending = number
+            self._pending, self._since = number, time.monotonic()
             name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
             again = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
             sentence = f"\n{name}: the run ends after this step, with a checkpoint{again}\n"
@@ -127,6 +137,10 @@ class Interruptions:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise Interrupted(number)
+
+    def _is_again(self, number: int) -> bool:
+        late = time.monotonic() - self._since >= self.AGAIN_S
+        return number == self._pending and late and is_main_process()
 
 
 def exit_code_of(error: BaseException) -> int | None:

@@ -1,6 +1,7 @@
 """On what a dense warm-up is computed: code, versions, starting weights, device, threads."""
 
 import hashlib
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from coreai_opt.experiment.record import code_and_versions
 __all__ = ["circumstances"]
 
 # Of installed packages the versions are known; a run's own code has none outside of a checkout.
+OURS = ("coreai_opt.", "lightning_callbacks.")
 INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -43,11 +45,12 @@ def _sources() -> Iterator[Path]:
         yield from Path(package.__path__[0]).rglob("*.py")
     standard = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"))
     for module in list(sys.modules.values()):
-        name = getattr(module, "__file__", None)
-        ours = getattr(module, "__name__", "").startswith(("coreai_opt.", "lightning_callbacks."))
-        if name and not ours and not name.startswith(standard):
+        # Not getattr: it makes lazy modules import what they stand for.
+        name = vars(module).get("__file__") if hasattr(module, "__dict__") else None
+        ours = str(vars(module).get("__name__")).startswith(OURS) if name else True
+        if isinstance(name, str) and not ours and not name.startswith(standard):
             path = Path(name)
-            if not INSTALLED & set(path.parts) and path.is_file():
+            if not INSTALLED & set(path.parts) and os.access(path, os.R_OK) and path.is_file():
                 yield path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.experiment.earlier import EarlierRun, differing_keys, interrupted_runs, same_code
+from coreai_opt.experiment.earlier import EarlierRun, differing_keys, same_code, unfinished_runs
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.identity import config_hash
 from coreai_opt.experiment.places import RunPaths
@@ -53,8 +53,8 @@ def make_run(root: Path, *steps: int, config: dict[str, Any] = CONFIG, **fields:
 
 
 def alive(root: Path, **fields: Any) -> Path:
-    """Write a heartbeat of now, of this process."""
-    progress = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time(), "step": 7}
+    """Write a heartbeat of now, of a process that is there."""
+    progress = {"host": socket.gethostname(), "pid": os.getppid(), "time": time.time(), "step": 7}
     (root / "progress.json").write_text(json.dumps(progress | fields))
     return root
 
@@ -109,13 +109,15 @@ def test_the_newest_interrupted_run_with_a_checkpoint_comes_first(tmp_path: Path
     make_run(tmp_path / "day" / "without")
     make_run(tmp_path / "day" / "completed", 3, status="completed")
     make_run(tmp_path / "day" / "failed", 3, status="failed")
-    alive(make_run(tmp_path / "day" / "running", 3, status="running"))
+    late = "2026-01-01T00:00:02+00:00"
+    running = alive(make_run(tmp_path / "day" / "running", 3, status="running", started=late))
     make_run(tmp_path / "two" / "attempt-1", 3)
     make_run(tmp_path / "a" / "b" / "too deep", 3)
-    assert [run.paths.root for run in interrupted_runs(tmp_path, digest)] == [new, old]
-    found = interrupted_runs(tmp_path, config_hash(CONFIG | {"seed": 2}))
+    assert [run.paths.root for run in unfinished_runs(tmp_path, digest)] == [running, new, old]
+    assert choose_directory(config_in(tmp_path), tmp_path / "own")[0] == new
+    found = unfinished_runs(tmp_path, config_hash(CONFIG | {"seed": 2}))
     assert [run.paths.root for run in found] == [other]
-    assert interrupted_runs(tmp_path / "nowhere", digest) == []
+    assert unfinished_runs(tmp_path / "nowhere", digest) == []
 
 
 def test_differences_are_named_as_they_were_typed() -> None:
@@ -205,7 +207,7 @@ def test_what_cannot_be_resumed_is_one_sentence(tmp_path: Path) -> None:
     completed = make_run(tmp_path / "completed", status="completed")
     assert "this run has completed; allowed: an interrupted run" in problems(completed)
     working = alive(make_run(tmp_path / "working", 3, status="running"))
-    who = f"process {os.getpid()} on {socket.gethostname()} is at work in it"
+    who = f"process {os.getppid()} on {socket.gethostname()} is at work in it"
     assert who in problems(working)
 
 
@@ -236,9 +238,33 @@ def test_a_completed_run_is_never_touched(tmp_path: Path) -> None:
 def test_a_run_at_work_is_not_taken(tmp_path: Path) -> None:
     root = alive(make_run(tmp_path / "day" / "run", 3, status="running"))
     own = tmp_path / "own"
-    assert choose_directory(config_in(tmp_path), own) == (own, [])
+    chosen, (sentence,) = choose_directory(config_in(tmp_path), own)
+    assert chosen == own
+    assert f"not going on with {root}: process {os.getppid()} on" in sentence
+    assert "is at work in it (last sign" in sentence
     with pytest.raises(ConfigError, match="is at work in it; allowed: wait for it, or end it"):
         plan_start(CONFIG, RunPaths(root), is_sweep=True)
+
+
+def test_a_process_with_the_number_of_the_old_one_is_a_new_one(tmp_path: Path) -> None:
+    # As in a container that is started again.
+    root = alive(make_run(tmp_path / "day" / "run", 3, status="running"), pid=os.getpid())
+    assert choose_directory(config_in(tmp_path), tmp_path / "own") == (root, [])
+
+
+def test_a_directory_that_the_user_names_is_used(tmp_path: Path) -> None:
+    make_run(tmp_path / "day" / "run", 3)
+    own = tmp_path / "own"
+    assert choose_directory(config_in(tmp_path), own, is_given=True) == (own, [])
+
+
+def test_what_else_lies_in_a_run_directory_stays(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run", 3)
+    (root / "train.py").write_text("somebody's own")
+    (root / "notes").mkdir()
+    aside = RunPaths(root).set_aside()
+    assert {path.name for path in aside.iterdir()} == {"result.json", "resume"}
+    assert {path.name for path in root.iterdir()} == {"attempt-1", "notes", "train.py"}
 
 
 def test_how_a_run_starts_in_its_directory(tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ FIRST = "network.layers.1"
 # What two jobs have in common, what each has of its own, and the steps that they share.
 CASES: dict[str, tuple[list[str], list[str], list[str], int]] = {
     "within an epoch": ([], STEPS, OTHER, 8),
+    "nothing logged yet": (
+        ["~callbacks.sparsity_monitor", "trainer.log_every_n_steps=6", "begin_step=1"],
+        ["total_iters=12"],
+        ["total_iters=12", "power=3"],
+        1,
+    ),
     "at the end of an epoch": (
         ["begin_step=6"],
         ["total_iters=4"],
@@ -114,7 +120,7 @@ CASES: dict[str, tuple[list[str], list[str], list[str], int]] = {
 }
 
 
-QUICK_CASES = ("within an epoch", "epochs", "taylor", "tensorboard")
+QUICK_CASES = ("within an epoch", "nothing logged yet", "epochs", "taylor", "tensorboard")
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,12 @@ def send(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_waits_and_the_second_does_not(
-    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Interruptions, "AGAIN_S", 0.0)
+
     def twice(interruptions: Interruptions) -> None:
         with interruptions.deferred():
             send(number)
@@ -48,6 +52,32 @@ def test_the_first_signal_waits_and_the_second_does_not(
     hint = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
     told = capfd.readouterr().err
     assert told == f"\n{name}: the run ends after this step, with a checkpoint{hint}\n"
+
+
+@pytest.mark.parametrize(
+    ("again_s", "rank", "second"),
+    [
+        (60.0, "0", signal.SIGTERM),  # the group of the process and its parent, at once
+        (0.0, "0", signal.SIGUSR2),
+        (0.0, "1", signal.SIGTERM),
+    ],
+)
+def test_what_is_no_second_request(
+    again_s: float, rank: str, second: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Interruptions, "AGAIN_S", again_s)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    reached = []
+
+    def stop(interruptions: Interruptions) -> None:
+        with interruptions.deferred():
+            send(signal.SIGTERM)
+            send(second)
+            reached.append(str(interruptions.pending()))
+
+    with Interruptions() as interruptions, pytest.raises(Interrupted, match="SIGTERM"):
+        stop(interruptions)
+    assert reached == ["SIGTERM"]
 
 
 def test_a_signal_that_met_no_boundary_is_raised_at_the_end() -> None:

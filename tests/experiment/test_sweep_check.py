@@ -52,6 +52,7 @@ REFUSED = [
     (["total_iters=1000"], ["trainer.max_epochs=20,10"], ["total_iters=1000: the ramp ends"]),
     (["seed=-1"], ["power=1,2"], ["seed=-1: should be"]),
     (["seed=-1"], [], ["seed=-1: should be"]),
+    (["init_from=???"], ["power=1,2"], ["init_from is not given; give init_from=VALUE"]),
     ([], ["power=1,-1,-2"], ["power=-1: should be", "power=-2: should be"]),
 ]
 

@@ -74,6 +74,17 @@ def fit(root: Path, *callbacks: pl.Callback, module: Any = None, **settings: Any
     return trainer, module
 
 
+def test_a_checkpoint_that_was_loaded_for_a_validation_cuts_nothing(tmp_path: Path) -> None:
+    monitor = SparsityMonitor()
+    fit(tmp_path, ScheduledPruning(target_sparsity=0.5), monitor)
+    rows = read(tmp_path / "sparsity.csv")
+    monitor.load_state_dict({"counted_at": 0, "rows": 1})
+    fit(tmp_path, ScheduledPruning(target_sparsity=0.5), monitor)
+    again = read(tmp_path / "sparsity.csv")
+    assert again[: len(rows)] == rows
+    assert len(again) > len(rows)
+
+
 def test_a_row_for_each_layer_and_one_for_all(tmp_path: Path) -> None:
     fit(tmp_path, ScheduledPruning(target_sparsity=0.5), SparsityMonitor(every_n_steps=16))
     rows = read(tmp_path / "sparsity.csv")
