@@ -5,7 +5,7 @@ Each field's description says what it is, with its unit and range; errors and ``
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
     "AdamWSettings",
@@ -46,6 +46,11 @@ def _not_none_of_them(value: Any) -> Any:
     return value
 
 
+def _off_of_yaml(value: Any) -> Any:
+    # In a file of its own an unquoted off is false.
+    return "off" if value is False else value
+
+
 Batches = Annotated[Any, AfterValidator(_batches_or_share)]
 Some = AfterValidator(_not_none_of_them)
 Positive = Annotated[int, Field(ge=1)]
@@ -70,7 +75,9 @@ class RootSettings(Settings):
     )
 
     resume: str = Field("auto", description="auto, never, or the path of a run or a checkpoint")
-    trunk: Literal["auto", "off"] = Field("auto", description="auto or off")
+    trunk: Annotated[Literal["auto", "off"], BeforeValidator(_off_of_yaml)] = Field(
+        "auto", description="auto or off"
+    )
     resume_force: bool = Field(False, description="true or false")
 
 

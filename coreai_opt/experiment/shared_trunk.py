@@ -158,14 +158,15 @@ class SharedTrunk(pl.Callback):
                 "files": _kept_files(trainer, Path(real)),
             }
             self._store.put(self._id, write, steps, seconds, root)
-            trunk = {"id": self._id, "steps": steps, "seconds_saved": 0.0}
-            self._session.record.update(trunk=trunk)
-            self._session.record.save()
         except OSError as error:
             reason = f"the dense warm-up could not be stored: {error.strerror or error}"
             warnings.warn(f"{reason}; the run goes on", TrunkNotStoredWarning, stacklevel=2)
             # For nobody to wait for one that cannot be made.
             self._store.decline(self._id, reason)
+        else:
+            trunk = {"id": self._id, "steps": steps, "seconds_saved": 0.0}
+            self._session.record.update(trunk=trunk)
+            self._session.record.save()  # now: a run that is killed writes nothing more
         finally:
             self._saving = {}
 

@@ -49,6 +49,12 @@ NEEDS = {
     "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
 }
 
+# Nodes of the primary config itself.
+OWN_NODES: dict[str, type[BaseModel]] = {
+    "objective": ObjectiveSettings,
+    "checkpoint": CheckpointSettings,
+}
+
 Path = tuple[str | int, ...]
 
 
@@ -123,6 +129,7 @@ def find_problems(cfg: DictConfig) -> list[Problem]:
     problems = list(reading.problems)
     for path, model, values in _checked_nodes(reading.values):
         problems += _node_problems(reading, path, model, values)
+    problems += _missing_nodes(reading.values)
     problems += _target_problems(reading)
     problems += _unapplied_schedule(reading.values)
     problems += _missing_weights(reading)
@@ -140,15 +147,25 @@ def _checked_nodes(
 ) -> Iterator[tuple[Path, type[BaseModel], dict[str, Any]]]:
     root = {key: values[key] for key in RootSettings.model_fields if key in values}
     yield (), RootSettings, root
-    if isinstance(values.get("objective"), Mapping):
-        yield ("objective",), ObjectiveSettings, dict(values["objective"])
-    if isinstance(values.get("checkpoint"), Mapping):
-        yield ("checkpoint",), CheckpointSettings, dict(values["checkpoint"])
+    for name, settings in OWN_NODES.items():
+        if isinstance(values.get(name), Mapping):
+            yield (name,), settings, dict(values[name])
     for path, node in _nodes_with_target(values, ()):
         model = model_of_target(str(node["_target_"]))
         if model is not None:
             fields = {key: value for key, value in node.items() if not _is_special(key)}
             yield path, model, fields
+
+
+def _missing_nodes(values: dict[str, Any]) -> list[Problem]:
+    """Return a problem for each node of the primary config that a value was put in the place of."""
+    problems = []
+    for name, settings in OWN_NODES.items():
+        if name in values and not isinstance(values[name], Mapping):
+            value = "null" if values[name] is None else values[name]
+            keys = ", ".join(f"{name}.{key}=VALUE" for key in settings.model_fields)
+            problems.append(Problem(name, f"{name}={value}: not a node; allowed: {keys}"))
+    return problems
 
 
 def _nodes_with_target(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from coreai_opt.experiment.run import run
+from coreai_opt.experiment.trunk_store import TrunkStore
 
 QUICK = [
     "data=digits",
@@ -134,6 +135,17 @@ class Data(pl.LightningDataModule):
 def not_a_model():
     return 3
 '''
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A directory for a store of trunks, with a name as people make them."""
+    return tmp_path / 'it\'s a=b, ü "é"' / "trunks"
+
+
+@pytest.fixture
+def store(root: Path) -> TrunkStore:
+    return TrunkStore(root)
 
 
 @pytest.fixture

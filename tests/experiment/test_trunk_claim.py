@@ -24,11 +24,11 @@ from coreai_opt.experiment.trunk_claim import (
     set_aside,
     temporary_name,
 )
-from coreai_opt.experiment.trunk_store import Trunk, TrunkStore
+from coreai_opt.experiment.trunk_store import TrunkStore
 from coreai_opt.experiment.trunk_upkeep import entries
 from tests.conftest import ROOT
 
-ID, OTHER = "0123456789abcdef", "fedcba9876543210"
+from .trunks import ID, OTHER, claim, names, not_waiting, put
 
 # Claims, says what it got, makes the trunk when it is told so.
 WORKER = """
@@ -70,16 +70,6 @@ Start = Callable[..., Worker]
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / 'it\'s a=b, ü "é"' / "trunks"
-
-
-@pytest.fixture
-def store(root: Path) -> TrunkStore:
-    return TrunkStore(root)
-
-
-@pytest.fixture
 def start(root: Path) -> Iterator[Start]:
     """Start a process that claims a trunk; end it with the test."""
     started: list[Worker] = []
@@ -108,28 +98,6 @@ def tell(worker: Worker, order: str) -> None:
     assert worker.stdin is not None
     worker.stdin.write(order + "\n")
     worker.stdin.flush()
-
-
-def write(path: Path) -> None:
-    path.write_bytes(bytes(range(256)) * 4)
-
-
-def put(store: TrunkStore, made_by: str = "runs/1", id: str = ID) -> Trunk:
-    return store.put(id, write, steps=40, seconds=2.5, made_by=made_by)
-
-
-def not_waiting(maker: Maker) -> None:
-    raise AssertionError(f"waits for {maker}")
-
-
-def claim(store: TrunkStore, id: str = ID) -> Claim:
-    got = store.claim(id, not_waiting)
-    assert isinstance(got, Claim)
-    return got
-
-
-def names(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir())
 
 
 def read(path: Path) -> Any:

@@ -9,43 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from coreai_opt.experiment.trunk_claim import Claim, Maker, temporary_name
-from coreai_opt.experiment.trunk_store import Trunk, TrunkStore
+from coreai_opt.experiment.trunk_claim import temporary_name
+from coreai_opt.experiment.trunk_store import TrunkStore
 from coreai_opt.experiment.trunk_upkeep import entries, prune
 
-ID, OTHER = "0123456789abcdef", "fedcba9876543210"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / 'it\'s a=b, ü "é"' / "trunks"
-
-
-@pytest.fixture
-def store(root: Path) -> TrunkStore:
-    return TrunkStore(root)
-
-
-def write(path: Path) -> None:
-    path.write_bytes(bytes(range(256)) * 4)
-
-
-def put(store: TrunkStore, made_by: str = "runs/1", id: str = ID) -> Trunk:
-    return store.put(id, write, steps=40, seconds=2.5, made_by=made_by)
-
-
-def not_waiting(maker: Maker) -> None:
-    raise AssertionError(f"waits for {maker}")
-
-
-def claim(store: TrunkStore, id: str = ID) -> Claim:
-    got = store.claim(id, not_waiting)
-    assert isinstance(got, Claim)
-    return got
-
-
-def names(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir())
+from .trunks import ID, OTHER, claim, names, put, write
 
 
 def test_entries_tell_what_state_they_are_in(store: TrunkStore, root: Path) -> None:
