@@ -244,6 +244,14 @@ def test_a_claim_that_cannot_be_written_is_none_and_leaves_nothing(
     assert names(root) == []
 
 
+def test_what_was_declined_counts_for_an_hour(store: TrunkStore, root: Path) -> None:
+    store.decline(ID, "too short")
+    path = root / f"{ID}.declined"
+    for age_s, reason in ((3500, "too short"), (3700, None)):
+        os.utime(path, (time.time() - age_s,) * 2)
+        assert store.declined(ID) == reason
+
+
 def look_at(store: TrunkStore) -> None:
     assert store.get(ID) is None
     assert store.claim(ID, not_waiting) is None
