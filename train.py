@@ -5,7 +5,7 @@ import sys
 from omegaconf import DictConfig
 
 try:
-    from coreai_opt.experiment.app import hydra_app
+    from coreai_opt.app import hydra_app
 except ImportError:
     from importlib.metadata import packages_distributions
 

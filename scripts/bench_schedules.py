@@ -63,8 +63,8 @@ def _runs(overrides: list[str], seeds: list[int], folder: Path) -> Iterator[dict
     swept = f"seed={','.join(str(seed) for seed in seeds)}"
     command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, swept]
     subprocess.run([*command, f"hydra.sweep.dir={folder}"], check=True, cwd=folder.parent)
-    for job in range(len(seeds)):
-        yield json.loads((folder / str(job) / "result.json").read_text())
+    records = [json.loads(path.read_text()) for path in folder.glob("*/result.json")]
+    yield from sorted(records, key=lambda record: seeds.index(record["seed"]))
 
 
 def _table(results: dict[str, list[dict[str, Any]]]) -> Table:

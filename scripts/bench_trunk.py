@@ -62,7 +62,10 @@ def _sweep(folder: Path, trunk: str, overrides: list[str]) -> float:
 
 
 def _job(folder: Path, trunk: str, job: int) -> dict[str, Any]:
-    root = folder / trunk / str(job)
+    # Their folders have the same names in both sweeps; the first job is the one that ran first.
+    begun = {path.parent.name: path for path in (folder / "auto").glob("*/result.json")}
+    started = {name: json.loads(path.read_text())["started"] for name, path in begun.items()}
+    root = folder / trunk / sorted(started, key=started.__getitem__)[job]
     record = (root / "result.json").read_text().replace(str(root), "RUN")
     return {"record": json.loads(record), "weights": torch.load(root / "weights.pt")}
 

@@ -1,5 +1,6 @@
 """What tests share: isolation from each other, and the ways to run the project."""
 
+import functools
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
@@ -20,6 +22,7 @@ from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.experiment.places import conf_dir
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
+from coreai_opt.sweep.plan import Plan, Planner
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,6 +77,24 @@ def compose_config(tmp_path: Path) -> Compose:
         return task
 
     return make
+
+
+@pytest.fixture
+def plan() -> Callable[..., Plan]:
+    """Plan a command line, as the sweeper does."""
+
+    def make(*overrides: str) -> Plan:
+        return Planner(_loader(), "config", overrides).plan()
+
+    return make
+
+
+@functools.cache
+def _loader() -> ConfigLoader:
+    register_nodes()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        loader: ConfigLoader = GlobalHydra.instance().config_loader()
+        return loader
 
 
 @pytest.fixture

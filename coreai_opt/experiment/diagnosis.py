@@ -7,21 +7,19 @@ and the rest is composed again until it works: the user sees all that is wrong a
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from coreai_opt.experiment.composing import command_context
 from coreai_opt.experiment.errors import Problem
 from coreai_opt.experiment.groups import Group, config_groups
 from coreai_opt.experiment.hooks import first_point, task_config
 from coreai_opt.experiment.nodes import model_of_target
-from coreai_opt.experiment.places import conf_dir
 from coreai_opt.experiment.validation import described, find_problems
 from coreai_opt.pruning._registry import nearest
 
@@ -174,25 +172,11 @@ def _remaining(overrides: list[str]) -> list[Problem]:
 @cache
 def _compose(overrides: tuple[str, ...]) -> DictConfig:
     """Compose with Hydra's own node, once for each command line: it takes 0.2 s."""
-    # Hydra may be in the middle of a command: its state is put back. With --config-dir the user's
-    # own options are composed as well.
-    running = GlobalHydra.instance().hydra
+    # Hydra may be in the middle of a command. With --config-dir the user's own options are composed
+    # as well.
     arguments = get_args_parser().parse_known_args()[0]
-    own = arguments.config_dir
-    added = [f"hydra.searchpath=[{_quoted(f'file://{Path(own).absolute()}')}]"] if own else []
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            name = arguments.config_name or "config"
-            return compose(name, [*overrides, *added], return_hydra_config=True)
-    finally:
-        GlobalHydra.instance().hydra = running
-
-
-def _quoted(text: str) -> str:
-    """Return a text as a quoted value of Hydra's override grammar."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    with command_context(arguments) as (name, searchpath):
+        return compose(name, [*overrides, *searchpath], return_hydra_config=True)
 
 
 def _first_point(overrides: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from coreai_opt.experiment.identity import identity_config
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import finite
 
-__all__ = ["EarlierRun", "State", "differing_keys", "same_code", "unfinished_runs"]
+__all__ = ["EarlierRun", "State", "differing_keys", "read_json", "same_code", "unfinished_runs"]
 
 State = Literal["completed", "failed", "interrupted", "running"]
 
@@ -35,14 +35,14 @@ class EarlierRun:
     def at(cls, root: Path) -> "EarlierRun | None":
         """Return the run of a directory, None where there is no record that can be read."""
         paths = RunPaths(root)
-        record = _read_json(paths.result)
+        record = read_json(paths.result)
         is_ours = record is not None and isinstance(record.get("config"), dict)
         return cls(paths, record) if record is not None and is_ours else None
 
     @cached_property
     def progress(self) -> Mapping[str, Any]:
         """What ``progress.json`` says; empty where it cannot be read."""
-        return _read_json(self.paths.progress) or {}
+        return read_json(self.paths.progress) or {}
 
     @property
     def state(self) -> State:
@@ -60,6 +60,12 @@ class EarlierRun:
         """Wall time of all its processes so far."""
         told = self.record.get("wall_seconds"), self.progress.get("wall_seconds")
         return max(float(seconds or 0.0) for seconds in told)
+
+    @property
+    def is_in_this_process(self) -> bool:
+        """Whether this very process is the one that last gave a sign of life."""
+        me = (socket.gethostname(), os.getpid())
+        return (self.progress.get("host"), self.progress.get("pid")) == me
 
     def _is_alive(self) -> bool:
         # A process that is gone has no heartbeat left; one that is silent may hang, or be a new one
@@ -147,7 +153,8 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, None where there is none that can be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ConfigError", "Problem", "RunFailedError"]
+__all__ = [
+    "ConfigError",
+    "Problem",
+    "RunBusyError",
+    "RunFailedError",
+    "RunInterruptedError",
+    "SweepStoppedError",
+]
 
 
 @dataclass(frozen=True)
@@ -43,3 +50,27 @@ class RunFailedError(Exception):
 
     def __reduce__(self) -> tuple[type["RunFailedError"], tuple[str, Path]]:
         return type(self), (self.cause, self.record)
+
+
+class RunBusyError(ConfigError):
+    """Another process is at work on the run."""
+
+
+class RunInterruptedError(Exception):
+    """A run of a sweep was ended by a signal; the others go on.
+
+    Attributes:
+        code: what a process that ends so exits with, 128 + the signal's number.
+    """
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        by = "Ctrl-C" if code == 130 else f"signal {code - 128}"
+        super().__init__(f"interrupted by {by}")
+
+    def __reduce__(self) -> tuple[type["RunInterruptedError"], tuple[int]]:
+        return type(self), (self.code,)
+
+
+class SweepStoppedError(Exception):
+    """A run was not begun: another one had failed, and ``sweep.fail_fast`` is set."""

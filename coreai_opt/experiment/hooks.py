@@ -3,8 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator
-from itertools import product
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,7 @@ from coreai_opt.experiment.resuming import (
 )
 from coreai_opt.experiment.validation import find_problems
 
-__all__ = ["CheckConfig", "first_point", "print_problems", "sweep_points", "task_config"]
-
-CROSSED_POINTS = 24  # of a sweep, all combinations are checked; of a larger one, all values
+__all__ = ["CheckConfig", "first_point", "print_problems", "task_config"]
 
 
 class CheckConfig(Callback):
@@ -61,23 +57,14 @@ class CheckConfig(Callback):
                 config.resume = str(given)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name
-        overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
-        points = sweep_points([str(override) for override in overrides])
-        # The config that Hydra hands over has the defaults in place of what is swept: what is wrong
-        # with it counts when a point has it too.
-        problems = find_problems(task_config(config, root))
-        if problems and points:
-            first = _point_problems(points[0], name, root)
-            problems = [problem for problem in problems if problem in first]
-        _refuse(problems)
         resume = OmegaConf.select(config, "resume", default="auto")
         _refuse(resume_problems({"resume": resume}, is_sweep=True))
-        found: dict[str, Problem] = {}
-        for point in points:
-            for problem in _point_problems(point, name, root):
-                found[problem.sentence] = problem
-        _refuse(list(found.values()))
+        if str(config.hydra.sweeper.get("_target_")).endswith(".GridSweeper"):
+            return  # has looked at every point
+        root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name
+        overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
+        # Of a search the points are not known yet: defaults stand in the place of what it chooses.
+        _refuse(_point_problems(first_point([str(one) for one in overrides]), name, root))
 
 
 def print_problems(problems: list[Problem]) -> None:
@@ -86,40 +73,26 @@ def print_problems(problems: list[Problem]) -> None:
         print(f"error: {problem}", file=sys.stderr)
 
 
-def sweep_points(overrides: list[str]) -> list[list[str]]:
-    """Return command lines that together hold every value of a sweep.
+def first_point(overrides: list[str]) -> list[str]:
+    """Return the overrides with the first value of each list, as one run takes them.
 
-    They are all combinations where those are few, else as many as the longest list of values:
-    every bad value shows, though not every bad combination. Each job checks its own config anyway.
-    Without a swept value there is none.
+    What a search chooses is left out.
 
     Example:
-        >>> sweep_points(["power=1,2", "lr=0.1"])
-        [['power=1', 'lr=0.1'], ['power=2', 'lr=0.1']]
+        >>> first_point(["power=1,2", "optimizer.lr=interval(0.1, 1)", "seed=3"])
+        ['power=1', 'seed=3']
     """
     parsed = OverridesParser.create().parse_overrides(overrides)
-    if any(one.is_sweep_override() and not one.is_discrete_sweep() for one in parsed):
-        return []  # a searching sweeper: its points are not known yet
-    columns = [
-        list(_values(override, text)) for override, text in zip(parsed, overrides, strict=True)
-    ]
-    longest = max((len(column) for column in columns), default=0)
-    if longest <= 1:
-        return []
-    if prod(len(column) for column in columns) <= CROSSED_POINTS:
-        return [list(point) for point in product(*columns)]
-    return [[column[row % len(column)] for column in columns] for row in range(longest)]
-
-
-def first_point(overrides: list[str]) -> list[str]:
-    """Return the overrides with the first value of each list, as one run takes them."""
-    points = sweep_points(overrides)
-    return points[0] if points else overrides
+    pairs = zip(parsed, overrides, strict=True)
+    values = (next(_values(override, text), None) for override, text in pairs)
+    return [value for value in values if value is not None]
 
 
 def _values(override: Override, text: str) -> Iterator[str]:
     if not override.is_sweep_override():
         yield text
+        return
+    if not override.is_discrete_sweep():
         return
     for value in override.sweep_string_iterator():
         yield f"{override.get_key_element()}={value}"

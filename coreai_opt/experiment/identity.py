@@ -13,6 +13,7 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that can change the result, by dotted key.
 
     Numbers are floats, so that ``2`` and ``2.0`` are one value wherever they stand.
+    Where the run writes is no part of what it is: ``paths.run_dir`` is taken out of paths below it.
     Scalars at the root are aliases of values in the nodes and are left out, but for ``seed`` and an
     ``init_from`` that is not null; so is what ``identity.ignore`` lists, as patterns over dotted
     keys.
@@ -33,7 +34,9 @@ def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("init_from") is not None:
         own["init_from"] = config["init_from"]
     flat = flatten({**nodes, **own})
-    return {key: flat[key] for key in sorted(flat) if not is_ignored(key, ignore)}
+    place = str((config.get("paths") or {}).get("run_dir") or "")
+    kept = {key: flat[key] for key in sorted(flat) if not is_ignored(key, ignore)}
+    return {key: _anywhere(value, place) for key, value in kept.items()}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -50,6 +53,11 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, child in value.items():
         flat |= flatten(child, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _anywhere(value: Any, place: str) -> Any:
+    is_below = isinstance(value, str) and place and value.startswith(place)
+    return f"RUN_DIR{value[len(place) :]}" if is_below else value
 
 
 def _as_floats(value: Any) -> Any:

@@ -4,7 +4,9 @@ One table says which node has which class. The schemas in Hydra's ConfigStore ar
 validation looks up the class of a node in it by ``_target_``, so that the two cannot differ.
 """
 
+import copyreg
 import types
+from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -27,6 +29,11 @@ SCHEDULE_PACKAGE = "coreai_opt.pruning.config"
 
 # The option names that people type, where they are shorter than the key in the registry.
 SCHEDULE_NAMES = {"polynomial_decay": "poly"}
+
+
+# Launchers send the schemas to their workers, which compose anew. A dataclass tells a field without
+# a default by this very object, and pickle would make another one.
+copyreg.pickle(type(NO_DEFAULT), lambda _: "MISSING")
 
 
 @dataclass(frozen=True)

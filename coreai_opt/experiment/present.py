@@ -13,10 +13,21 @@ from coreai_opt.experiment.plot import draw_run
 __all__ = ["layer_table", "show_result", "summary_line"]
 
 
-def show_result(result: Mapping[str, Any], paths: RunPaths, quiet: bool) -> None:
-    """Draw the picture and print the summary; without a terminal the line alone."""
+def show_result(
+    result: Mapping[str, Any], paths: RunPaths, quiet: bool, silent: bool = False
+) -> None:
+    """Draw the picture and print the summary; without a terminal the line alone.
+
+    Args:
+        result: the record.
+        paths: the run's paths.
+        quiet: print no table.
+        silent: print nothing; in a sweep its driver says how runs end.
+    """
     console = Console(soft_wrap=True, highlight=False)
     missing = draw_run(paths)
+    if silent:
+        return
     if not quiet:
         console.print(layer_table(result))
     if missing is not None:

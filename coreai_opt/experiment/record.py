@@ -59,6 +59,7 @@ class Record:
         write: whether this process writes; false on ranks other than 0.
         earlier: the record of the interrupted run that is gone on with, or begun anew.
         seconds: wall time that was spent on it.
+        sweep: name of the sweep that the run is a job of.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Record:
         write: bool = True,
         earlier: Mapping[str, Any] | None = None,
         seconds: float = 0.0,
+        sweep: str | None = None,
     ) -> None:
         self._paths, self._write = paths, write
         self._began = time.monotonic() - seconds
@@ -76,7 +78,7 @@ class Record:
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
             "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{digest[:8]}-{os.getpid()}",
-            "sweep": None,
+            "sweep": sweep,
             "status": "running",
             "started": _now(),
             "finished": None,
@@ -88,6 +90,7 @@ class Record:
             "config_hash": digest,
             "seed": config.get("seed"),
             **code_and_versions(),
+            "data": None,
             "threads": None,
             "device": None,
             "training": None,

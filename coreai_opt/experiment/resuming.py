@@ -12,7 +12,7 @@ from coreai_opt.experiment.earlier import (
     same_code,
     unfinished_runs,
 )
-from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.errors import ConfigError, Problem, RunBusyError
 from coreai_opt.experiment.identity import config_hash
 from coreai_opt.experiment.places import RunPaths, typed_path
 from coreai_opt.experiment.record import code_and_versions
@@ -149,9 +149,12 @@ def plan_start(config: Mapping[str, Any], paths: RunPaths, is_sweep: bool) -> St
 
     Raises:
         ConfigError: the directory holds another run, or one that must not be touched.
+        RunBusyError: another process is at work in it.
     """
     if problems := directory_problems(config, paths, is_sweep):
-        raise ConfigError(problems)
+        at_work = EarlierRun.at(paths.root)
+        is_busy = at_work is not None and at_work.state == "running"
+        raise (RunBusyError if is_busy else ConfigError)(problems)
     given, earlier = given_path(config), EarlierRun.at(paths.root)
     if earlier is None:
         return _from_elsewhere(given)

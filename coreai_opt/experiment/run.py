@@ -13,12 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from coreai_opt.experiment.earlier import read_json
 from coreai_opt.experiment.errors import ConfigError, RunFailedError
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.record import Heartbeat, Progress, Record
 from coreai_opt.experiment.resuming import Start, follow_start, plan_start
 from coreai_opt.experiment.session import Session, only_process_in
-from coreai_opt.experiment.signals import Interruptions, exit_code_of
+from coreai_opt.experiment.signals import Interruptions, RunEnded, exit_code_of
 from coreai_opt.experiment.validation import check_config
 from lightning_callbacks._checkpoint_files import checkpoint_files, remove_all
 
@@ -39,7 +40,7 @@ def run(cfg: DictConfig) -> float | None:
         RunFailedError: building or training failed; the record says how.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, 140 after SIGUSR2.
     """
-    check_config(cfg)
+    _check(cfg)
     paths = RunPaths(Path(cfg.paths.run_dir))
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     # First: what another process has left must not change between the look at it and the start.
@@ -55,24 +56,54 @@ def run(cfg: DictConfig) -> float | None:
         return value
 
 
+def _check(cfg: DictConfig) -> None:
+    """Check a config; a job of a sweep leaves a record of what is wrong with it."""
+    try:
+        check_config(cfg)
+    except ConfigError as error:
+        if _in_sweep() and is_main_process():
+            paths = RunPaths(Path(HydraConfig.get().runtime.output_dir))
+            if not paths.result.exists():
+                config: Any = OmegaConf.to_container(cfg, resolve=False)
+                Record(paths, config, _overrides(), sweep=_sweep_name()).fail("failed", error)
+        raise
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _sweep_name() -> str | None:
+    """Return the name of the sweep that the run is a job of, None where it is none."""
+    if not _in_sweep():
+        return None
+    content = read_json(Path(HydraConfig.get().sweep.dir, "sweep.json")) or {}
+    return content.get("name")
+
+
+def _overrides() -> list[str]:
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
 def _start(config: Mapping[str, Any], paths: RunPaths) -> Start:
     if not is_main_process():
         return follow_start(config, paths)  # rank 0 has decided, and is at work on it
-    is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    return plan_start(config, paths, is_sweep)
+    return plan_start(config, paths, _in_sweep())
 
 
 def _run_in(
     cfg: DictConfig, config: Mapping[str, Any], paths: RunPaths, start: Start
 ) -> float | None:
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    overrides = _overrides()
     record = _record(paths, config, overrides, start)
-    with Interruptions() as interruptions:
+    with Interruptions(_in_sweep()) as interruptions:
         session = Session(paths, record, Progress(start.step), start, interruptions)
         try:
             objective = _execute(cfg, session, overrides)
         except BaseException as error:
             outcome = _failed(record, paths, error)
+            if isinstance(outcome, RunEnded):
+                outcome.pressed = interruptions.pressed
             interruptions.pass_on(error)
             raise outcome from error
     if is_main_process():
@@ -81,7 +112,8 @@ def _run_in(
 
         with suppress(OSError):
             remove_all(paths.resume)
-        show_result(record.content, paths, quiet=not sys.stdout.isatty())
+        quiet = not sys.stdout.isatty()
+        show_result(record.content, paths, quiet, silent=_in_sweep())
     return objective
 
 
@@ -89,12 +121,15 @@ def _record(
     paths: RunPaths, config: Mapping[str, Any], overrides: list[str], start: Start
 ) -> Record:
     earlier = start.earlier
+    sweep = _sweep_name()
     if earlier is None or not is_main_process():
-        return Record(paths, config, overrides, is_main_process())
-    if start.checkpoint is not None:
-        return Record(paths, config, overrides, True, earlier.record, earlier.seconds)
-    paths.set_aside()
-    return Record(paths, config, overrides, True, {"attempts": earlier.record.get("attempts")})
+        return Record(paths, config, overrides, is_main_process(), sweep=sweep)
+    before: Mapping[str, Any] = {"attempts": earlier.record.get("attempts")}
+    if start.checkpoint is None:
+        paths.set_aside()
+        return Record(paths, config, overrides, earlier=before, sweep=sweep)
+    seconds = earlier.seconds
+    return Record(paths, config, overrides, earlier=earlier.record, seconds=seconds, sweep=sweep)
 
 
 def _execute(cfg: DictConfig, session: Session, overrides: list[str]) -> float | None:
@@ -107,7 +142,7 @@ def _execute(cfg: DictConfig, session: Session, overrides: list[str]) -> float |
 
         _quiet_lightning()
         with _threads(session.start):
-            objects = build(cfg, overrides, quiet=not sys.stdout.isatty())
+            objects = build(cfg, overrides, quiet=_in_sweep() or not sys.stdout.isatty())
             objective: float | None = train(cfg, objects, session)
     record.complete()
     return objective
@@ -136,13 +171,14 @@ def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseExcept
     if exit_code is not None:
         onward = _way_on(record.content["config"], paths)
         print(f"interrupted ({onward}); the record is in {paths.result}", file=sys.stderr)
-        return SystemExit(exit_code)
+        return RunEnded(exit_code)
     if isinstance(error, ConfigError):
         return error
     sentence = " ".join(str(error).split()) or type(error).__name__
     if _is_plain(error):
         return ConfigError.of("", sentence)
-    traceback.print_exception(error)
+    if not _in_sweep():  # whose output says how its runs end; the record has the rest
+        traceback.print_exception(error)
     return RunFailedError(f"{type(error).__name__}: {sentence}", paths.result)
 
 
@@ -151,8 +187,8 @@ def _way_on(config: Mapping[str, Any], paths: RunPaths) -> str:
     files = checkpoint_files(paths.resume)
     if not files:
         return "no checkpoint"
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        command = f"the same sweep with hydra.sweep.dir={HydraConfig.get().sweep.dir}"
+    if _in_sweep():
+        command = "the same sweep"
     else:
         is_auto = config.get("resume", "auto") == "auto"
         command = "the same command" if is_auto else f"resume={paths.root}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.errors import RunBusyError
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import Progress, Record
 from coreai_opt.experiment.resuming import Start
@@ -31,7 +31,7 @@ def only_process_in(paths: RunPaths) -> Iterator[None]:
     """Keep other processes out of a run directory for as long as this one lives.
 
     Raises:
-        ConfigError: another one is in it.
+        RunBusyError: another one is in it.
     """
     lock = FileLock(paths.lock)
     try:
@@ -40,7 +40,7 @@ def only_process_in(paths: RunPaths) -> Iterator[None]:
         sentence = (
             f"{paths.root}: another process is at work in it; allowed: wait for it, or end it"
         )
-        raise ConfigError.of("hydra.run.dir", sentence) from error
+        raise RunBusyError.of("hydra.run.dir", sentence) from error
     except (NotImplementedError, OSError):
         # A file system without locks: the heartbeat alone says that somebody is at work.
         yield

@@ -20,6 +20,7 @@ __all__ = [
     "ScheduledPruningSettings",
     "Settings",
     "SparsityMonitorSettings",
+    "SweepSettings",
     "TorchvisionSettings",
     "TrainerSettings",
     "TransformerSettings",
@@ -51,6 +52,20 @@ def _off_of_yaml(value: Any) -> Any:
     return "off" if value is False else value
 
 
+def _as_text(value: Any) -> Any:
+    # sweep_name=3 is a name too.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+def _names_or_lists(value: list[Any] | None) -> list[Any] | None:
+    lists = [item for item in value or [] if isinstance(item, list)]
+    names = [name for part in lists for name in part] if lists else value or []
+    if all(isinstance(name, str) for name in names) and len(lists) in (0, len(value or [])):
+        return value
+    raise ValueError("is neither names nor lists of names")
+
+
 Batches = Annotated[Any, AfterValidator(_batches_or_share)]
 Some = AfterValidator(_not_none_of_them)
 Positive = Annotated[int, Field(ge=1)]
@@ -79,6 +94,23 @@ class RootSettings(Settings):
         "auto", description="auto or off"
     )
     resume_force: bool = Field(False, description="true or false")
+    sweep_name: Annotated[str | None, BeforeValidator(_as_text)] = Field(
+        None, min_length=1, description="a name, null = from what varies"
+    )
+    preview: bool = Field(False, description="true or false")
+
+
+class SweepSettings(Settings):
+    """What a sweep does with its runs."""
+
+    retry: Literal["all", "failed", "none"] = Field("failed", description="all, failed or none")
+    on_code_change: Literal["warn", "rerun", "error"] = Field(
+        "warn", description="warn, rerun or error"
+    )
+    fail_fast: bool = Field(False, description="true or false")
+    zip: Annotated[list[Any] | None, AfterValidator(_names_or_lists)] = Field(
+        None, description="names of knobs whose lists are paired: [power,total_iters]"
+    )
 
 
 class CheckpointSettings(Settings):
@@ -165,7 +197,7 @@ class SGDSettings(Settings):
 class AdamWSettings(Settings):
     """``torch.optim.AdamW``, with a learning-rate schedule."""
 
-    lr: float = Field(0.001, gt=0, description="learning rate, > 0")
+    lr: float = Field(0.001, description="learning rate, > 0")
     betas: list[Share] = Field(
         [0.9, 0.999], min_length=2, max_length=2, description="decay of the two means, 0 to 1"
     )

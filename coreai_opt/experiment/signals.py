@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from coreai_opt.experiment.places import is_main_process
 
-__all__ = ["Interrupted", "Interruptions", "exit_code_of"]
+__all__ = ["CTRL_C", "Interrupted", "Interruptions", "RunEnded", "exit_code_of"]
 
 # A shell reports a process that a signal has ended as 128 + its number.
 BY_SIGNAL = 128
@@ -44,6 +44,19 @@ class Interrupted(SystemExit):
         return signal.Signals(self.number).name
 
 
+class RunEnded(SystemExit):
+    """A run was ended by a signal, and its record is written.
+
+    Attributes:
+        code: 128 + the signal's number.
+        pressed: how often Ctrl-C was meant.
+    """
+
+    def __init__(self, code: int, pressed: int = 0) -> None:
+        self.pressed = pressed
+        super().__init__(code)
+
+
 class Interruptions:
     """Handles Ctrl-C, SIGTERM and SIGUSR2 for as long as a run lasts.
 
@@ -52,14 +65,18 @@ class Interruptions:
     outside is raised at once. On ranks other than 0 nothing is: they get a signal from their group
     and from rank 0, and must not leave the others in the middle of a step.
 
+    In a sweep, Ctrl-C ends one run.
+
     Signals that the process was started to ignore stay ignored. In a thread other than the main one
     nothing is handled: Python allows it nowhere else.
     """
 
     AGAIN_S = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, in_sweep: bool = False) -> None:
         self._since = 0.0
+        self._in_sweep = in_sweep
+        self.pressed = 0
         self.forward: Callable[[int], None] | None = None
         self._saved: dict[signal.Signals, Handler] = {}
         self._pending: int | None = None
@@ -123,10 +140,15 @@ class Interruptions:
             self.forward(number)  # a terminal sends Ctrl-C to all processes itself
         if self._is_deferring and self._pending is not None and not self._is_again(number):
             return
+        self.pressed += number == signal.SIGINT
         if self._is_deferring and self._pending is None:
             self._pending, self._since = number, time.monotonic()
             name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-            again = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
+            again = "; Ctrl-C again ends it at once"
+            if self._in_sweep:
+                again = ", and the sweep goes on; Ctrl-C again ends the sweep"
+            if number != signal.SIGINT:
+                again = ""
             sentence = f"\n{name}: the run ends after this step, with a checkpoint{again}\n"
             with suppress(OSError):  # a terminal that is gone
                 # Not print: the signal may have arrived in the middle of one.

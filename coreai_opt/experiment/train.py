@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from coreai_opt.experiment.build import Objects
+from coreai_opt.experiment.data_files import data_files
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import Progress
@@ -94,7 +95,8 @@ def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
         record.content["resumed_at"].append(session.start.step)
     record.save()  # now: a run that is killed writes nothing more
     _fit(cfg, objects, session)
-    record.update(training=_training(trainer))
+    files = data_files(record.content["config"], objects.data)  # now: a first run has fetched them
+    record.update(training=_training(trainer), data={"files": files})
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
     best, last = _checkpoints(trainer)
     metrics |= _evaluate(objects, best or last)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -22,10 +22,11 @@ from coreai_opt.experiment.settings import (
     CheckpointSettings,
     ObjectiveSettings,
     RootSettings,
+    SweepSettings,
 )
 from coreai_opt.pruning._registry import Registry, nearest
 
-__all__ = ["check_config", "described", "find_problems"]
+__all__ = ["Reading", "check_config", "described", "find_problems", "problems_of"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
@@ -53,13 +54,23 @@ NEEDS = {
 OWN_NODES: dict[str, type[BaseModel]] = {
     "objective": ObjectiveSettings,
     "checkpoint": CheckpointSettings,
+    "sweep": SweepSettings,
 }
 
 Path = tuple[str | int, ...]
 
 
-class _Reading:
-    """A config read into plain values, with the names under which its values are known."""
+class Reading:
+    """A config read into plain values, with the names under which its values are known.
+
+    Args:
+        cfg: the composed config, without Hydra's own node.
+
+    Attributes:
+        values: the resolved values, nested as in the config; None for what cannot be read.
+        names: the key that a value at a path was taken from by ``${key}``.
+        problems: what cannot be read, and what is not given.
+    """
 
     def __init__(self, cfg: DictConfig) -> None:
         self.names: dict[Path, str] = {}
@@ -76,11 +87,14 @@ class _Reading:
                 return ".".join(str(part) for part in (self.names[path[:end]], *path[end:]))
         return ".".join(str(part) for part in path)
 
-    def _read(self, parent: Container, key: Any, path: Path) -> Any:
+    def _read(self, parent: Any, key: Any, path: Path) -> Any:
+        # Most values stand there as they are; OmegaConf's own way to them takes ten times as long.
+        if (plain := _plain_value(parent._get_node(key))) is not None:
+            return plain
         raw = self._alias(parent, key, path)
         try:
             missing = OmegaConf.is_missing(parent, key)
-            value = None if missing else parent[key]
+            value = None if missing else self._value(parent, key, raw)
         except OmegaConfBaseException as error:
             return self._unreadable(parent, error, path, raw)
         if missing:
@@ -91,6 +105,15 @@ class _Reading:
         if isinstance(value, ListConfig):
             return [self._read(value, index, (*path, index)) for index in range(len(value))]
         return value
+
+    def _value(self, parent: Any, key: Any, alias: str | None) -> Any:
+        if alias is not None and isinstance(node := parent._get_node(key), ValueNode):
+            target = parent._get_root()
+            for part in alias.split("."):
+                target = target._get_node(part) if isinstance(target, DictConfig) else None
+            if (plain := _plain_value(target)) is not None:
+                return node.validate_and_convert(plain)
+        return parent[key]
 
     def _alias(self, parent: Any, key: Any, path: Path) -> str | None:
         node = parent._get_node(key)
@@ -113,6 +136,11 @@ class _Reading:
         return None
 
 
+def _plain_value(node: Any) -> Any:
+    is_value = isinstance(node, ValueNode) and not node._is_interpolation()
+    return node._value() if is_value and not node._is_missing() else None
+
+
 def check_config(cfg: DictConfig) -> None:
     """Raise a ``ConfigError`` with everything that is wrong in a config.
 
@@ -125,7 +153,11 @@ def check_config(cfg: DictConfig) -> None:
 
 def find_problems(cfg: DictConfig) -> list[Problem]:
     """Return everything that can be seen to be wrong in a config without heavy imports."""
-    reading = _Reading(cfg)
+    return problems_of(Reading(cfg))
+
+
+def problems_of(reading: Reading) -> list[Problem]:
+    """Return everything that can be seen to be wrong in a config that has been read."""
     problems = list(reading.problems)
     for path, model, values in _checked_nodes(reading.values):
         problems += _node_problems(reading, path, model, values)
@@ -180,7 +212,7 @@ def _nodes_with_target(value: Any, path: Path) -> Iterator[tuple[Path, dict[str,
 
 
 def _node_problems(
-    reading: _Reading, path: Path, model: type[BaseModel], values: dict[str, Any]
+    reading: Reading, path: Path, model: type[BaseModel], values: dict[str, Any]
 ) -> list[Problem]:
     try:
         model.model_validate(values, context={"without_torch": True})
@@ -191,7 +223,7 @@ def _node_problems(
 
 
 def _problem(
-    reading: _Reading, path: Path, model: type[BaseModel], details: ErrorDetails
+    reading: Reading, path: Path, model: type[BaseModel], details: ErrorDetails
 ) -> Problem:
     location = details["loc"]
     name = reading.name((*path, *location))
@@ -246,7 +278,7 @@ def _is_special(key: str) -> bool:
     return key.startswith("_") and key.endswith("_")
 
 
-def _target_problems(reading: _Reading) -> list[Problem]:
+def _target_problems(reading: Reading) -> list[Problem]:
     problems = []
     for path, node in _nodes_with_target(reading.values, ()):
         target, name = str(node["_target_"]), reading.name((*path, "_target_"))
@@ -274,7 +306,7 @@ def _unapplied_schedule(values: dict[str, Any]) -> list[Problem]:
     return [Problem("schedule", f"{sentence}callbacks=[default,...], or schedule=none")]
 
 
-def _missing_weights(reading: _Reading) -> list[Problem]:
+def _missing_weights(reading: Reading) -> list[Problem]:
     given, name = reading.values.get("init_from"), reading.name(("init_from",))
     reason = why_no_file(typed_path(given)) if isinstance(given, str) else None
     if reason is None:

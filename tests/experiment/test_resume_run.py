@@ -92,7 +92,7 @@ def test_the_way_on_is_another_one_where_the_command_would_not_go_on(
     Stop.at = [3]
     with pytest.raises(SystemExit):
         run(cfg)
-    expected = "interrupted (the same sweep with hydra.sweep.dir=sweep goes on from step 3)"
+    expected = "interrupted (the same sweep goes on from step 3)"
     assert expected in capfd.readouterr().err
 
 

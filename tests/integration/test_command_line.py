@@ -38,7 +38,7 @@ BAD_INPUT = {
     ("optimizer.lr=[1",): ["optimizer.lr=[1: not of the form KEY=VALUE"],
     ("-m", "power=1,-1"): ["power=-1: should be greater than 0"],
     ("-m", "schedule=poly,plo"): ["schedule=plo: there is no such option"],
-    ("-m", "schedule=constant,poly", "power=2"): ["power=2: schedule=constant has no 'power'"],
+    ("-m", "schedule=constant,none", "power=2"): ["power=2: schedule=constant has no 'power'"],
     ("-m", "total_iters=300,200", "trainer.max_epochs=10,5"): ["total_iters=300: the ramp", "275"],
     ("-m", f"power={','.join(map(str, range(1, 30)))},-1"): ["power=-1: should be greater than 0"],
     ("schedule=exponential", "rate=0"): ["rate=0: should be greater than 0", "decay over the ramp"],

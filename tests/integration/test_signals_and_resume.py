@@ -249,16 +249,17 @@ def test_a_sweep_in_a_directory_of_its_own_goes_on(work: Path) -> None:
     given = ["-m", *QUICK, "seed=1,2", "hydra.sweep.dir='a sweep=1, ü'"]
     sweep = work / "a sweep=1, ü"
     with started(work, *given) as process:
-        wait_for(process, lambda: list(sweep.glob("1/resume/*.ckpt")), "checkpoint")
+        wait_for(process, lambda: list(sweep.glob("seed-2_*/resume/*.ckpt")), "checkpoint")
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert f"the same sweep with hydra.sweep.dir={sweep.name} goes on from step" in errors
-    first = (sweep / "0" / "result.json").read_bytes()
+    assert "interrupted (the same sweep goes on from step" in errors
+    (one,), (two,) = (list(sweep.glob(f"seed-{seed}_*")) for seed in (1, 2))
+    first = (one / "result.json").read_bytes()
     with started(work, *given) as process:
         out, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
-    assert f"{sweep / '0'} has completed before: nothing to do\n" in out
-    assert f"goes on in {sweep / '1'} from step" in out
-    assert (sweep / "0" / "result.json").read_bytes() == first
-    assert record_in(sweep / "1")["status"] == "completed"
+    assert ": 2 runs, 1 done before, 1 to go on with\n" in out
+    assert f"goes on in {two} from step" in out
+    assert (one / "result.json").read_bytes() == first
+    assert record_in(two)["status"] == "completed"

@@ -27,7 +27,8 @@ def jobs(sweep: Path) -> list[Path]:
 
 
 def trunks(sweep: Path) -> list[dict[str, Any] | None]:
-    return [record_of(path)["trunk"] for path in jobs(sweep)]
+    records = sorted(map(record_of, jobs(sweep)), key=lambda record: str(record["started"]))
+    return [record["trunk"] for record in records]
 
 
 def assert_as_without(sweep: Path, without: Path) -> None:

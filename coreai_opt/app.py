@@ -1,4 +1,4 @@
-"""``hydra.main`` with errors that are sentences, and a ``--help`` for people."""
+"""``hydra.main`` with errors that are sentences, sweeps that can be trusted, and a preview."""
 
 import functools
 import os
@@ -20,6 +20,10 @@ from coreai_opt.experiment.help import help_text
 from coreai_opt.experiment.hooks import print_problems
 from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.experiment.places import conf_dir
+from coreai_opt.sweep.command import planned_sweep, show_preview, wants_preview
+from coreai_opt.sweep.jobs import job_of
+from coreai_opt.sweep.sweeper import register_sweepers
+from coreai_opt.sweep.texts import program
 
 __all__ = ["hydra_app"]
 
@@ -31,8 +35,9 @@ CONFIG_WRONG, RUN_FAILED = 1, 2
 def hydra_app(task: Task) -> Callable[[], None]:
     """Make a command of a task: ``hydra.main`` over the project's config tree.
 
-    Hydra's and OmegaConf's errors become one sentence each and exit code 1; a run that fails exits
-    with 2. ``HYDRA_FULL_ERROR=1`` in the environment keeps the stack traces.
+    Hydra's and OmegaConf's errors become one sentence each and exit code 1; a run that fails, and a
+    sweep in which one did, exits with 2. ``HYDRA_FULL_ERROR=1`` in the environment keeps the stack
+    traces.
 
     Args:
         task: takes the composed config, returns the objective.
@@ -41,20 +46,37 @@ def hydra_app(task: Task) -> Callable[[], None]:
     @functools.wraps(task)
     def main() -> None:
         if {"--help", "-h"} & set(sys.argv[1:]):
-            print(help_text(_command()))
+            print(help_text(program()))
             return
         _check_flags()
         # As with python -m: the user's own modules lie where the command is typed.
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         register_nodes()
+        register_sweepers()
         decorate = hydra.main(str(conf_dir()), "config", version_base="1.3")
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            decorate(task)()
+            _run(decorate(job_of(task)))
         else:
-            _run_with_sentences(decorate(_leaving_a_single_run(task)))
+            _run_with_sentences(decorate(_leaving_a_single_run(job_of(task))))
 
     return main
+
+
+def _run(hydra_main: Callable[[], None]) -> None:
+    """Preview, sweep or run, as the command line says."""
+    arguments = get_args_parser().parse_args()
+    if wants_preview(arguments):
+        show_preview(arguments)
+        return
+    sweep = planned_sweep(arguments)
+    if sweep is None:
+        hydra_main()
+        return
+    with sweep.announced():
+        hydra_main()
+    if sweep.has_failed:
+        sys.exit(RUN_FAILED)
 
 
 def _check_flags() -> None:
@@ -86,7 +108,7 @@ def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
     # With this set Hydra hands its errors on instead of printing them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra_main()
+        _run(hydra_main)
     except (ConfigError, RunFailedError) as error:
         _exit_with(error)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -107,8 +129,3 @@ def _exit_with(error: ConfigError | RunFailedError) -> NoReturn:
         sys.exit(CONFIG_WRONG)
     print(f"error: {error}", file=sys.stderr)
     sys.exit(RUN_FAILED)
-
-
-def _command() -> str:
-    program = Path(sys.argv[0]).name
-    return f"python {program}" if program.endswith(".py") else program

@@ -1,0 +1,1 @@
+"""Many runs: what a sweep consists of, which of it is done, and what came out."""

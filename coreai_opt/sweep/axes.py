@@ -1,0 +1,144 @@
+"""What the overrides of a sweep vary: axes that are crossed, of one knob or of several in step."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+
+from coreai_opt.experiment.errors import ConfigError
+
+__all__ = ["OF_THE_SWEEP", "Assignment", "Axis", "is_searched", "parse", "read_axes"]
+
+# What is told to the sweep and not to its runs.
+OF_THE_SWEEP = ("sweep.", "sweep_name", "preview", "hydra.", "hydra/")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One override with one value, as one run takes it.
+
+    Attributes:
+        text: as it is typed, ``optimizer.lr=0.1``.
+        override: what Hydra reads in it.
+    """
+
+    text: str
+    override: Override
+
+    @property
+    def name(self) -> str:
+        """The key without the signs that add or delete it."""
+        return str(self.override.key_or_group)
+
+    @property
+    def value(self) -> str:
+        """What stands behind the equals sign."""
+        return self.text.partition("=")[2]
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it is dropped where the config lacks the key, being neither added nor deleted."""
+        return not self.text.startswith(("+", "~"))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Overrides that change together, one row a value; one row where nothing is varied."""
+
+    rows: tuple[tuple[Assignment, ...], ...]
+    is_varied: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The keys that it sets."""
+        return [assignment.name for assignment in self.rows[0]]
+
+
+def parse(texts: Iterable[str], loader: ConfigLoader) -> list[Override]:
+    """Return overrides as Hydra reads them; of two for the same key the last counts."""
+    parsed = OverridesParser.create(loader).parse_overrides(list(texts))
+    last = {override.get_key_element(): override for override in parsed}
+    return list(last.values())
+
+
+def is_searched(overrides: Sequence[Override]) -> bool:
+    """Return whether one of the overrides is an interval, whose points a search chooses."""
+    return any(one.is_sweep_override() and not one.is_discrete_sweep() for one in overrides)
+
+
+def read_axes(
+    overrides: Sequence[Override], loader: ConfigLoader, together: Any = None
+) -> list[Axis]:
+    """Return the axes of a sweep, in the order in which they were typed.
+
+    Args:
+        overrides: of the task; those of the sweep itself are left out.
+        loader: reads the values once they stand alone.
+        together: names of knobs whose lists are paired, or a list of such lists
+            (``sweep.zip``).
+
+    Raises:
+        ConfigError: lists that are paired have different lengths, or are none.
+    """
+    mine = [one for one in overrides if not one.key_or_group.startswith(OF_THE_SWEEP)]
+    axes = {one.get_key_element(): _axis(one, loader) for one in mine}
+    groups = _groups(together)
+    paired = {name: group for group in groups for name in group}
+    _check_pairs(groups, axes)
+    joined: list[Axis] = []
+    for key, axis in axes.items():
+        group = paired.get(key)
+        if group is None:
+            joined.append(axis)
+        elif key == next(name for name in axes if name in group):
+            joined.append(_zipped([axes[name] for name in axes if name in group]))
+    return joined
+
+
+def _axis(override: Override, loader: ConfigLoader) -> Axis:
+    if not override.is_sweep_override():
+        return Axis(((Assignment(str(override.input_line), override),),), is_varied=False)
+    key = override.get_key_element()
+    values = list(override.sweep_string_iterator())
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        values = [value for value in values if not value.startswith("base_")]
+    if not values:
+        raise ConfigError.of(key, f"{override.input_line}: no option fits; allowed: a list of them")
+    texts = [f"{key}={value}" for value in values]
+    parsed = OverridesParser.create(loader).parse_overrides(texts)
+    rows = zip(texts, parsed, strict=True)
+    return Axis(tuple((Assignment(*row),) for row in rows), is_varied=True)
+
+
+def _zipped(axes: Sequence[Axis]) -> Axis:
+    rows = zip(*(axis.rows for axis in axes), strict=True)
+    return Axis(tuple(tuple(one for part in row for one in part) for row in rows), is_varied=True)
+
+
+def _groups(together: Any) -> list[list[str]]:
+    if not together:
+        return []
+    if all(isinstance(item, str) for item in together):
+        return [list(together)]
+    return [list(item) for item in together]
+
+
+def _check_pairs(groups: Sequence[Sequence[str]], axes: dict[str, Axis]) -> None:
+    name = "sweep.zip"
+    for group in groups:
+        shown = f"{name}=[{','.join(group)}]"
+        for key in group:
+            if key not in axes or not axes[key].is_varied:
+                varied = [known for known, axis in axes.items() if axis.is_varied]
+                allowed = f"allowed: {', '.join(varied) or 'knobs with a list of values'}"
+                raise ConfigError.of(name, f"{shown}: {key} is not varied; {allowed}")
+        lengths = {key: len(axes[key].rows) for key in group}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{key} has {count} values" for key, count in lengths.items())
+            raise ConfigError.of(name, f"{shown}: {told}; allowed: lists of one length")
+    names = [key for group in groups for key in group]
+    if twice := sorted({key for key in names if names.count(key) > 1}):
+        raise ConfigError.of(name, f"{name}: {twice[0]} is there twice; allowed: once")

@@ -1,0 +1,78 @@
+"""A command line as a sweep or a preview, before Hydra composes anything."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.core.global_hydra import GlobalHydra
+
+from coreai_opt.experiment.composing import command_context
+from coreai_opt.sweep.plan import Planner
+from coreai_opt.sweep.sweeper import SweepRun, current_sweep
+
+__all__ = ["AnnouncedSweep", "planned_sweep", "show_preview", "wants_preview"]
+
+# Hydra's own ways to show something instead of running.
+SHOWING = ("cfg", "info", "hydra_help", "version", "shell_completion", "experimental_rerun")
+
+
+class AnnouncedSweep:
+    """A sweep that Hydra's multirun is about to make.
+
+    Args:
+        sweep: what is run.
+        fitting: overrides that Hydra can compose with; those of the points are in the plan.
+        command: the overrides as typed.
+    """
+
+    def __init__(self, sweep: SweepRun, fitting: list[str], command: tuple[str, ...]) -> None:
+        self._sweep, self._fitting, self._command = sweep, fitting, command
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a run did not complete."""
+        return self._sweep.has_failed
+
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        """Let the sweeper that Hydra makes meanwhile be this sweep's."""
+        before, token = list(sys.argv), current_sweep.set(self._sweep)
+        kept = [word for word in sys.argv[1:] if word not in self._command]
+        sys.argv[1:] = [*kept, *self._fitting]
+        try:
+            yield
+        finally:
+            sys.argv[:] = before
+            current_sweep.reset(token)
+
+
+def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
+    """Return the sweep of a command line, None where it is none or a search.
+
+    Args:
+        arguments: as Hydra's own parser returns them.
+
+    Raises:
+        ConfigError: everything that is wrong with one of its points.
+    """
+    is_sweep = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+    if not is_sweep or any(getattr(arguments, name, None) for name in SHOWING):
+        return None
+    with command_context(arguments) as (config_name, searchpath):
+        loader = GlobalHydra.instance().config_loader()
+        planner = Planner(loader, config_name, [*arguments.overrides, *searchpath])
+        if not planner.is_grid:
+            return None
+        plan = planner.plan()
+    own = [one for one in planner.of_hydra if one not in searchpath]
+    return AnnouncedSweep(SweepRun(plan), [*own, *planner.fitting], tuple(arguments.overrides))
+
+
+def wants_preview(arguments: Namespace) -> bool:
+    """Return whether a command line asks what would be run."""
+    return False
+
+
+def show_preview(arguments: Namespace) -> None:
+    """Print what would be run."""

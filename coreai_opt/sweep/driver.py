@@ -1,0 +1,220 @@
+"""Running the points of a sweep: each until it is done or has failed, whatever others do."""
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from coreai_opt.experiment.earlier import EarlierRun
+from coreai_opt.experiment.errors import (
+    ConfigError,
+    RunBusyError,
+    RunInterruptedError,
+    SweepStoppedError,
+)
+from coreai_opt.sweep.folder import Entry
+from coreai_opt.sweep.lost import record_lost
+
+__all__ = ["ATTEMPTS", "Driver", "Listener", "Outcome", "cause_of", "objective_of", "outcome_of"]
+
+ATTEMPTS = 3  # of a run whose process is lost, in one command
+POLL_S = 1.0
+
+Launch = Callable[[Sequence[Entry]], Sequence[JobReturn]]
+End = Literal["completed", "failed", "interrupted", "stopped"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a point of a sweep ended in one command.
+
+    Attributes:
+        entry: the point and its directory.
+        end: ``stopped`` is one that was not begun, because another one had failed.
+        value: its objective, where it completed.
+        cause: what went wrong, in one sentence.
+        was_done: it had completed, or failed for good, before this command.
+    """
+
+    entry: Entry
+    end: End
+    value: Any = None
+    cause: str | None = None
+    was_done: bool = False
+
+
+class Listener(Protocol):
+    """Is told how the sweep goes on."""
+
+    def launched(self, entries: Sequence[Entry]) -> None:
+        """These are handed to the launcher."""
+
+    def waiting(self, entries: Sequence[Entry]) -> None:
+        """These are at work in processes of another command."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """This one is settled."""
+
+
+class Driver:
+    """Launches points and settles each of them by its record.
+
+    What the records show as unfinished after a launch is launched again: first what was not begun,
+    then what was at work when processes were lost, one by one, so that a run that takes its process
+    down takes no other with it. A run that another command is at work on is waited for.
+
+    Args:
+        launch: runs the given entries; may raise, and may lose processes.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._lost: Counter[str] = Counter()
+        self.outcomes: list[Outcome] = []
+
+    def run(self, entries: Iterable[Entry], listener: Listener) -> None:
+        """Settle all entries; what is settled stands in ``outcomes``, also after an exception.
+
+        Args:
+            entries: what to run.
+            listener: is told of everything.
+        """
+        still_open = list(entries)
+        try:
+            self._settle_all(still_open, listener)
+        except BaseException:
+            self.outcomes += [one for one in map(_as_it_stands, still_open) if one is not None]
+            raise
+
+    def _settle_all(self, still_open: list[Entry], listener: Listener) -> None:
+        while still_open:
+            batch = self._next(still_open)
+            if not batch:
+                listener.waiting(still_open)
+            else:
+                listener.launched(batch)
+            launched = self._launched(batch)
+            if not launched.begun:
+                time.sleep(POLL_S)  # nobody was free, or another command was faster
+            for entry in batch or list(still_open):
+                outcome = self._settle(entry, launched)
+                if outcome is not None:
+                    still_open.remove(entry)
+                    self.outcomes.append(outcome)
+                    listener.ended(outcome)
+
+    def _next(self, entries: Sequence[Entry]) -> list[Entry]:
+        free = [one for one in entries if one.state() != "running"]
+        untried = [one for one in free if not self._lost[one.point.digest]]
+        return untried or free[:1]
+
+    def _launched(self, batch: Sequence[Entry]) -> "_Launched":
+        if not batch:
+            return _Launched({}, None, set())
+        before = {one.point.digest: one.stamp() for one in batch}
+        returns: Sequence[JobReturn] = ()
+        crash: Exception | None = None
+        try:
+            returns = self._launch(batch)
+        except Exception as error:
+            # What a launcher raises when it lost a worker is the launcher's own: the records tell
+            # what became of the runs.
+            crash = error
+        told = dict(zip((one.point.digest for one in batch), returns, strict=False))
+        begun = {one.point.digest for one in batch if one.stamp() != before[one.point.digest]}
+        return _Launched(told, crash, begun)
+
+    def _settle(self, entry: Entry, launched: "_Launched") -> Outcome | None:
+        run, digest = entry.earlier(), entry.point.digest
+        state = entry.state()
+        if run is not None and state == "completed":
+            return outcome_of(entry, run)
+        error = launched.error(digest)
+        if isinstance(error, RunBusyError) or state == "running":
+            return None
+        if isinstance(error, SweepStoppedError):
+            return Outcome(entry, "stopped", cause=str(error))
+        if isinstance(error, RunInterruptedError):
+            return Outcome(entry, "interrupted", cause=str(error))
+        if run is not None and state == "failed" and digest in launched.begun:
+            return outcome_of(entry, run)
+        if error is not None:
+            return Outcome(entry, "failed", cause=_sentence(error))
+        return self._after_a_loss(entry, launched)
+
+    def _after_a_loss(self, entry: Entry, launched: "_Launched") -> Outcome | None:
+        """Settle a run that did not end: its process, or the launcher, is gone."""
+        digest = entry.point.digest
+        if not launched.happened:
+            return None  # another command's; the next look launches it here
+        if launched.begun and digest not in launched.begun:
+            return None
+        self._lost[digest] += 1
+        if self._lost[digest] < ATTEMPTS:
+            return None
+        cause = f"its process was lost {ATTEMPTS} times"
+        if launched.crash is not None:
+            cause += f"; the launcher said: {_sentence(launched.crash)}"
+        text = "".join(traceback.format_exception(launched.crash)) if launched.crash else cause
+        record_lost(entry, cause, text)
+        return Outcome(entry, "failed", cause=cause)
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """What came of one launch: what was returned by digest, the launcher's end, who began."""
+
+    told: dict[str, JobReturn]
+    crash: Exception | None
+    begun: set[str]
+
+    @property
+    def happened(self) -> bool:
+        return bool(self.told or self.begun or self.crash)
+
+    def error(self, digest: str) -> Exception | None:
+        """Return what a run raised, None where it raised nothing or nothing is known."""
+        job = self.told.get(digest)
+        if job is None or job.status != JobStatus.FAILED:
+            return None
+        error = job._return_value
+        return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+
+def outcome_of(entry: Entry, run: EarlierRun, was_done: bool = False) -> Outcome:
+    """Return what the record of a run that has completed or failed says."""
+    if run.record.get("status") == "completed":
+        return Outcome(entry, "completed", objective_of(run.record), was_done=was_done)
+    return Outcome(entry, "failed", cause=cause_of(run.record), was_done=was_done)
+
+
+def _as_it_stands(entry: Entry) -> Outcome | None:
+    """Return how a run stands when the sweep is ended, None for one that has not begun."""
+    run, state = entry.earlier(), entry.state()
+    if run is None or state == "running":
+        return None
+    return Outcome(entry, "interrupted") if state == "interrupted" else outcome_of(entry, run)
+
+
+def objective_of(record: Any) -> Any:
+    """Return the objective's value in a record, None where it has none."""
+    return (record.get("objective") or {}).get("value")
+
+
+def cause_of(record: Any) -> str:
+    """Return what a record says went wrong, in one sentence."""
+    error = record.get("error") or {}
+    message = " ".join(str(error.get("message", "")).split())
+    kind = str(error.get("type", "unknown error"))
+    return f"{kind}: {message}" if message else kind
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, ConfigError):
+        return "; ".join(str(problem) for problem in error.problems)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,173 @@
+"""The directory of a sweep: ``sweep.json``, the folders of its runs, how each of them stands."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+
+from coreai_opt.experiment.earlier import EarlierRun, State
+from coreai_opt.experiment.errors import Problem
+from coreai_opt.experiment.places import RunPaths
+from coreai_opt.experiment.record import write_json
+from coreai_opt.sweep.plan import Plan, Point
+
+__all__ = ["Entry", "EntryState", "SweepFolder"]
+
+SCHEMA = 1
+
+EntryState = State | Literal["new", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A point of a sweep and its directory."""
+
+    point: Point
+    paths: RunPaths
+
+    def earlier(self) -> EarlierRun | None:
+        """Return what its directory holds now."""
+        return EarlierRun.at(self.paths.root)
+
+    def state(self) -> EntryState:
+        """Return how it stands now."""
+        run = self.earlier()
+        if run is not None:
+            return run.state
+        return "unreadable" if self.paths.result.exists() else "new"
+
+    def stamp(self) -> int:
+        """Return something that changes when the run is begun or ends, 0 where it never was."""
+        try:
+            return self.paths.result.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+
+class SweepFolder:
+    """The directory of a sweep.
+
+    Args:
+        root: the directory, which need not be there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def file(self) -> Path:
+        return self.root / "sweep.json"
+
+    @property
+    def fail_fast(self) -> Path:
+        """Is there while the first failure is to end the sweep."""
+        return self.root / ".fail_fast"
+
+    @property
+    def stop(self) -> Path:
+        """Is there when no more runs are to begin."""
+        return self.root / ".stop"
+
+    def begin(self, fail_fast: bool) -> None:
+        """Let runs begin."""
+        self.end()
+        if fail_fast:
+            self.fail_fast.touch()
+
+    def end(self) -> None:
+        """Take away what runs look for while the sweep goes on."""
+        self.fail_fast.unlink(missing_ok=True)
+        self.stop.unlink(missing_ok=True)
+
+    @cached_property
+    def content(self) -> Mapping[str, Any]:
+        """What ``sweep.json`` says; empty where it is not there or cannot be read."""
+        try:
+            content = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(content, dict):
+            return {}
+        # What does not have the form that is written here counts as not there.
+        return {key: value for key, value in content.items() if _has_form(key, value)}
+
+    @property
+    def name(self) -> str | None:
+        """The name of the sweep that it belongs to, None where that is not known."""
+        name = self.content.get("name")
+        return None if name is None else str(name)
+
+    def problems(self, plan: Plan) -> list[Problem]:
+        """Return why a sweep must not go into this directory."""
+        if self.root.exists() and not self.root.is_dir():
+            allowed = "allowed: another sweep_name or paths.sweep_root"
+            sentence = f"{self.root} is not a directory; {allowed}"
+            return [Problem("sweep_name", sentence)]
+        if self.name in (None, plan.name):
+            return []
+        sentence = (
+            f"{self.root} belongs to the sweep {self.name!r}, this one is called {plan.name!r}; "
+            f"allowed: another directory or sweep_name, or sweep_name={self.name!r} to join it"
+        )
+        return [Problem("sweep_name", sentence)]
+
+    def entries(self, points: Iterable[Point]) -> list[Entry]:
+        """Return the points with their folders; an experiment that has one keeps it."""
+        known = self._folders()
+        return [
+            Entry(point, RunPaths(self.root / known.get(point.digest, point.folder)))
+            for point in points
+        ]
+
+    def enter(self, plan: Plan, entries: Iterable[Entry]) -> None:
+        """Write the points into ``sweep.json``, beside those of earlier commands."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self._lock():
+            self.__dict__.pop("content", None)
+            before = self.content
+            command = list(plan.command)
+            commands = [one for one in before.get("commands") or [] if one != command]
+            points = {
+                entry.point.digest: {
+                    "folder": entry.paths.root.name,
+                    "overrides": list(entry.point.overrides),
+                }
+                for entry in entries
+            }
+            content = {
+                "schema": SCHEMA,
+                "name": plan.name,
+                "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+                "knobs": sorted({*(before.get("knobs") or []), *plan.knobs}),
+                "commands": [*commands, command],
+                "points": {**(before.get("points") or {}), **points},
+            }
+            write_json(self.file, content)
+            self.__dict__.pop("content", None)
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.root / ".sweep.lock")
+
+    def _folders(self) -> dict[str, str]:
+        """Return the folders by the hash of their experiment, of those that hold a record."""
+        points = self.content.get("points") or {}
+        told = {digest: Path(str(point.get("folder"))).name for digest, point in points.items()}
+        if not self.root.is_dir():
+            return told
+        found = {}
+        for path in sorted(self.root.glob("*/result.json")):
+            run = EarlierRun.at(path.parent)
+            if run is not None:
+                found[str(run.record.get("config_hash"))] = path.parent.name
+        return {**told, **found}
+
+
+def _has_form(key: str, value: Any) -> bool:
+    if key == "points":
+        return isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())
+    return isinstance(value, {"knobs": list, "commands": list, "schema": int}.get(key, str))

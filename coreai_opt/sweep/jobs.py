@@ -1,0 +1,61 @@
+"""What a job of a sweep does about its own end, so that the other jobs go on."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from coreai_opt.experiment.errors import RunInterruptedError, SweepStoppedError
+from coreai_opt.experiment.signals import CTRL_C, exit_code_of
+from coreai_opt.sweep.folder import SweepFolder
+
+__all__ = ["job_of"]
+
+Task = Callable[[DictConfig], Any]
+
+
+def job_of(task: Task) -> Task:
+    """Return a task whose end in a sweep is the end of one job.
+
+    Ctrl-C ends the job that is at work; the second one ends the sweep, as SIGTERM does at once. In
+    a worker process every signal ends the job alone.
+
+    Args:
+        task: takes the composed config, returns the objective.
+    """
+    driver, stops = os.getpid(), [0]
+
+    @functools.wraps(task)
+    def run_job(cfg: DictConfig) -> Any:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            return task(cfg)
+        folder = SweepFolder(Path(HydraConfig.get().sweep.dir))
+        stops_all = folder.fail_fast.exists()
+        if stops_all and folder.stop.exists():
+            raise SweepStoppedError("not begun: another run had failed (sweep.fail_fast=true)")
+        try:
+            return task(cfg)
+        except Exception:
+            if stops_all:
+                folder.stop.touch()
+            raise
+        except BaseException as error:
+            code = exit_code_of(error)
+            if code == CTRL_C:
+                stops[0] += signals_of(error)
+            is_last = code == CTRL_C and stops[0] < 2
+            if code is not None and (is_last or os.getpid() != driver):
+                raise RunInterruptedError(code) from error
+            raise
+
+    return run_job
+
+
+def signals_of(error: BaseException) -> int:
+    """Return how often Ctrl-C was pressed until a run ended by it."""
+    return int(getattr(error, "pressed", 1))

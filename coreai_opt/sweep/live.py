@@ -1,0 +1,263 @@
+"""What a person sees while a sweep runs: one table in a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from coreai_opt.experiment.earlier import EarlierRun
+from coreai_opt.experiment.present import summary_line
+from coreai_opt.sweep.driver import Outcome, outcome_of
+from coreai_opt.sweep.folder import Entry, EntryState
+from coreai_opt.sweep.plan import Plan
+from coreai_opt.sweep.selection import Selection
+from coreai_opt.sweep.texts import duration, short_value
+
+__all__ = ["Board", "LiveTable", "PlainLines", "show"]
+
+REFRESH_S = 0.5
+MOST_BARS = 12
+
+# What is said of runs that are to be run, by how they stood.
+TO_RUN: dict[EntryState, str] = {
+    "new": "to run",
+    "interrupted": "to go on with",
+    "failed": "to run again after a failure",
+    "completed": "to run again",
+    "unreadable": "to run again, their records cannot be read",
+    "running": "at work in another process",
+}
+
+
+class Board:
+    """How far a sweep is.
+
+    Args:
+        plan: the sweep.
+        selection: what is run and what had been done before.
+    """
+
+    def __init__(self, plan: Plan, selection: Selection) -> None:
+        self.name, self.total = plan.name, len(plan.points)
+        self.outcomes: list[Outcome] = list(selection.settled)
+        self._open = {entry.point.digest: entry for entry in selection.to_run}
+        objective = plan.config.get("objective") or {}
+        self.objective, self.mode = objective.get("name", "objective"), objective.get("mode", "max")
+        self._since = time.monotonic()
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Count a run as ended; false where it was counted before."""
+        if self._open.pop(outcome.entry.point.digest, None) is None:
+            return False
+        self.outcomes.append(outcome)
+        return True
+
+    def open_entries(self) -> list[Entry]:
+        """Return what has not ended yet."""
+        return list(self._open.values())
+
+    def count(self, *ends: str) -> int:
+        """Return how many runs ended so."""
+        return sum(outcome.end in ends for outcome in self.outcomes)
+
+    @property
+    def best(self) -> Outcome | None:
+        """The completed run with the best objective, None where there is none yet."""
+        known = [one for one in self.outcomes if isinstance(one.value, int | float)]
+        choose = max if self.mode == "max" else min
+        return choose(known, key=lambda outcome: float(outcome.value), default=None)
+
+    def running(self) -> list[EarlierRun]:
+        """Return the runs whose process has said something lately."""
+        runs = [entry.earlier() for entry in self.open_entries()]
+        return [
+            run
+            for run in runs
+            if run is not None
+            and run.record.get("status") == "running"
+            and (run.state == "running" or run.is_in_this_process)
+        ]
+
+    def seconds_left(self) -> float | None:
+        """Return how long the rest will take at the pace so far, None where none has ended."""
+        ended = [one for one in self.outcomes if not one.was_done and one.end != "stopped"]
+        if not ended:
+            return None
+        return (time.monotonic() - self._since) / len(ended) * len(self._open)
+
+    def summary(self) -> str:
+        """Return all that in one line."""
+        parts = [f"{self.count('completed')} of {self.total} done"]
+        if failed := self.count("failed"):
+            parts.append(f"{failed} failed")
+        if interrupted := self.count("interrupted", "stopped"):
+            parts.append(f"{interrupted} not finished")
+        if (left := self.seconds_left()) is not None and self._open:
+            parts.append(f"about {duration(left)} left")
+        if self.best is not None:
+            value = short_value(self.objective, self.best.value)
+            parts.append(f"best {self.objective} {value} ({self.best.entry.paths.root.name})")
+        return ", ".join(parts)
+
+
+class _Events:
+    """Says of each run how it ended, when its record does, and once."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board, self._console = board, console
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._began: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._watch, name="sweep", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def launched(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.point.digest in self._began and entry.state() == "interrupted":
+                self._say(f"launched again: {entry.paths.root.name}")
+            self._began[entry.point.digest] = entry.stamp()
+
+    def waiting(self, entries: Sequence[Entry]) -> None:
+        raise NotImplementedError
+
+    def ended(self, outcome: Outcome) -> None:
+        with self._lock:
+            if self._board.settle(outcome):
+                self._say(line_of(self._board, outcome))
+
+    def look(self) -> None:
+        """Settle the runs whose records have ended since they were launched."""
+        for entry in self._board.open_entries():
+            digest = entry.point.digest
+            if digest not in self._began or entry.stamp() == self._began[digest]:
+                continue
+            run = entry.earlier()
+            if run is not None and run.record.get("status") in ("completed", "failed"):
+                self.ended(outcome_of(entry, run))
+
+    def _watch(self) -> None:
+        while not self._stop.wait(REFRESH_S):
+            self.look()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+
+class PlainLines(_Events):
+    """One line an event, for logs and for where there is no terminal."""
+
+    _has_waited = False
+
+    def waiting(self, entries: Sequence[Entry]) -> None:
+        if not self._has_waited:
+            names = ", ".join(entry.paths.root.name for entry in entries)
+            self._say(f"waiting for runs that another process is at work on: {names}")
+        self._has_waited = True
+
+
+class LiveTable(_Events):
+    """The table at the bottom of a terminal, with a bar for each run at work below it."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        super().__init__(board, console)
+        self._note = ""
+        self._live = Live(console=console, get_renderable=self.render, auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._live.refresh()
+        self._live.stop()
+
+    def launched(self, entries: Sequence[Entry]) -> None:
+        super().launched(entries)
+        self._note = ""
+
+    def waiting(self, entries: Sequence[Entry]) -> None:
+        self._note = "waiting for another process that is at work on this sweep"
+
+    def look(self) -> None:
+        super().look()
+        self._live.refresh()
+
+    def render(self) -> RenderableType:
+        """Return table and bars as they stand."""
+        board, running = self._board, self._board.running()
+        table = Table(title=f"sweep {board.name}", title_justify="left")
+        for column in ("done", "running", "failed", "waiting", "left", "best so far"):
+            table.add_column(column, overflow="fold")
+        left, best = board.seconds_left(), board.best
+        shown = "" if best is None else f"{short_value(board.objective, best.value)}"
+        table.add_row(
+            f"{board.count('completed')} of {board.total}",
+            str(len(running)),
+            str(board.count("failed", "interrupted")),
+            str(len(board.open_entries()) - len(running)),
+            "" if left is None else duration(left),
+            f"{shown} {best.entry.paths.root.name}" if best is not None else "",
+        )
+        return Group(table, *self._bars(running), self._note)
+
+    def _bars(self, running: Sequence[EarlierRun]) -> list[RenderableType]:
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+        bars = Progress(*columns, TextColumn("{task.fields[steps]}"), console=self._console)
+        for run in running[:MOST_BARS]:
+            total = run.progress.get("total_steps")
+            steps = f"step {run.step} of {total}" if total else "starting"
+            bars.add_task(run.paths.root.name, total=total, completed=run.step, steps=steps)
+        return [bars] if running else []
+
+
+def line_of(board: Board, outcome: Outcome) -> str:
+    """Return what is said of a run that has ended."""
+    ended = f"[{len(board.outcomes)}/{board.total}] {outcome.end}"
+    name = outcome.entry.paths.root.name
+    run = outcome.entry.earlier()
+    if outcome.end == "completed" and run is not None:
+        return f"{ended} {summary_line(run.record, Path(name))}"
+    return f"{ended} {name}: {outcome.cause}"
+
+
+@contextmanager
+def show(plan: Plan, selection: Selection) -> Iterator[Any]:
+    """Yield the listener that suits where the output goes."""
+    console = Console(soft_wrap=True, highlight=False)
+    board = Board(plan, selection)
+    for sentence in [*plan.sentences, *selection.sentences]:
+        console.print(sentence, markup=False)
+    console.print(f"sweep {plan.name} in {plan.root}: {opening(board, selection)}", markup=False)
+    has_table = sys.stdout.isatty() and board.open_entries()
+    with LiveTable(board, console) if has_table else PlainLines(board, console) as listener:
+        yield listener
+
+
+def opening(board: Board, selection: Selection) -> str:
+    """Return how a sweep stands before anything is launched."""
+    parts = [f"{board.total} runs" if board.total != 1 else "1 run"]
+    if done := board.count("completed"):
+        parts.append(f"{done} done before")
+    if failed := board.count("failed"):
+        parts.append(f"{failed} failed before and not run again (sweep.retry=failed does)")
+    states = [selection.states[entry.point.digest] for entry in selection.to_run]
+    for state, told in TO_RUN.items():
+        if number := states.count(state):
+            parts.append(f"{number} {told}")
+    return ", ".join(parts)

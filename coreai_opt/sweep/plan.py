@@ -1,0 +1,285 @@
+"""What a sweep consists of: its points without nonsense and without doubles, its name and place."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+
+from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.identity import config_hash, identity_config
+from coreai_opt.experiment.places import typed_path
+from coreai_opt.experiment.settings import SweepSettings
+from coreai_opt.experiment.validation import Reading, problems_of
+from coreai_opt.sweep.axes import OF_THE_SWEEP, Assignment, Axis, parse, read_axes
+from coreai_opt.sweep.composing import Composer
+from coreai_opt.sweep.names import run_folder, slug, sweep_name
+
+__all__ = ["Plan", "Planner", "Point"]
+
+MOST_POINTS = 20_000
+
+# A value that the optimizer does not take is the failure of that run, and the others go on: rates
+# are searched over wide ranges. Anything else that is wrong is said before the first run.
+LEFT_TO_THE_RUN = "optimizer."
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep, as it is planned.
+
+    Attributes:
+        overrides: what the run is given.
+        varied: key and value of what varies and counts here.
+        dropped: keys that the config has no place for here.
+        config: the resolved config; its own directory is not known yet.
+        problems: what is wrong with it and left to the run to say.
+        digest: ``config_hash`` of it.
+    """
+
+    overrides: tuple[str, ...]
+    varied: Mapping[str, str]
+    dropped: tuple[str, ...]
+    config: Mapping[str, Any] = field(repr=False)
+    problems: tuple[Problem, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        return config_hash(self.config)
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder, where it has none yet."""
+        return run_folder(self.varied, self.digest)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of one command line, before anything is run.
+
+    Attributes:
+        name: what the sweep is called.
+        root: its directory.
+        knobs: the keys that vary, in alphabetical order.
+        points: the runs, each experiment once.
+        doubles: points that were the experiment of another one.
+        dropped: for each knob that some points have no place for, their choices of options.
+        settings: the sweep's own.
+        command: the overrides as typed.
+        config: the config without what varies.
+    """
+
+    name: str
+    root: Path
+    knobs: tuple[str, ...]
+    points: tuple[Point, ...]
+    doubles: int
+    dropped: Mapping[str, tuple[str, ...]]
+    settings: SweepSettings
+    command: tuple[str, ...]
+    config: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What a user should know of the points that are not as they were typed."""
+        told = [
+            f"{knob} does not count with {', '.join(choices)}"
+            for knob, choices in self.dropped.items()
+        ]
+        if self.doubles:
+            are = "point is" if self.doubles == 1 else "points are"
+            told.append(f"{self.doubles} {are} the same as another one and not run twice")
+        return told
+
+
+class Planner:
+    """Reads one command line.
+
+    Args:
+        loader: finds the config files.
+        config_name: the primary config's name.
+        overrides: as typed, those of Hydra's own settings among them.
+
+    Raises:
+        HydraException: an override is not of the form KEY=VALUE.
+    """
+
+    def __init__(self, loader: ConfigLoader, config_name: str, overrides: Sequence[str]) -> None:
+        self.command = tuple(overrides)
+        parsed = parse(overrides, loader)
+        self.of_hydra = [str(one.input_line) for one in parsed if one.is_hydra_override()]
+        self.of_task = [one for one in parsed if not one.is_hydra_override()]
+        self.composer = Composer(loader, config_name, self.of_hydra)
+        self._loader = loader
+
+    @cached_property
+    def fixed(self) -> list[Assignment]:
+        """What does not vary, the sweep's own settings among it."""
+        plain = [one for one in self.of_task if not one.is_sweep_override()]
+        return [Assignment(str(one.input_line), one) for one in plain]
+
+    @cached_property
+    def options(self) -> list[Assignment]:
+        """What does not vary and chooses an option of a group."""
+        return [one for one in self.fixed if self.composer.is_group(one)]
+
+    @cached_property
+    def fitting(self) -> list[str]:
+        """What does not vary and has a place in the config where nothing else is chosen."""
+        return [one.text for one in (*self.options, *self._fitting_values)]
+
+    @cached_property
+    def common(self) -> Reading:
+        """The config without what varies, and without what only some of the points can take."""
+        return self.composer.read(self.options, self._fitting_values)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the points are told by the command line, not chosen by a searching sweeper."""
+        target = str(self.composer.hydra(self.options).sweeper.get("_target_"))
+        return target.endswith((".GridSweeper", ".BasicSweeper"))
+
+    def point(self, assignments: Iterable[Assignment], varied: Mapping[str, str]) -> Point:
+        """Return the point of some overrides; those that it has no place for are dropped.
+
+        Raises:
+            ConfigError: what is wrong with its config.
+        """
+        assignments = list(assignments)
+        options = [one for one in assignments if self.composer.is_group(one)]
+        values = [one for one in assignments if not self.composer.is_group(one)]
+        dropped = [one for one in values if self.composer.lacks(options, one)]
+        kept = [one for one in assignments if one not in dropped]
+        reading = self.composer.read(options, [one for one in values if one not in dropped])
+        problems = problems_of(reading)
+        if any(not one.key.startswith(LEFT_TO_THE_RUN) for one in problems):
+            raise ConfigError(problems)
+        names = tuple(one.name for one in dropped)
+        counting = {key: value for key, value in varied.items() if key not in names}
+        texts = tuple(one.text for one in kept)
+        return Point(texts, counting, names, reading.values, tuple(problems))
+
+    def plan(self) -> Plan:
+        """Return the points of the command line.
+
+        Raises:
+            ConfigError: everything that is wrong with the command line or one of its points.
+        """
+        settings = self._settings()
+        axes = read_axes(self.of_task, self._loader, settings.zip)
+        if (count := prod(len(axis.rows) for axis in axes)) > MOST_POINTS:
+            raise ConfigError.of("", f"{count} points; allowed: at most {MOST_POINTS} in a sweep")
+        self._refuse_unknown(axes)
+        points = self._points(axes)
+        distinct = {point.digest: point for point in reversed(points)}
+        kept = tuple(point for point in points if distinct[point.digest] is point)
+        knobs = tuple(sorted(name for axis in axes if axis.is_varied for name in axis.names))
+        name, root = self._name_and_place(axes, knobs)
+        return Plan(
+            name=name,
+            root=root,
+            knobs=knobs,
+            points=kept,
+            doubles=len(points) - len(kept),
+            dropped=self._dropped(axes, points),
+            settings=settings,
+            command=self.command,
+            config=self.common.values,
+        )
+
+    @cached_property
+    def _fitting_values(self) -> list[Assignment]:
+        values = [one for one in self.fixed if not self.composer.is_group(one)]
+        return [one for one in values if not self.composer.lacks(self.options, one)]
+
+    def _settings(self) -> SweepSettings:
+        problems = problems_of(self.common)
+        own = [one for one in problems if one.key.startswith(("sweep", "preview"))]
+        if own:
+            raise ConfigError(own)
+        return SweepSettings(**self.common.values["sweep"])
+
+    def _refuse_unknown(self, axes: Sequence[Axis]) -> None:
+        """Refuse a knob that no point has a place for, with the sentence of a single run."""
+        choices = [axis for axis in axes if self.composer.is_group(axis.rows[0][0])]
+        combinations = [[one for row in rows for one in row] for rows in _crossed(choices)]
+        options = [
+            [one for one in chosen if self.composer.is_group(one)] for chosen in combinations
+        ]
+        problems: dict[str, Problem] = {}
+        own = [one for one in self.fixed if one.name.startswith(OF_THE_SWEEP)]
+        for one in (*own, *(row[0] for axis in axes for row in axis.rows[:1])):
+            if self.composer.is_group(one):
+                continue
+            if all(self.composer.lacks(chosen, one) for chosen in options):
+                try:
+                    self.composer.read(options[0], [one])
+                except ConfigError as error:
+                    problems |= {problem.sentence: problem for problem in error.problems}
+        if problems:
+            raise ConfigError(list(problems.values()))
+
+    def _points(self, axes: Sequence[Axis]) -> list[Point]:
+        points: list[Point] = []
+        problems: dict[str, Problem] = {}
+        for rows in _crossed(axes):
+            pairs = list(zip(axes, rows, strict=True))
+            varied = {one.name: one.value for axis, row in pairs if axis.is_varied for one in row}
+            try:
+                points.append(self.point((one for row in rows for one in row), varied))
+            except ConfigError as error:
+                problems |= {problem.sentence: problem for problem in error.problems}
+        if all(point.problems for point in points):
+            left = (problem for point in points for problem in point.problems)
+            problems |= {problem.sentence: problem for problem in left}
+        if problems:
+            raise ConfigError(list(problems.values()))
+        return points
+
+    def _dropped(self, axes: Sequence[Axis], points: Sequence[Point]) -> dict[str, tuple[str, ...]]:
+        varied = [one for axis in axes if axis.is_varied for row in axis.rows for one in row]
+        choices = {one.text for one in varied if self.composer.is_group(one)}
+        found: dict[str, dict[str, None]] = {}
+        for point in points:
+            chosen = " ".join(text for text in point.overrides if text in choices)
+            for key in point.dropped:
+                found.setdefault(key, {})[chosen] = None
+        return {key: tuple(where) for key, where in found.items()}
+
+    def _name_and_place(self, axes: Sequence[Axis], knobs: Sequence[str]) -> tuple[str, Path]:
+        values = self.common.values
+        given = values.get("sweep_name")
+        name = str(given) if given is not None else sweep_name(knobs, self._in_common(knobs))
+        if not slug(name):
+            sentence = f"sweep_name={name}: names no directory; allowed: letters and digits in it"
+            raise ConfigError.of("sweep_name", sentence)
+        place = "hydra.sweep.dir="
+        own = [text for text in self.of_hydra if text.startswith(place)]
+        if own:
+            return name, typed_path(str(self.composer.hydra(self.options).sweep.dir))
+        return name, typed_path(values["paths"]["sweep_root"]) / slug(name)
+
+    def _in_common(self, knobs: Sequence[str]) -> dict[str, Any]:
+        """Return what all points share, whichever values the knobs have."""
+        flat = identity_config(self.common.values)
+        # A value is a knob's where it is taken from it: ${power} in schedule.power.
+        fed = {
+            ".".join(map(str, path)) for path, name in self.common.names.items() if name in knobs
+        }
+        below = tuple(f"{knob}." for knob in knobs)
+        kept = {
+            key: value
+            for key, value in flat.items()
+            if key not in fed and key not in knobs and not key.startswith(below)
+        }
+        fitting = {one.text for one in self._fitting_values}
+        rest = [one for one in self.fixed if not self.composer.is_group(one)]
+        return kept | {one.name: one.override.value() for one in rest if one.text not in fitting}
+
+
+def _crossed(axes: Sequence[Axis]) -> Iterator[tuple[tuple[Assignment, ...], ...]]:
+    return product(*(axis.rows for axis in axes))

@@ -1,0 +1,106 @@
+"""Which points of a sweep are run: what is done stays done, unless the user wants it otherwise."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from coreai_opt.experiment.data_files import changed_files
+from coreai_opt.experiment.earlier import EarlierRun, same_code
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.record import code_and_versions
+from coreai_opt.experiment.settings import SweepSettings
+from coreai_opt.sweep.driver import Outcome, outcome_of
+from coreai_opt.sweep.folder import Entry, EntryState
+
+__all__ = ["Selection", "prepare", "select"]
+
+
+@dataclass
+class Selection:
+    """What is run and what is not, of the points of a sweep.
+
+    Attributes:
+        to_run: in the order of the points.
+        afresh: of those, the ones that begin anew whatever lies in their directories.
+        states: how each entry stood, by digest.
+        settled: what is not run again, with its end.
+        sentences: what the user is told.
+    """
+
+    to_run: list[Entry] = field(default_factory=list)
+    afresh: list[Entry] = field(default_factory=list)
+    states: dict[str, EntryState] = field(default_factory=dict)
+    settled: list[Outcome] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
+
+    @property
+    def settled_entries(self) -> list[Entry]:
+        """The entries that are not run again."""
+        return [outcome.entry for outcome in self.settled]
+
+
+def select(entries: Iterable[Entry], settings: SweepSettings) -> Selection:
+    """Return what to run; nothing is written.
+
+    Raises:
+        ConfigError: completed runs are of other code or data, and ``sweep.on_code_change=error``.
+    """
+    selection = Selection()
+    now = code_and_versions()
+    changes = {"code": 0, "data": 0}
+    for entry in entries:
+        run, state = entry.earlier(), entry.state()
+        selection.states[entry.point.digest] = state
+        change = _change(run, now) if run is not None and state == "completed" else None
+        if change is not None:
+            changes[change] += 1
+        is_rerun = change is not None and settings.on_code_change == "rerun"
+        _place(selection, entry, run, settings.retry, is_rerun)
+    for what, count in changes.items():
+        if count:
+            selection.sentences.append(_told(what, count, settings.on_code_change))
+    return selection
+
+
+def prepare(selection: Selection) -> None:
+    """Set aside what lies in the directories of runs that begin anew."""
+    for entry in selection.afresh:
+        entry.paths.set_aside()
+
+
+def _place(
+    selection: Selection, entry: Entry, run: EarlierRun | None, retry: str, is_rerun: bool
+) -> None:
+    state = selection.states[entry.point.digest]
+    wanted = retry == "all" or is_rerun
+    left = ("completed", "failed") if retry == "none" else ("completed",)
+    if run is not None and state in left and not wanted:
+        selection.settled.append(outcome_of(entry, run, was_done=True))
+    elif state == "unreadable" and retry == "none":
+        cause = f"{entry.paths.result} cannot be read"
+        selection.settled.append(Outcome(entry, "failed", cause=cause, was_done=True))
+    else:
+        selection.to_run.append(entry)
+        if state == "unreadable" or (wanted and state not in ("new", "running")):
+            selection.afresh.append(entry)
+    if state == "unreadable" and retry != "none":
+        sentence = f"{entry.paths.result} cannot be read: set aside, and the run begins anew"
+        selection.sentences.append(sentence)
+
+
+def _change(run: EarlierRun, now: Mapping[str, Any]) -> str | None:
+    """Return why a completed run might come out otherwise today, None where it would not."""
+    if not same_code(run.record, now):
+        return "code"
+    return "data" if changed_files(run.record) else None
+
+
+def _told(what: str, count: int, choice: str) -> str:
+    runs = "1 completed run was" if count == 1 else f"{count} completed runs were"
+    sentence = f"{runs} made before the {what} changed"
+    if choice == "error":
+        allowed = "allowed: sweep.on_code_change=warn or rerun, or another sweep_name"
+        raise ConfigError.of("sweep.on_code_change", f"{sentence}; {allowed}")
+    if choice == "rerun":
+        return f"{sentence}, and run again"
+    return f"{sentence}, and counted as they are; sweep.on_code_change=rerun runs them again"

@@ -1,0 +1,52 @@
+"""What is said at the end of a sweep: how many, the best, and how to run again what failed."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from coreai_opt.sweep.driver import Outcome
+from coreai_opt.sweep.plan import Plan
+from coreai_opt.sweep.texts import command_for
+
+__all__ = ["failure_lines", "print_summary"]
+
+LONGEST_CAUSE = 200  # characters
+
+
+def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
+    """Print the table of failures, if there are any, and the commands that run each alone."""
+    console = Console(soft_wrap=True, highlight=False)
+    bad = [outcome for outcome in outcomes if outcome.end != "completed"]
+    console.print(counts(plan, outcomes), markup=False)
+    if not bad:
+        return
+    table = Table("run", "how it ended", "cause", title="not completed", title_justify="left")
+    for outcome in bad:
+        cause = (outcome.cause or "")[:LONGEST_CAUSE]
+        table.add_row(outcome.entry.paths.root.name, outcome.end, cause)
+    wide = None if sys.stdout.isatty() else 160
+    Console(highlight=False, markup=False, width=wide).print(table)
+    console.print("the same command goes on with them; to run one alone:")
+    for line in failure_lines(plan, bad):
+        console.print(line, markup=False)
+
+
+def counts(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+    """Return how many runs ended how."""
+    told = [f"{len(plan.points)} runs" if len(plan.points) != 1 else "1 run"]
+    for end in ("completed", "failed", "interrupted", "stopped"):
+        number = sum(outcome.end == end for outcome in outcomes)
+        if number:
+            told.append(f"{number} {'not begun' if end == 'stopped' else end}")
+    if (rest := len(plan.points) - len(outcomes)) > 0:
+        told.append(f"{rest} not run")
+    return f"sweep {plan.name}: {', '.join(told)}"
+
+
+def failure_lines(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the command that runs each of these points alone, in the sweep's directory."""
+    of_hydra = [text for text in plan.command if text.startswith(("hydra.", "hydra/"))]
+    points = [outcome.entry.point.overrides for outcome in outcomes]
+    return [f"  {command_for(overrides, plan.name, of_hydra)}" for overrides in points]

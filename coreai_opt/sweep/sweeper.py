@@ -1,0 +1,171 @@
+"""Hydra's sweeper for grids: plans, names and skips, launches, and tells how it went."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.sweep.driver import Driver, Outcome
+from coreai_opt.sweep.folder import Entry, SweepFolder
+from coreai_opt.sweep.live import show
+from coreai_opt.sweep.plan import Plan, Planner
+from coreai_opt.sweep.selection import Selection, prepare, select
+from coreai_opt.sweep.summary import print_summary
+
+__all__ = ["GridSweeper", "SweepRun", "current_sweep", "register_sweepers"]
+
+# Hydra takes plugins from this package alone.
+PLUGINS = "hydra_plugins.coreai_opt"
+
+
+class SweepRun:
+    """A plan and what becomes of it; handed to the sweeper that Hydra makes.
+
+    Args:
+        plan: the points.
+
+    Attributes:
+        outcomes: how the points ended that are settled.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.folder = SweepFolder(plan.root)
+        self.outcomes: list[Outcome] = []
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a point did not complete."""
+        return any(outcome.end != "completed" for outcome in self.outcomes)
+
+    def run(self, launcher: "EntryLauncher") -> list[JobReturn]:
+        """Run what is to be run, and return the objectives in the order of the points.
+
+        Raises:
+            ConfigError: the directory is another sweep's, or its runs are of other code
+                and ``sweep.on_code_change=error``.
+        """
+        if problems := self.folder.problems(self.plan):
+            raise ConfigError(problems)
+        selection = select(self.folder.entries(self.plan.points), self.plan.settings)
+        self.folder.enter(self.plan, [*selection.settled_entries, *selection.to_run])
+        self.folder.begin(self.plan.settings.fail_fast)
+        prepare(selection)
+        self.outcomes = list(selection.settled)
+        self._launch(selection, launcher)
+        order = [point.digest for point in self.plan.points]
+        self.outcomes.sort(key=lambda outcome: order.index(outcome.entry.point.digest))
+        return [_job_return(outcome) for outcome in self.outcomes]
+
+    def _launch(self, selection: Selection, launcher: "EntryLauncher") -> None:
+        driver = Driver(launcher.launch)
+        try:
+            with show(self.plan, selection) as listener:
+                driver.run(selection.to_run, listener)
+        finally:
+            self.folder.end()
+            self.outcomes += driver.outcomes
+            print_summary(self.plan, self.outcomes)
+
+
+class EntryLauncher:
+    """Launches entries through one of Hydra's launchers, each into its own directory.
+
+    Args:
+        launcher: as Hydra has set it up.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher, self._number = launcher, 0
+
+    def launch(self, entries: Sequence[Entry]) -> Sequence[JobReturn]:
+        """Return what the jobs returned, in order."""
+        first, self._number = self._number, self._number + len(entries)
+        jobs = [
+            [*entry.point.overrides, f"hydra.sweep.subdir={entry.paths.root.name}"]
+            for entry in entries
+        ]
+        return self._launcher.launch(jobs, initial_job_idx=first)
+
+
+current_sweep: ContextVar[SweepRun | None] = ContextVar("current_sweep", default=None)
+
+
+class GridSweeper(Sweeper):
+    """Crosses the lists of values of a command line; ``hydra/sweeper=grid``."""
+
+    def __init__(self) -> None:
+        self._config: DictConfig | None = None
+        self._launcher: Launcher | None = None
+        self._context: HydraContext | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra hands over, and make the launcher for the sweep's directory."""
+        self._config, self._context = config, hydra_context
+        sweep = current_sweep.get()
+        if sweep is None:
+            overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+            name = str(config.hydra.job.config_name)
+            sweep = SweepRun(Planner(hydra_context.config_loader, name, overrides).plan())
+        self.sweep_run = sweep
+        place_sweep(config, sweep.plan.root)
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep; the arguments are in its plan already."""
+        assert self._launcher is not None
+        assert self._config is not None
+        root = self.sweep_run.plan.root
+        root.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self._config, root / "multirun.yaml")
+        return [self.sweep_run.run(EntryLauncher(self._launcher))]
+
+
+def place_sweep(config: DictConfig, root: Path) -> None:
+    """Make a directory the sweep's, for its launcher and for the jobs that compose anew."""
+    place = str(root).replace("\\", "\\\\").replace("'", "\\'")
+    with read_write(config), open_dict(config):
+        config.hydra.sweep.dir = str(root)
+        own = [one for one in config.hydra.overrides.hydra if not one.startswith("hydra.sweep.")]
+        config.hydra.overrides.hydra = [*own, f"hydra.sweep.dir='{place}'"]
+
+
+def register_sweepers() -> None:
+    """Make Hydra know our sweeper; doing it twice does no harm."""
+    package, _, name = PLUGINS.partition(".")
+    if PLUGINS not in sys.modules:
+        # Without any plugin installed there is no such package.
+        if importlib.util.find_spec(package) is None:
+            sys.modules[package] = ModuleType(package)
+            sys.modules[package].__path__ = []
+        sys.modules[PLUGINS] = ModuleType(PLUGINS)
+        setattr(importlib.import_module(package), name, sys.modules[PLUGINS])
+    GridSweeper.__module__ = PLUGINS
+    setattr(sys.modules[PLUGINS], GridSweeper.__name__, GridSweeper)
+    Plugins.instance().register(GridSweeper)
+
+
+def _job_return(outcome: Outcome) -> JobReturn:
+    job = JobReturn(overrides=list(outcome.entry.point.overrides))
+    job.working_dir = str(outcome.entry.paths.root)
+    if outcome.end == "completed":
+        job.status, job.return_value = JobStatus.COMPLETED, outcome.value
+    else:
+        job.status, job.return_value = JobStatus.FAILED, RuntimeError(outcome.cause)
+    return job

@@ -1,0 +1,60 @@
+"""Numbers and commands as people read and type them."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["command_for", "duration", "program", "short_value"]
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in the two units that matter.
+
+    Example:
+        >>> duration(42.4), duration(200), duration(7260)
+        ('42 s', '3 min 20 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def short_value(name: str, value: Any) -> str:
+    """Return a metric: shares of accuracy in percent, other numbers with four digits.
+
+    Example:
+        >>> short_value("val/accuracy", 0.9464), short_value("val/loss", 0.123456)
+        ('94.64 %', '0.1235')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, int | float) and "accuracy" in name and 0 <= value <= 1:
+        return f"{100 * value:.2f} %"
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def program() -> str:
+    """Return how this program is called."""
+    name = Path(sys.argv[0]).name
+    return f"python {name}" if name.endswith(".py") else name
+
+
+def command_for(overrides: Sequence[str], sweep: str, of_hydra: Sequence[str] = ()) -> str:
+    """Return the command that runs one point of a sweep alone, in the sweep's own directory.
+
+    Args:
+        overrides: the point's.
+        sweep: the sweep's name.
+        of_hydra: overrides of Hydra's own settings that the sweep was given.
+
+    Example:
+        >>> command_for(["power=2"], "power-cf76cd").partition(" -m ")[2]
+        'sweep_name=power-cf76cd power=2'
+    """
+    words = [f"sweep_name={sweep}", *overrides, *of_hydra]
+    return f"{program()} -m {' '.join(shlex.quote(word) for word in words)}"

@@ -1,0 +1,176 @@
+"""Running points: one that fails, hangs on others, or takes its process down costs only itself."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from coreai_opt.experiment.errors import (
+    ConfigError,
+    RunBusyError,
+    RunInterruptedError,
+    SweepStoppedError,
+)
+from coreai_opt.experiment.record import write_json
+from coreai_opt.sweep import driver as driver_module
+from coreai_opt.sweep.driver import Driver, Outcome
+from coreai_opt.sweep.folder import Entry, SweepFolder
+from coreai_opt.sweep.plan import Plan
+from tests.sweep.stubs import Launches, Told, begin, complete, fail, lose
+
+A, B, C = "power=1", "power=2", "power=3"
+
+
+@pytest.fixture
+def entries(plan: Callable[..., Plan], tmp_path: Any) -> list[Entry]:
+    made = plan("power=1,2,3", f"paths.sweep_root={tmp_path}")
+    return SweepFolder(made.root).entries(made.points)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "POLL_S", 0.01)
+
+
+def ends(outcomes: list[Outcome]) -> dict[str, str]:
+    return {outcome.entry.point.overrides[0]: outcome.end for outcome in outcomes}
+
+
+def test_all_complete_in_one_launch(entries: list[Entry]) -> None:
+    launches, told = Launches(), Told()
+    driver = Driver(launches)
+    driver.run(entries, told)
+    assert launches.batches == [[A, B, C]]
+    assert [(one.end, one.value) for one in driver.outcomes] == [("completed", 0.5)] * 3
+    assert told.ends == driver.outcomes
+
+
+def test_a_failed_run_is_settled_by_its_record_and_not_run_again(entries: list[Entry]) -> None:
+    launches = Launches({B: fail})
+    driver = Driver(launches)
+    driver.run(entries, Told())
+    assert len(launches.batches) == 1
+    assert ends(driver.outcomes) == {A: "completed", B: "failed", C: "completed"}
+    assert driver.outcomes[1].cause == "ValueError: too hot"
+
+
+def raises(error: Exception) -> Callable[[Entry], None]:
+    def action(entry: Entry) -> None:
+        raise error
+
+    return action
+
+
+WITHOUT_A_RECORD = [
+    (OSError(28, "No space left on device"), "failed", "OSError: [Errno 28] No space left"),
+    (ConfigError.of("power", "power=2: no"), "failed", "power=2: no"),
+    (RunInterruptedError(130), "interrupted", "interrupted by Ctrl-C"),
+    (SweepStoppedError("not begun: x"), "stopped", "not begun: x"),
+]
+
+
+@pytest.mark.parametrize(("error", "end", "cause"), WITHOUT_A_RECORD, ids=lambda value: str(value))
+def test_what_a_job_raises_counts_where_there_is_no_record(
+    entries: list[Entry], error: Exception, end: str, cause: str
+) -> None:
+    launches = Launches({B: raises(error)})
+    driver = Driver(launches)
+    driver.run(entries, Told())
+    assert ends(driver.outcomes) == {A: "completed", B: end, C: "completed"}
+    assert str(driver.outcomes[1].cause).startswith(cause)
+
+
+def gone(entry: Entry) -> None:
+    """Begin in a process that is gone: the record says running, nobody is at work."""
+    begin(entry)
+    progress = dict(entry.earlier().progress)  # type: ignore[union-attr]
+    write_json(entry.paths.progress, {**progress, "pid": 2**22 + 1})
+
+
+def test_a_run_that_takes_its_process_down_takes_no_other_with_it(entries: list[Entry]) -> None:
+    launches = Launches({A: lose})
+    driver = Driver(launches)
+    driver.run(entries, Told())
+    # What was not begun goes first; then the one that was at work, alone.
+    assert launches.batches == [[A, B, C], [B, C], [A], [A]]
+    assert ends(driver.outcomes) == {B: "completed", C: "completed", A: "failed"}
+    record = entries[0].earlier().record  # type: ignore[union-attr]
+    assert (record["status"], record["attempts"]) == ("failed", 3)
+    assert record["error"]["type"] == "LostProcessError"
+    assert "a worker was lost" in record["error"]["traceback"]
+    assert driver.outcomes[-1].cause == record["error"]["message"]
+    assert record["error"]["message"].startswith("its process was lost 3 times; the launcher said")
+
+
+def test_a_run_that_is_lost_once_completes(entries: list[Entry]) -> None:
+    seen = []
+
+    def once(entry: Entry) -> Any:
+        seen.append(entry)
+        return lose(entry) if len(seen) == 1 else complete(entry)
+
+    launches = Launches({B: once})
+    driver = Driver(launches)
+    driver.run(entries, Told())
+    assert launches.batches == [[A, B, C], [C], [B]]
+    assert set(ends(driver.outcomes).values()) == {"completed"}
+    assert entries[1].earlier().record["attempts"] == 2  # type: ignore[union-attr]
+
+
+def test_a_launcher_that_launches_nothing_is_not_asked_forever(entries: list[Entry]) -> None:
+    batches = []
+
+    def broken(batch: Any) -> Any:
+        batches.append(len(batch))
+        raise RuntimeError("sbatch: not found")
+
+    driver = Driver(broken)
+    driver.run(entries[:1], Told())
+    assert batches == [1, 1, 1]
+    assert "sbatch: not found" in str(driver.outcomes[0].cause)
+    assert entries[0].earlier().record["status"] == "failed"  # type: ignore[union-attr]
+
+
+def test_what_another_command_is_at_work_on_is_waited_for(entries: list[Entry]) -> None:
+    begin(entries[0])
+    progress = dict(entries[0].earlier().progress)  # type: ignore[union-attr]
+    write_json(entries[0].paths.progress, {**progress, "pid": os.getppid(), "time": time.time()})
+
+    class Ends(Told):
+        def waiting(self, waiting_for: Any) -> None:
+            super().waiting(waiting_for)
+            if self.waits == 3:
+                complete(entries[0], 0.25)
+
+    launches, told = Launches(), Ends()
+    driver = Driver(launches)
+    driver.run(entries, told)
+    assert launches.batches == [[B, C]]
+    assert (told.waits, driver.outcomes[-1].value) == (3, 0.25)
+
+
+def test_what_another_command_leaves_unfinished_is_taken_over(entries: list[Entry]) -> None:
+    seen = []
+
+    def busy(entry: Entry) -> Any:
+        seen.append(entry)
+        if len(seen) < 5:
+            raise RunBusyError.of("resume", "another process is at work in it")
+        return complete(entry)
+
+    driver = Driver(Launches({A: busy}))
+    driver.run(entries[:1], Told())
+    assert (len(seen), driver.outcomes[0].end) == (5, "completed")
+
+
+def test_what_was_settled_stands_when_the_sweep_is_ended(entries: list[Entry]) -> None:
+    def ended(entry: Entry) -> None:
+        gone(entry)
+        raise KeyboardInterrupt
+
+    driver = Driver(Launches({B: ended}))
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(entries, Told())
+    assert ends(driver.outcomes) == {A: "completed", B: "interrupted"}

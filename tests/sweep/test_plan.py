@@ -1,0 +1,196 @@
+"""Points of command lines: what counts, what is dropped, what is refused, what they are called."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.identity import config_hash
+from coreai_opt.sweep.plan import Plan
+
+Planning = Callable[..., Plan]
+
+POINTS: dict[tuple[str, ...], list[str]] = {
+    ("power=1,2", "seed=3"): ["power=1 seed=3", "power=2 seed=3"],
+    ("power=1,2", "total_iters=200,400"): [
+        "power=1 total_iters=200",
+        "power=1 total_iters=400",
+        "power=2 total_iters=200",
+        "power=2 total_iters=400",
+    ],
+    ("schedule=poly,constant", "power=1,2"): [
+        "schedule=poly power=1",
+        "schedule=poly power=2",
+        "schedule=constant",
+    ],
+    ("schedule=poly,exponential", "rate=0.1"): ["schedule=poly", "schedule=exponential rate=0.1"],
+    ("schedule=poly,none", "target_sparsity=0.5,0.9"): [
+        "schedule=poly target_sparsity=0.5",
+        "schedule=poly target_sparsity=0.9",
+        "schedule=none target_sparsity=0.5",
+    ],
+    ("schedule=poly,cubic", "power=3"): ["schedule=poly power=3"],
+    ("power=2,2.0,1e0", "seed=range(1,3)"): [
+        "power=2 seed=1",
+        "power=2 seed=2",
+        "power=1.0 seed=1",
+        "power=1.0 seed=2",
+    ],
+    ("power=1,2", "total_iters=200,400", "seed=1,2", "sweep.zip=[power,total_iters]"): [
+        "power=1 total_iters=200 seed=1",
+        "power=1 total_iters=200 seed=2",
+        "power=2 total_iters=400 seed=1",
+        "power=2 total_iters=400 seed=2",
+    ],
+    (
+        "schedule=poly,constant",
+        "power=2,3",
+        "seed=1,2",
+        "target_sparsity=0.5,0.9",
+        "sweep.zip=[[schedule,power],[seed,target_sparsity]]",
+    ): [
+        "schedule=poly power=2 seed=1 target_sparsity=0.5",
+        "schedule=poly power=2 seed=2 target_sparsity=0.9",
+        "schedule=constant seed=1 target_sparsity=0.5",
+        "schedule=constant seed=2 target_sparsity=0.9",
+    ],
+    ("power=1", "power=2,3"): ["power=2", "power=3"],
+    ("+trainer.fast_dev_run=true", "power=1,2"): [
+        "+trainer.fast_dev_run=true power=1",
+        "+trainer.fast_dev_run=true power=2",
+    ],
+    ("experiment=quick,high_sparsity", "model.hidden=[30]"): [
+        "experiment=quick model.hidden=[30]",
+        "experiment=high_sparsity",
+    ],
+    ("seed=1,2", "sweep_name=mine", "sweep.retry=none", "preview=false", "hydra.job.num=3"): [
+        "seed=1",
+        "seed=2",
+    ],
+    ("schedule=glob(c*)", "seed=1"): [
+        "schedule=constant seed=1",
+        "schedule=cosine seed=1",
+        "schedule=cubic seed=1",
+    ],
+    ("optimizer.lr=0.1,-1",): ["optimizer.lr=0.1", "optimizer.lr=-1"],
+}
+
+
+@pytest.mark.parametrize(("typed", "points"), POINTS.items(), ids=lambda value: " ".join(value))
+def test_the_points_of_a_command(plan: Planning, typed: tuple[str, ...], points: list[str]) -> None:
+    assert [" ".join(point.overrides) for point in plan(*typed).points] == points
+
+
+def test_each_point_has_the_config_that_its_run_will_have(
+    plan: Planning, compose_config: Any
+) -> None:
+    from omegaconf import OmegaConf
+
+    made = plan("schedule=poly,constant", "power=1,2", "optimizer=adamw", "model=convnet")
+    for point in made.points:
+        config: Any = OmegaConf.to_container(compose_config(*point.overrides), resolve=True)
+        assert point.digest == config_hash(config)
+
+
+def test_what_is_dropped_and_double_is_said(plan: Planning) -> None:
+    made = plan("schedule=poly,constant,linear", "power=1,2", "seed=1,2")
+    assert made.sentences == [
+        "power does not count with schedule=constant, schedule=linear",
+        "6 points are the same as another one and not run twice",
+    ]
+    assert len(made.points) == 6
+    assert plan("power=1,2").sentences == []
+
+
+REFUSED: dict[tuple[str, ...], list[str]] = {
+    ("schedule=constant,none", "power=1,2"): [
+        "power=1: schedule=constant has no 'power'; allowed: begin_step; schedule=poly has it"
+    ],
+    ("powr=1,2", "sede=3"): ["powr=1: there is no key 'powr'", "sede=3: there is no key 'sede'"],
+    ("power=1,-1,-2"): [
+        "power=-1: should be greater than 0",
+        "power=-2: should be greater than 0",
+    ],
+    ("power=1,abc",): ["power=abc: should be a valid number"],
+    ("optimizer.lr=-2,-1",): ["optimizer.lr=-2: should", "optimizer.lr=-1: should"],
+    ("schedule=poly,plo",): ["schedule=plo: there is no such option"],
+    ("seed=-1", "power=1,2"): ["seed=-1: should be"],
+    ("schedule=multistep", "levels=[0.5,1.0]", "milestones=[1,2],[2,1]"): ["milestones: [2, 1]"],
+    ("total_iters=1000", "trainer.max_epochs=20,10"): ["total_iters=1000: the ramp ends"],
+    ("power=1,2", "total_iters=1,2,3", "sweep.zip=[power,total_iters]"): [
+        "sweep.zip=[power,total_iters]: power has 2 values, total_iters has 3 values; allowed: "
+        "lists of one length"
+    ],
+    ("power=1,2", "seed=1", "sweep.zip=[power,seed]"): [
+        "sweep.zip=[power,seed]: seed is not varied; allowed: power"
+    ],
+    ("power=1,2", "seed=1,2", "sweep.zip=[[power,seed],[seed,power]]"): [
+        "sweep.zip: power is there twice; allowed: once"
+    ],
+    ("power=1,2", "sweep.zip=power"): ["sweep.zip=power: should be a valid list"],
+    ("power=1,2", "sweep.zip=[3]"): ["sweep.zip: is neither names nor lists of names"],
+    ("power=1,2", "sweep.retry=some"): ["sweep.retry=some: should be 'all', 'failed' or 'none'"],
+    ("power=1,2", "sweep.on_code_change=no"): ["sweep.on_code_change=no: should be"],
+    ("power=1,2", "sweep.fail_fast=3"): ["sweep.fail_fast=3"],
+    ("power=1,2", "sweep.foo=3"): ["sweep.foo=3: there is no key 'sweep.foo'"],
+    ("power=1,2", "sweep_name=''"): ["sweep_name=: string should have at least 1"],
+    ("power=1,2", "sweep_name=/.."): ["sweep_name=/..: names no directory"],
+    ("seed=range(0,1000)", "split=range(0,1000)"): ["1000000 points; allowed: at most 20000"],
+    ("init_from=???", "power=1,2"): ["init_from is not given; give init_from=VALUE"],
+}
+
+
+@pytest.mark.parametrize(("typed", "said"), REFUSED.items(), ids=str)
+def test_what_is_wrong_is_said_all_at_once(plan: Planning, typed: Any, said: list[str]) -> None:
+    typed = (typed,) if isinstance(typed, str) else typed
+    with pytest.raises(ConfigError) as caught:
+        plan(*typed)
+    sentences = [str(problem) for problem in caught.value.problems]
+    assert len(sentences) == len(said), sentences
+    for sentence, start in zip(sentences, said, strict=True):
+        assert sentence.startswith(start)
+
+
+SAME_NAME = [
+    (["power=1,2"], ["power=1,2,3"]),
+    (["power=1,2"], ["power=range(5,7)"]),
+    (["power=1,2", "total_iters=200,400"], ["total_iters=100,400", "power=3,1"]),
+    (["schedule=poly,linear", "power=2"], ["schedule=constant,poly", "power=2"]),
+    (["schedule=poly,exponential", "rate=0.1"], ["schedule=exponential,linear", "rate=1e-1"]),
+    (["power=1,2"], ["power=1,2", "logger=tensorboard", "sweep.retry=all", "trunk=off"]),
+    (["power=1,2"], ["power=1,2", "paths.sweep_root=multirun"]),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME_NAME, ids=str)
+def test_more_points_meet_in_one_directory(
+    plan: Planning, one: list[str], other: list[str]
+) -> None:
+    assert plan(*one).name == plan(*other).name
+
+
+OTHER_NAME = [
+    ["power=1,2", "model=convnet"],
+    ["power=1,2", "seed=2"],
+    ["power=1,2", "seed=1,2"],
+    ["power=1,2", "total_iters=200"],
+    ["target_sparsity=0.5,0.9"],
+]
+
+
+@pytest.mark.parametrize("other", OTHER_NAME, ids=str)
+def test_another_experiment_has_another_name(plan: Planning, other: list[str]) -> None:
+    assert plan("power=1,2").name != plan(*other).name
+
+
+def test_the_directory_of_a_sweep(
+    plan: Planning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plan("power=1,2").root == tmp_path / "multirun" / plan("power=1,2").name
+    assert plan("power=1,2", "sweep_name='my sweep/1'").root == tmp_path / "multirun/my-sweep-1"
+    assert plan("power=1,2", "sweep_name=3").name == "3"
+    assert plan("power=1", "paths.sweep_root=/a/b", "sweep_name=c").root == Path("/a/b/c")
+    assert plan("power=1,2", "hydra.sweep.dir='a b=c'").root == tmp_path / "a b=c"
