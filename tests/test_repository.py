@@ -25,6 +25,7 @@ PACKAGES = [
     "coreai_opt.pruning",
     "coreai_opt.pruning.config",
     "coreai_opt.pruning.spec",
+    "coreai_opt.sweep",
     "lightning_callbacks",
 ]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,7 +11,7 @@ from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.settings import ImageDataSettings
 from coreai_opt.pruning.config.schedules import MultiStepSparsitySchedule, SparsityScheduleBase
 
-__all__ = ["planned_steps", "ramp_problem"]
+__all__ = ["planned_steps", "ramp_problem", "schedule_of"]
 
 UNITS = {"step": "steps", "epoch": "epochs", "percent": "percent"}
 
@@ -41,7 +41,7 @@ def planned_steps(config: Mapping[str, Any]) -> int | None:
 
 def ramp_problem(config: Mapping[str, Any]) -> list[Problem]:
     """Return what is wrong with a ramp that cannot end inside the training, with both numbers."""
-    schedule = _schedule(config.get("schedule"))
+    schedule = schedule_of(config.get("schedule"))
     callback = (config.get("callbacks") or {}).get("scheduled_pruning")
     if schedule is None or schedule.end_step is None or not callback:
         return []
@@ -81,7 +81,13 @@ def _length(config: Mapping[str, Any], interval: str) -> int | None:
     return epochs if epochs != -1 else None
 
 
-def _schedule(node: Any) -> SparsityScheduleBase | None:
+def schedule_of(node: Any) -> SparsityScheduleBase | None:
+    """Return the schedule of a config's node, None where there is none or its class is not ours.
+
+    Example:
+        >>> schedule_of({"_target_": "coreai_opt.pruning.config.ConstantSparsitySchedule"})
+        ConstantSparsitySchedule(begin_step=0)
+    """
     if not isinstance(node, Mapping):
         return None
     name = str(node.get("_target_", "")).rpartition(".")[2]

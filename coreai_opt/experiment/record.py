@@ -98,6 +98,7 @@ class Record:
             "metrics": {},
             "sparsity": None,
             "parameters": None,
+            "operations": None,
             "checkpoints": None,
             "trunk": None,
             "error": None,
@@ -163,7 +164,9 @@ class Progress:
 
 
 class Heartbeat:
-    """Renews ``progress.json`` every five seconds for as long as the process lives.
+    """Renews ``progress.json`` for as long as the process lives.
+
+    Every five seconds, and every second of the first minute: many runs last no longer.
 
     Args:
         path: the file.
@@ -173,6 +176,7 @@ class Heartbeat:
     """
 
     PERIOD_S = 5.0
+    FIRST_PERIOD_S, FIRST_S = 1.0, 60.0
 
     def __init__(
         self,
@@ -216,7 +220,11 @@ class Heartbeat:
         write_json(self._path, content)
 
     def _run(self) -> None:
-        while not self._stop.wait(self.PERIOD_S):
+        began = time.monotonic()
+        period = min(self.FIRST_PERIOD_S, self.PERIOD_S)
+        while not self._stop.wait(period):
+            if time.monotonic() - began > self.FIRST_S:
+                period = self.PERIOD_S
             with suppress(OSError):  # a full disk: there may be room again when the next one is due
                 self.beat()
 

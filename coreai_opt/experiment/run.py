@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.experiment.earlier import read_json
 from coreai_opt.experiment.errors import ConfigError, RunFailedError
@@ -64,9 +65,17 @@ def _check(cfg: DictConfig) -> None:
         if _in_sweep() and is_main_process():
             paths = RunPaths(Path(HydraConfig.get().runtime.output_dir))
             if not paths.result.exists():
-                config: Any = OmegaConf.to_container(cfg, resolve=False)
+                config = _as_far_as_it_resolves(cfg)
                 Record(paths, config, _overrides(), sweep=_sweep_name()).fail("failed", error)
         raise
+
+
+def _as_far_as_it_resolves(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException:
+        config = OmegaConf.to_container(cfg, resolve=False)
+    return dict(config)
 
 
 def _in_sweep() -> bool:

@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from coreai_opt.experiment.build import Objects
 from coreai_opt.experiment.data_files import data_files
 from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.operations_count import ExampleBatch, count_operations
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import Progress
 from coreai_opt.experiment.session import Session
@@ -109,6 +110,7 @@ def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
         metrics=metrics,
         sparsity=_sparsity(report),
         parameters=parameters,
+        operations=count_operations(trainer, model),  # last: nothing that is kept comes after
         checkpoints={
             "best": best and paths.relative(best),
             "last": last and paths.relative(last),
@@ -148,6 +150,7 @@ def _fit_from(
         resumable,
         _ObjectiveCallback(config["objective"]["name"]),
         _ProgressCallback(session.progress),
+        ExampleBatch(),
         _SignalCallback(session.interruptions),
         *([shared] if shared else []),
     ]

@@ -89,23 +89,9 @@ class Board:
     def seconds_left(self) -> float | None:
         """Return how long the rest will take at the pace so far, None where none has ended."""
         ended = [one for one in self.outcomes if not one.was_done and one.end != "stopped"]
-        if not ended:
+        if not ended or not self._open:
             return None
         return (time.monotonic() - self._since) / len(ended) * len(self._open)
-
-    def summary(self) -> str:
-        """Return all that in one line."""
-        parts = [f"{self.count('completed')} of {self.total} done"]
-        if failed := self.count("failed"):
-            parts.append(f"{failed} failed")
-        if interrupted := self.count("interrupted", "stopped"):
-            parts.append(f"{interrupted} not finished")
-        if (left := self.seconds_left()) is not None and self._open:
-            parts.append(f"about {duration(left)} left")
-        if self.best is not None:
-            value = short_value(self.objective, self.best.value)
-            parts.append(f"best {self.objective} {value} ({self.best.entry.paths.root.name})")
-        return ", ".join(parts)
 
 
 class _Events:

@@ -22,13 +22,15 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     console.print(counts(plan, outcomes), markup=False)
     if not bad:
         return
-    table = Table("run", "how it ended", "cause", title="not completed", title_justify="left")
+    table = Table(title="not completed", title_justify="left")
+    for column in ("run", "how it ended", "cause"):
+        table.add_column(column, overflow="fold")
     for outcome in bad:
         cause = (outcome.cause or "")[:LONGEST_CAUSE]
         table.add_row(outcome.entry.paths.root.name, outcome.end, cause)
     wide = None if sys.stdout.isatty() else 160
     Console(highlight=False, markup=False, width=wide).print(table)
-    console.print("the same command goes on with them; to run one alone:")
+    console.print("the same command runs them again; to run one alone:")
     for line in failure_lines(plan, bad):
         console.print(line, markup=False)
 

@@ -41,7 +41,10 @@ def short_value(name: str, value: Any) -> str:
 def program() -> str:
     """Return how this program is called."""
     name = Path(sys.argv[0]).name
-    return f"python {name}" if name.endswith(".py") else name
+    if name.endswith(".py"):
+        return f"python {name}"
+    # In a notebook the command is the one of the README.
+    return name if name and not name.startswith("-") else "python train.py"
 
 
 def command_for(overrides: Sequence[str], sweep: str, of_hydra: Sequence[str] = ()) -> str:

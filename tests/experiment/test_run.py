@@ -23,7 +23,7 @@ QuickRun = Callable[..., dict[str, Any]]
 FIELDS = (
     "schema run_id sweep status started finished wall_seconds attempts resumed_at overrides "
     "config config_hash seed git versions data threads device training objective metrics sparsity "
-    "parameters checkpoints trunk error"
+    "parameters operations checkpoints trunk error"
 )
 
 

@@ -1,0 +1,164 @@
+"""Sweeps from Python: the command's sweeps, in the same directories, with the same records."""
+
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from coreai_opt.experiment.composing import command_context
+from coreai_opt.experiment.nodes import register_nodes
+from coreai_opt.sweep.jobs import job_of
+from coreai_opt.sweep.plan import Planner
+from coreai_opt.sweep.records import RunRow, collect
+from coreai_opt.sweep.sweeper import SweepRun, current_sweep, register_sweepers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["load", "sweep"]
+
+# What is left of a record in a table: one value a column.
+COLUMNS = ("run_id", "status", "seed", "wall_seconds", "attempts", "config_hash")
+
+
+def sweep(
+    *overrides: str,
+    config_dir: str | Path | None = None,
+    config_name: str = "config",
+    **knobs: Any,
+) -> "pd.DataFrame":
+    """Run a sweep as ``python train.py -m OVERRIDES`` does, and return its records.
+
+    What is done is not run again, a run that fails takes no other with it, and the command and
+    this function meet in the same directory.
+
+    Args:
+        *overrides: ``key=value`` or ``key=value,value`` each, as typed.
+        config_dir: folder with options of your own, as with ``--config-dir``.
+        config_name: the primary config.
+        **knobs: values by key; a list, tuple or range is what is swept over.
+
+    Returns:
+        What ``load`` returns for the points of this sweep, one row a run.
+
+    Raises:
+        ConfigError: everything that is wrong with the overrides; nothing is run then.
+        ImportError: pandas is not installed.
+
+    Example:
+        ::
+
+            from coreai_opt.sweep import sweep
+
+            runs = sweep("experiment=quick", schedule=["poly", "linear"], seed=range(3))
+            runs.groupby("schedule")["test/accuracy"].agg(["mean", "std"])
+    """
+    _pandas()
+    typed = [*overrides, *(f"{key}={_value(value)}" for key, value in knobs.items())]
+    register_nodes()
+    register_sweepers()
+    arguments = Namespace(config_dir=None if config_dir is None else str(config_dir))
+    arguments.config_name = config_name
+    with command_context(arguments) as (name, searchpath):
+        running = GlobalHydra.instance()
+        planner = Planner(running.config_loader(), name, [*typed, *searchpath])
+        made = SweepRun(planner.plan())
+        token = current_sweep.set(made)
+        try:
+            assert running.hydra is not None
+            fitting = [*planner.of_hydra, *planner.fitting, "hydra.mode=MULTIRUN"]
+            running.hydra.multirun(
+                config_name=name, task_function=job_of(_train), overrides=fitting
+            )
+        finally:
+            current_sweep.reset(token)
+    digests = [point.digest for point in made.plan.points]
+    frame = load(made.plan.root)
+    return frame[frame["config_hash"].isin(digests)].reset_index(drop=True)
+
+
+def load(*folders: str | Path) -> "pd.DataFrame":
+    """Return the records below folders as a table, one row a run, whatever became of it.
+
+    Args:
+        *folders: directories of sweeps or of runs.
+
+    Returns:
+        Columns ``folder``, ``sweep``, ``run_id``, ``status`` (``interrupted`` where the process is
+        gone), ``seed``, ``wall_seconds``, ``attempts``, ``config_hash``; a column for each key that
+        was overridden; ``objective``, ``sparsity`` (achieved), ``parameters``, ``nonzero`` and a
+        column for each metric; ``error``. What a run has not is missing there.
+
+    Raises:
+        FileNotFoundError: one of the folders is not there.
+        ImportError: pandas is not installed.
+    """
+    pandas = _pandas()
+    paths = [Path(folder) for folder in folders]
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(f"there is no directory {path}")
+    collected = collect(paths)
+    return pandas.DataFrame([_row(row) for row in collected.rows])
+
+
+def _row(row: RunRow) -> dict[str, Any]:
+    record = row.record
+    objective, sparsity = record.get("objective") or {}, record.get("sparsity") or {}
+    parameters, error = record.get("parameters") or {}, record.get("error") or {}
+    return {
+        "folder": str(row.folder),
+        "sweep": row.sweep,
+        **{name: record.get(name) for name in COLUMNS},
+        "status": row.state,
+        **_typed(row.overrides, record.get("config") or {}),
+        "objective": objective.get("value"),
+        "sparsity": sparsity.get("achieved"),
+        "parameters": parameters.get("total"),
+        "nonzero": parameters.get("nonzero"),
+        **(record.get("metrics") or {}),
+        "error": error.get("message"),
+    }
+
+
+def _typed(overrides: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was overridden, as the config has it where it is a value there."""
+    typed: dict[str, Any] = {}
+    for key, text in overrides.items():
+        value: Any = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        typed[key] = text if value is None or isinstance(value, Mapping | list) else value
+    return typed
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        return _text(value)
+    return ",".join(_text(item) for item in value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_text(item) for item in value)}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _train(cfg: DictConfig) -> float | None:
+    from coreai_opt.experiment.run import run
+
+    return run(cfg)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        sentence = "records as a table need pandas: pip install 'hydra-coreai-opt[pandas]'"
+        raise ImportError(sentence) from error
+    return pandas

@@ -1,0 +1,1 @@
+"""The report of one or several sweeps, from the records on disk."""

@@ -1,0 +1,232 @@
+"""Real sweeps through the real command line: run again, killed, with a full disk, two at once."""
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreai_opt.experiment.earlier import EarlierRun
+from coreai_opt.sweep.plan import Plan
+from tests.conftest import Command
+from tests.integration.processes import Process, record_in, started, wait_for
+
+SHORT = ["experiment=quick", "trainer.max_epochs=2", "total_iters=30", "trunk=off"]
+LONG = ["experiment=quick", "trainer.max_epochs=15", "total_iters=60", "trunk=off"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def folders(work: Path) -> dict[str, Path]:
+    """Return the folders of runs by what varies."""
+    found = sorted(path.parent for path in work.glob("multirun/*/*/result.json"))
+    return {path.name.rpartition("_")[0]: path for path in found}
+
+
+def facts(work: Path) -> dict[str, tuple[str, int]]:
+    records = {name: record_in(path) for name, path in folders(work).items()}
+    return {name: (one["status"], one["attempts"]) for name, one in records.items()}
+
+
+def test_a_sweep_run_again_does_what_is_not_done(command: Command, work: Path) -> None:
+    one = command("-m", *SHORT, "schedule=poly,constant", "power=1,2", timeout=200)
+    assert (one.returncode, one.stderr) == (0, "")
+    assert one.stdout.splitlines()[:2] == [
+        "power does not count with schedule=constant",
+        "1 point is the same as another one and not run twice",
+    ]
+    names = ["power-1_schedule-poly", "power-2_schedule-poly", "schedule-constant"]
+    assert list(folders(work)) == names
+    before = {name: (path / "result.json").read_bytes() for name, path in folders(work).items()}
+    again = command("-m", *SHORT, "power=1,2", "schedule=poly,constant", timeout=60)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert ": 3 runs, 3 done before\n" in again.stdout
+    more = command("-m", *SHORT, "schedule=poly,constant", "power=2,3,1", timeout=100)
+    assert (more.returncode, more.stderr) == (0, "")
+    assert ": 4 runs, 3 done before, 1 to run\n" in more.stdout
+    assert list(folders(work)) == [*names[:2], "power-3_schedule-poly", names[2]]
+    for name, content in before.items():
+        assert (folders(work)[name] / "result.json").read_bytes() == content
+    assert {record_in(path)["sweep"] for path in folders(work).values()} == {
+        next(work.glob("multirun/power-*")).name
+    }
+
+
+def test_a_failed_run_is_run_again_alone_by_the_command_that_is_told(
+    command: Command, work: Path
+) -> None:
+    done = command("-m", *SHORT, "optimizer.lr=-1,0.1,1e9", timeout=100)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert facts(work) == {
+        "optimizer.lr--1": ("failed", 1),
+        "optimizer.lr-0.1": ("completed", 1),
+        "optimizer.lr-1000000000.0": ("failed", 1),
+    }
+    record = record_in(folders(work)["optimizer.lr--1"])
+    assert "optimizer.lr=-1: should be greater than 0" in record["error"]["traceback"]
+    record = record_in(folders(work)["optimizer.lr-1000000000.0"])
+    assert record["error"]["type"] == "DivergedWeightError"
+    commands = [line for line in done.stdout.splitlines() if line.startswith("  python train.py")]
+    assert len(commands) == 2
+    alone = command(*shlex.split(commands[1])[2:], timeout=60)
+    assert alone.returncode == 2
+    assert ": 1 run, 1 to run again after a failure\n" in alone.stdout
+    assert facts(work)["optimizer.lr-1000000000.0"] == ("failed", 2)
+    kept = command("-m", *SHORT, "optimizer.lr=1e9,0.1", "sweep.retry=none", timeout=60)
+    assert kept.returncode == 2
+    assert "1 failed before and not run again" in kept.stdout
+    fast = command("-m", *SHORT, "optimizer.lr=-1,0.2", "sweep.fail_fast=true", timeout=60)
+    assert fast.returncode == 2
+    assert ": 2 runs, 1 failed, 1 not begun\n" in fast.stdout
+    assert "optimizer.lr-0.2" not in folders(work)
+
+
+def interrupted(process: Process, work: Path, seed: int) -> None:
+    """Press Ctrl-C when the run of a seed has begun to train."""
+    wait_for(process, lambda: progress_of(work, seed).get("step", 0) > 0, "step")
+    process.send_signal(signal.SIGINT)
+
+
+def progress_of(work: Path, seed: int) -> dict[str, Any]:
+    for path in work.glob(f"multirun/*/seed-{seed}_*/progress.json"):
+        return dict(json.loads(path.read_text()))
+    return {}
+
+
+def test_ctrl_c_ends_one_run_and_the_second_one_the_sweep(work: Path) -> None:
+    given = ["-m", *LONG, "seed=1,2,3"]
+    with started(work, *given) as process:
+        interrupted(process, work, 1)
+        interrupted(process, work, 2)
+        out, errors = process.communicate(timeout=100)
+    assert process.returncode == 130, errors
+    assert "and the sweep goes on; Ctrl-C again ends the sweep" in errors
+    assert ": 3 runs, 2 interrupted, 1 not run\n" in out
+    assert facts(work) == {"seed-1": ("interrupted", 1), "seed-2": ("interrupted", 1)}
+    with started(work, *given) as process:
+        interrupted(process, work, 3)
+        out, errors = process.communicate(timeout=200)
+    assert process.returncode == 2, errors
+    assert ": 3 runs, 1 to run, 2 to go on with\n" in out
+    assert facts(work)["seed-1"] == ("completed", 2)
+    assert facts(work)["seed-3"] == ("interrupted", 1)
+
+
+def test_a_driver_that_is_killed_over_and_over_ends_with_all_runs(work: Path) -> None:
+    given = ["-m", *LONG, "seed=1,2,3"]
+    kills = random.Random(7)
+    for attempt in range(30):
+        with started(work, *given) as process:
+            try:
+                process.wait(timeout=kills.uniform(4, 14) if attempt < 6 else 200)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                continue
+            assert process.returncode == 0, process.communicate()
+            break
+    assert {status for status, _ in facts(work).values()} == {"completed"}
+    assert list(folders(work)) == ["seed-1", "seed-2", "seed-3"]
+    alone = work / "alone"
+    alone.mkdir()
+    with started(alone, *given) as process:
+        process.communicate(timeout=200)
+    for name, path in folders(work).items():
+        assert record_in(path)["metrics"] == record_in(folders(alone)[name])["metrics"]
+
+
+def kill_workers(process: Process, work: Path, seed: int, kills: int) -> None:
+    """Kill the process of a run as soon as it trains, so many times."""
+    killed: set[int] = set()
+    deadline = time.monotonic() + 200
+    while len(killed) < kills and process.poll() is None and time.monotonic() < deadline:
+        seen = progress_of(work, seed)
+        is_new = seen.get("step", 0) > 0 and seen["pid"] not in {*killed, process.pid}
+        paths = [path for name, path in folders(work).items() if name == f"seed-{seed}"]
+        if is_new and paths and record_in(paths[0])["status"] == "running":
+            killed.add(seen["pid"])
+            os.kill(seen["pid"], signal.SIGKILL)
+        time.sleep(0.05)
+    assert len(killed) == kills, process.communicate()
+
+
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.mark.parametrize(("kills", "end"), [(1, "completed"), (3, "failed")])
+def test_a_worker_that_is_killed_costs_only_its_own_run(work: Path, kills: int, end: str) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="no joblib launcher")
+    with started(work, "-m", *JOBLIB, *LONG, "seed=1,2,3") as process:
+        kill_workers(process, work, 1, kills)
+        out, errors = process.communicate(timeout=250)
+    assert process.returncode == (0 if end == "completed" else 2), errors
+    states = {name: status for name, (status, _) in facts(work).items()}
+    assert states == {"seed-1": end, "seed-2": "completed", "seed-3": "completed"}
+    record = record_in(folders(work)["seed-1"])
+    assert record["attempts"] == (2 if end == "completed" else 3)
+    if end == "failed":
+        assert record["error"]["type"] == "LostProcessError"
+        assert "its process was lost 3 times; the launcher said: TerminatedWorkerError" in out
+    assert not list(work.glob("multirun/*/.stop"))
+
+
+def test_two_processes_share_a_sweep(work: Path) -> None:
+    given = ["-m", *SHORT, "seed=1,2,3,4,5,6"]
+    with started(work, *given) as one, started(work, *given) as other:
+        ended = [process.communicate(timeout=300) for process in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], ended
+    assert set(facts(work).values()) == {("completed", 1)}
+    assert len(folders(work)) == 6
+    assert all(": 6 runs, 6 completed\n" in out for out, _ in ended)
+    # Each has its own runs by process; together they have all.
+    pids = {record_in(path)["run_id"].rpartition("-")[2] for path in folders(work).values()}
+    assert pids == {str(one.pid), str(other.pid)}
+
+
+@contextmanager
+def little_space(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_under_one_run_is_that_runs_failure(
+    work: Path, plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(work)
+    made = plan(*SHORT, "seed=1,2")
+    with little_space(made.root / made.points[0].folder):
+        with started(work, "-m", *SHORT, "seed=1,2") as process:
+            out, errors = process.communicate(timeout=200)
+        assert process.returncode == 2, (out, errors)
+        assert "No space left on device" in out
+        run = EarlierRun.at(made.root / made.points[0].folder)
+        assert run is None or run.state != "completed"
+    assert record_in(folders(work)["seed-2"])["status"] == "completed"
+    with started(work, "-m", *SHORT, "seed=1,2") as process:
+        out, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, (out, errors)
+    assert {status for status, _ in facts(work).values()} == {"completed"}
+
+
+def test_an_unreadable_record_is_said_and_run_again(command: Command, work: Path) -> None:
+    assert command("-m", *SHORT, "seed=1,2", timeout=100).returncode == 0
+    damaged = folders(work)["seed-1"]
+    (damaged / "result.json").write_text('{"schema": 1, "config"')
+    again = command("-m", *SHORT, "seed=1,2", timeout=100)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "cannot be read: set aside, and the run begins anew\n" in again.stdout
+    assert record_in(damaged)["status"] == "completed"
+    assert (damaged / "attempt-1" / "result.json").exists()
