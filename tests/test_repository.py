@@ -15,7 +15,11 @@ import pytest
 from coreai_opt.experiment import trunks
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.groups import config_groups, root_knobs
+from coreai_opt.experiment.validation import find_problems
+from coreai_opt.sweep.preview.request import read_request
+from coreai_opt.sweep.report.__main__ import main as report
 from tests.conftest import ROOT
+from tests.sweep.synthetic import make_sweep
 
 PACKAGES = [
     "coreai_opt",
@@ -53,6 +57,7 @@ def commands() -> Iterator[str]:
 
 TRAIN = [line for line in commands() if line.startswith(("python train.py", "scripts/train"))]
 
+REPORT = [line for line in commands() if line.startswith("scripts/report")]
 TRUNKS = [line for line in commands() if line.startswith("scripts/trunks")]
 
 
@@ -103,13 +108,20 @@ def test_documented_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("line", TRAIN)
-def test_documented_commands_compose_and_are_valid(line: str, plan: Any) -> None:
-    arguments = [word for word in shlex.split(line)[1:] if word not in ("train.py", "-m", "--help")]
+def test_documented_commands_compose_and_are_valid(
+    line: str, compose_config: Any, plan: Any
+) -> None:
+    words = [word for word in shlex.split(line)[1:] if word not in ("train.py", "--help")]
+    # What is typed of the preview alone is for no config.
+    arguments = read_request(word for word in words if word != "-m").overrides
     problems: list[Problem] = []
-    try:
-        plan(*arguments)
-    except ConfigError as error:
-        problems = error.problems
+    if "-m" not in words:
+        problems = find_problems(compose_config(*arguments))
+    else:
+        try:
+            assert plan(*arguments).points
+        except ConfigError as error:
+            problems = error.problems
     # The reader's own classes and files are all that may be missing.
     missing = ("my.module", "there is no such file")
     assert [one for one in problems if not any(part in str(one) for part in missing)] == []
@@ -124,8 +136,18 @@ def test_documented_commands_of_the_store_work(
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize("line", REPORT)
+def test_documented_reports_work(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_sweep(tmp_path / "multirun" / "power-seed-3f9a1c", runs=6)
+    report([*shlex.split(line)[1:], "--no-figures"])
+    assert "6 runs: " in capsys.readouterr().out
+
+
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    others = [line for line in commands() if line not in [*TRAIN, *TRUNKS]]
+    others = [line for line in commands() if line not in [*TRAIN, *TRUNKS, *REPORT]]
     assert others == ["pip install -c constraints.txt -e '.[dev]'"]
 
 

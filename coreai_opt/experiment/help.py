@@ -14,7 +14,9 @@ Trains a model while pruning it on a schedule, and records the run.
   {command} -m schedule=poly power=1,2,3 total_iters=200,400
 
 Give GROUP=OPTION to choose, KNOB=VALUE to set, and any other key by its path
-(data.batch_size=128). With -m, lists of values are crossed into a sweep."""
+(data.batch_size=128). With -m, lists of values are crossed into a sweep.
+With preview=true nothing is run: what would be is shown, with its schedules and
+how long it will take."""
 
 TAIL = """\
 Your own classes: model._target_=my.module.Net, data._target_=my.module.Data.

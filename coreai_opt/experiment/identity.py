@@ -3,7 +3,9 @@
 import fnmatch
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 __all__ = ["config_hash", "flatten", "identity_config", "is_ignored"]
@@ -68,7 +70,10 @@ def _as_floats(value: Any) -> Any:
 
 def is_ignored(key: str, patterns: list[str]) -> bool:
     """Return whether a dotted key, or a node that it lies in, fits one of the patterns."""
-    return any(
-        fnmatch.fnmatchcase(key, pattern) or fnmatch.fnmatchcase(key, f"{pattern}.*")
-        for pattern in patterns
-    )
+    return _ignoring(tuple(patterns)).match(key) is not None
+
+
+@cache
+def _ignoring(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    both = (text for pattern in patterns for text in (pattern, f"{pattern}.*"))
+    return re.compile("|".join(map(fnmatch.translate, both)) or r"(?!)")

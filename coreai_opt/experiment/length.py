@@ -11,7 +11,7 @@ from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.settings import ImageDataSettings
 from coreai_opt.pruning.config.schedules import MultiStepSparsitySchedule, SparsityScheduleBase
 
-__all__ = ["planned_steps", "ramp_problem", "schedule_of"]
+__all__ = ["planned_steps", "ramp_problem", "schedule_of", "steps_per_epoch"]
 
 UNITS = {"step": "steps", "epoch": "epochs", "percent": "percent"}
 
@@ -22,8 +22,20 @@ def planned_steps(config: Mapping[str, Any]) -> int | None:
     It is known for the data configs that come with the project (``data.num_train``); a DataModule
     of the user's own is measured when it is there.
     """
+    per_epoch, trainer = steps_per_epoch(config), config.get("trainer") or {}
+    if per_epoch is None:
+        return None
+    epochs: int = trainer.get("max_epochs", -1)
+    limits: list[int] = [epochs * per_epoch] if epochs != -1 else []
+    if (max_steps := trainer.get("max_steps", -1)) != -1:
+        limits.append(max_steps)
+    return min(limits, default=None)
+
+
+def steps_per_epoch(config: Mapping[str, Any]) -> int | None:
+    """Return the optimizer steps of an epoch, None where the config does not tell."""
     data, trainer = config.get("data") or {}, config.get("trainer") or {}
-    devices, epochs = trainer.get("devices"), trainer.get("max_epochs", -1)
+    devices = trainer.get("devices")
     unusual = any(trainer.get(key) for key in ("fast_dev_run", "overfit_batches", "max_time"))
     # A class of the user's own in place of ours leaves our numbers standing in the config.
     settings = model_of_target(str(data.get("_target_")))
@@ -32,11 +44,8 @@ def planned_steps(config: Mapping[str, Any]) -> int | None:
         return None
     share = ceil(data["num_train"] / (devices * trainer.get("num_nodes", 1)))
     batches = _limited(ceil(share / data["batch_size"]), trainer.get("limit_train_batches"))
-    per_epoch = ceil(batches / trainer.get("accumulate_grad_batches", 1))
-    limits = [epochs * per_epoch] if epochs != -1 else []
-    if (max_steps := trainer.get("max_steps", -1)) != -1:
-        limits.append(max_steps)
-    return min(limits, default=None)
+    per_step: int = trainer.get("accumulate_grad_batches", 1)
+    return ceil(batches / per_step)
 
 
 def ramp_problem(config: Mapping[str, Any]) -> list[Problem]:

@@ -52,6 +52,13 @@ def _off_of_yaml(value: Any) -> Any:
     return "off" if value is False else value
 
 
+def _typed_only(value: bool) -> bool:
+    # The command takes it out of what is typed: here it comes from a file, and nobody would look.
+    if value:
+        raise ValueError("counts where it is typed on the command line; allowed: false in a config")
+    return value
+
+
 def _as_text(value: Any) -> Any:
     # sweep_name=3 is a name too.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -97,7 +104,9 @@ class RootSettings(Settings):
     sweep_name: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         None, min_length=1, description="a name, null = from what varies"
     )
-    preview: bool = Field(False, description="true or false")
+    preview: Annotated[bool, AfterValidator(_typed_only)] = Field(
+        False, description="true or false"
+    )
 
 
 class SweepSettings(Settings):

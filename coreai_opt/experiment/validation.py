@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from coreai_opt.experiment.constants import Constants
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.length import ramp_problem
 from coreai_opt.experiment.nodes import model_of_target
@@ -65,14 +66,17 @@ class Reading:
 
     Args:
         cfg: the composed config, without Hydra's own node.
+        constants: what is known of it from earlier readings with other values of some keys.
 
     Attributes:
-        values: the resolved values, nested as in the config; None for what cannot be read.
+        values: the resolved values, nested as in the config; None for what cannot be read. What is
+            constant is one object in all readings: it must not be changed.
         names: the key that a value at a path was taken from by ``${key}``.
         problems: what cannot be read, and what is not given.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: DictConfig, constants: Constants | None = None) -> None:
+        self._constants = constants
         self.names: dict[Path, str] = {}
         self.problems: list[Problem] = []
         self.values: dict[str, Any] = {}
@@ -91,6 +95,18 @@ class Reading:
         # Most values stand there as they are; OmegaConf's own way to them takes ten times as long.
         if (plain := _plain_value(parent._get_node(key))) is not None:
             return plain
+        if self._constants is None:
+            return self._resolved(parent, key, path)
+        if (known := self._constants.get(path)) is not None:
+            self.names |= known[1]
+            return known[0]
+        before = len(self.problems)
+        value = self._resolved(parent, key, path)
+        if len(self.problems) == before:
+            self._constants.keep(path, parent._get_node(key), value, self.names)
+        return value
+
+    def _resolved(self, parent: Any, key: Any, path: Path) -> Any:
         raw = self._alias(parent, key, path)
         try:
             missing = OmegaConf.is_missing(parent, key)

@@ -102,6 +102,11 @@ def _axis(override: Override, loader: ConfigLoader) -> Axis:
     if not override.is_sweep_override():
         return Axis(((Assignment(str(override.input_line), override),),), is_varied=False)
     key = override.get_key_element()
+    if not override.is_discrete_sweep():
+        allowed = f"allowed: {key}=1,2,3 or so, or a search (hydra/sweeper=optuna)"
+        raise ConfigError.of(
+            key, f"{override.input_line}: a grid needs a list of values; {allowed}"
+        )
     values = list(override.sweep_string_iterator())
     if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         values = [value for value in values if not value.startswith("base_")]

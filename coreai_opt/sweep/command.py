@@ -9,6 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from coreai_opt.experiment.composing import command_context
 from coreai_opt.sweep.plan import Planner
+from coreai_opt.sweep.preview.request import read_request, without_png
 from coreai_opt.sweep.sweeper import SweepRun, current_sweep
 
 __all__ = ["AnnouncedSweep", "planned_sweep", "show_preview", "wants_preview"]
@@ -56,8 +57,7 @@ def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
     Raises:
         ConfigError: everything that is wrong with one of its points.
     """
-    is_sweep = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
-    if not is_sweep or any(getattr(arguments, name, None) for name in SHOWING):
+    if not _is_sweep(arguments) or _shows(arguments):
         return None
     with command_context(arguments) as (config_name, searchpath):
         loader = GlobalHydra.instance().config_loader()
@@ -70,9 +70,40 @@ def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
 
 
 def wants_preview(arguments: Namespace) -> bool:
-    """Return whether a command line asks what would be run."""
-    return False
+    """Return whether a command line asks what would be run.
+
+    What only the preview understands is taken out of the command line, here and in ``sys.argv``:
+    Hydra has no key for it. Where Hydra itself is asked to show something, it answers.
+
+    Raises:
+        ConfigError: ``preview`` is neither true nor false.
+    """
+    request = read_request(arguments.overrides)
+    is_wanted = request.is_wanted and not _shows(arguments)
+    kept = request.overrides if is_wanted else without_png(arguments.overrides)
+    taken = [text for text in arguments.overrides if text not in kept]
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in taken]
+    arguments.overrides, arguments.png = list(kept), request.png
+    return is_wanted
 
 
 def show_preview(arguments: Namespace) -> None:
-    """Print what would be run."""
+    """Print what would be run.
+
+    Args:
+        arguments: as ``wants_preview`` has left them.
+
+    Raises:
+        ConfigError: what is wrong with the command line, or in the way of its runs.
+    """
+    from coreai_opt.sweep.preview.show import show
+
+    show(arguments, _is_sweep(arguments), arguments.png)
+
+
+def _is_sweep(arguments: Namespace) -> bool:
+    return arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+
+
+def _shows(arguments: Namespace) -> bool:
+    return any(getattr(arguments, name, None) for name in SHOWING)

@@ -1,0 +1,189 @@
+"""What earlier records say: how long a training is, and how long it takes."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from coreai_opt.experiment.earlier import read_json
+from coreai_opt.experiment.identity import flatten
+from coreai_opt.experiment.places import RunPaths
+
+__all__ = ["EarlierTraining", "History"]
+
+MOST_RECORDS = 200
+APART = 2  # times as long: what lengths differ by that a line is laid through
+ALIKE = 4  # times as long or as short: how far one length alone tells of another
+
+# What does not change how long a step takes.
+NOT_OF_THE_DATA = ("data.seed", "data.split_seed", "data.num_workers", "data.root", "data.download")
+
+# What tells how many steps there are.
+OF_THE_LENGTH = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "accumulate_grad_batches",
+    "devices",
+    "num_nodes",
+    "fast_dev_run",
+    "overfit_batches",
+    "max_time",
+)
+
+
+@dataclass(frozen=True)
+class EarlierTraining:
+    """What one record says of its training.
+
+    Attributes:
+        kind: its model and data, as a text that is equal for equal ones.
+        limits: what its trainer was told of the length.
+        steps: optimizer steps.
+        per_epoch: optimizer steps of an epoch, None where the record does not say.
+        seconds: wall time of the run, with that of a warm-up that it took from another one.
+    """
+
+    kind: str
+    limits: str
+    steps: int
+    per_epoch: int | None
+    seconds: float | None
+
+
+class History:
+    """Earlier trainings, asked about configs.
+
+    Of a run that is as long as earlier ones with the same model and data, the time is the median of
+    theirs. Of another length it lies on the line through two lengths of which one is at least twice
+    the other; where there is one length only, it is in proportion, up to four times as long or as
+    short: what a run takes besides its steps is not told apart. The device, the number of workers
+    and what else goes on on the machine are taken to be as they were.
+
+    Args:
+        trainings: the earlier ones.
+    """
+
+    def __init__(self, trainings: Iterable[EarlierTraining]) -> None:
+        self._by_kind: dict[str, list[EarlierTraining]] = {}
+        for training in trainings:
+            self._by_kind.setdefault(training.kind, []).append(training)
+
+    @classmethod
+    def read(cls, places: Sequence[Path]) -> "History":
+        """Read the newest records below some directories, one or two levels down.
+
+        Args:
+            places: directories that need not be there; what lies in the first one counts first.
+        """
+        paths = list(dict.fromkeys(path for place in places for path in _newest(place)))
+        records = (read_json(path) for path in paths[:MOST_RECORDS])
+        trainings = (_training(record) for record in records if record is not None)
+        return cls(training for training in trainings if training is not None)
+
+    def same(self, config: Mapping[str, Any]) -> list[EarlierTraining]:
+        """Return the trainings of the model and data of a config."""
+        return self._by_kind.get(kind_of(config), []) if self._by_kind else []
+
+    def count(self, configs: Iterable[Mapping[str, Any]]) -> int:
+        """Return how many trainings there are of the models and data of some configs."""
+        if not self._by_kind:
+            return 0
+        kinds = {kind_of(config) for config in configs}
+        return sum(len(self._by_kind.get(kind, [])) for kind in kinds)
+
+    def as_long(self, config: Mapping[str, Any]) -> EarlierTraining | None:
+        """Return a training that was as long as a config's would be, None where there is none."""
+        limits = _limits_of(config)
+        return next((one for one in self.same(config) if one.limits == limits), None)
+
+    def seconds(self, config: Mapping[str, Any], steps: int | None) -> float | None:
+        """Return how long a run takes, None where no record tells.
+
+        Args:
+            config: the resolved config.
+            steps: optimizer steps of its training, None = not known.
+        """
+        timed: dict[int, list[float]] = {}
+        for one in self.same(config):
+            if one.seconds is not None:
+                timed.setdefault(one.steps, []).append(one.seconds)
+        return _by_length({length: median(known) for length, known in timed.items()}, steps)
+
+
+def _by_length(known: Mapping[int, float], steps: int | None) -> float | None:
+    if not steps or not known:
+        return None
+    near = min(known, key=lambda length: (abs(length - steps), length))
+    others = [one for one in known if max(one, near) >= APART * min(one, near)]
+    if near == steps:
+        return known[near]
+    if not others:
+        is_alike = max(near, steps) <= ALIKE * min(near, steps)
+        return known[near] * steps / near if is_alike else None
+    far = min(others, key=lambda length: (abs(length - steps), length))
+    a_step = (known[far] - known[near]) / (far - near)
+    on_line = known[near] + max(0.0, a_step) * (steps - near)
+    return on_line if on_line > 0 else known[near] * steps / near
+
+
+def kind_of(config: Mapping[str, Any]) -> str:
+    """Return the model and data of a config as one text."""
+    nodes = {key: config.get(key) for key in ("model", "data")}
+    flat = {key: value for key, value in flatten(nodes).items() if key not in NOT_OF_THE_DATA}
+    return json.dumps(flat, sort_keys=True, default=str)
+
+
+def _limits_of(config: Mapping[str, Any]) -> str:
+    trainer = config.get("trainer") or {}
+    flat = flatten({key: trainer.get(key) for key in OF_THE_LENGTH})
+    return json.dumps(flat, sort_keys=True, default=str)
+
+
+def _training(record: Mapping[str, Any]) -> EarlierTraining | None:
+    config, training = record.get("config"), record.get("training")
+    is_done = record.get("status") == "completed"
+    if not is_done or not isinstance(config, Mapping) or not isinstance(training, Mapping):
+        return None
+    steps, per_epoch = training.get("steps"), training.get("steps_per_epoch")
+    if not isinstance(steps, int) or steps < 1:
+        return None
+    seconds = record.get("wall_seconds")
+    saved = (record.get("trunk") or {}).get("seconds_saved") or 0.0
+    return EarlierTraining(
+        kind_of(config),
+        _limits_of(config),
+        steps,
+        per_epoch if isinstance(per_epoch, int) and per_epoch > 0 else None,
+        float(seconds) + float(saved) if isinstance(seconds, int | float) else None,
+    )
+
+
+def _newest(place: Path) -> list[Path]:
+    found = [(written, path) for path in _records(place) if (written := _written(path))]
+    found.sort(key=lambda pair: pair[0], reverse=True)
+    return [path for _, path in found[:MOST_RECORDS]]
+
+
+def _written(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _records(place: Path) -> Iterator[Path]:
+    for folder in _folders(place):
+        yield RunPaths(folder).result
+        yield from (RunPaths(inner).result for inner in _folders(folder))
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        with os.scandir(place) as entries:
+            return [Path(one.path) for one in entries if one.is_dir() and one.name[0] != "."]
+    except OSError:
+        return []

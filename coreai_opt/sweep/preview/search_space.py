@@ -1,0 +1,128 @@
+"""What a searching sweeper chooses from, as a table."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    RangeSweep,
+    ValueType,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.table import Table
+from rich.text import Text
+
+from coreai_opt.sweep.axes import OF_THE_SWEEP, parse
+from coreai_opt.sweep.plan import Planner
+
+__all__ = ["Dimension", "SearchSpace", "dimension", "search_space", "space_table"]
+
+# What sweepers are told in their node, by the names that the common ones have for it.
+TOLD = ("n_trials", "direction", "n_jobs", "study_name", "storage", "max_iter", "num_evals")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One knob and what it may be.
+
+    Attributes:
+        knob: its key.
+        kind: ``interval``, ``range``, ``choice`` or ``fixed``.
+        values: what it may be, as text.
+        flags: how an interval is searched: ``int``, ``log`` and other tags.
+    """
+
+    knob: str
+    kind: str
+    values: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What a search chooses from, and what its sweeper is told.
+
+    Attributes:
+        sweeper: its name.
+        dimensions: the knobs, those that vary first.
+        told: settings of the sweeper.
+    """
+
+    sweeper: str
+    dimensions: tuple[Dimension, ...]
+    told: Mapping[str, str]
+
+    @property
+    def trials(self) -> int | None:
+        """How many runs there are to be, None where the sweeper does not say."""
+        count = self.told.get("n_trials", "")
+        return int(count) if count.isdigit() else None
+
+
+def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
+    """Return the search space of a command line.
+
+    What is typed counts before the ``params`` of the sweeper's own node.
+    """
+    settings = planner.composer.hydra(planner.options)
+    node = settings.sweeper
+    given = _plain(node, "params")
+    params = [f"{key}={value}" for key, value in given.items()] if isinstance(given, dict) else []
+    typed = [one for one in planner.of_task if not one.key_or_group.startswith(OF_THE_SWEEP)]
+    merged = {one.get_key_element(): one for one in [*parse(params, loader), *typed]}
+    dimensions = sorted(map(dimension, merged.values()), key=lambda one: one.kind == "fixed")
+    told = {key: _text(value) for key in TOLD if (value := _plain(node, key)) is not None}
+    name = OmegaConf.select(settings, "runtime.choices", default={}).get("hydra/sweeper")
+    return SearchSpace(str(name or node.get("_target_")), tuple(dimensions), told)
+
+
+def dimension(override: Override) -> Dimension:
+    """Return what an override lets a knob be."""
+    knob, value = override.get_key_element(), override.value()
+    if isinstance(value, IntervalSweep):
+        ends = f"{value.start:g} to {value.end:g}"
+        # Written as floats: interval(1, 4); as whole numbers: int(interval(1, 4)).
+        both: tuple[Any, Any] = (value.start, value.end)
+        is_whole = all(isinstance(end, int) for end in both)
+        return Dimension(knob, "interval", ends, _flags(value.tags, is_whole))
+    if isinstance(value, RangeSweep):
+        step = "" if value.step == 1 else f" by {value.step}"
+        ends = f"{value.start} to below {value.stop}{step}"
+        return Dimension(knob, "range", ends, _flags(value.tags))
+    if isinstance(value, ChoiceSweep) or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        values = ", ".join(map(str, override.sweep_string_iterator()))
+        return Dimension(knob, "choice", values, _flags(getattr(value, "tags", ())))
+    return Dimension(knob, "fixed", str(override.input_line).partition("=")[2])
+
+
+def space_table(space: SearchSpace) -> Table:
+    """Return one row a knob."""
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("knob", "kind", "values", "flags"):
+        table.add_column(column, overflow="fold")
+    for one in space.dimensions:
+        cells = (one.knob, one.kind, one.values, ", ".join(one.flags))
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _flags(tags: Iterable[str] | None, is_whole: bool = False) -> tuple[str, ...]:
+    return (*(["int"] if is_whole else []), *sorted(tags or ()))
+
+
+def _text(value: Any) -> str:
+    return value.name if isinstance(value, Enum) else str(value)
+
+
+def _plain(node: DictConfig, key: str) -> Any:
+    try:
+        value = OmegaConf.select(node, key)
+    except OmegaConfBaseException:
+        return None
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

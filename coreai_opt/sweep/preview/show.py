@@ -1,0 +1,179 @@
+"""Shows what a command line would run, and runs nothing; imports no torch."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from coreai_opt.experiment.composing import command_context
+from coreai_opt.experiment.earlier import EarlierRun
+from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.hooks import task_config
+from coreai_opt.experiment.places import RunPaths, typed_path
+from coreai_opt.experiment.record import code_and_versions
+from coreai_opt.experiment.resuming import (
+    choose_directory,
+    directory_problems,
+    given_path,
+    resume_problems,
+)
+from coreai_opt.experiment.validation import Reading, problems_of
+from coreai_opt.sweep.folder import SweepFolder
+from coreai_opt.sweep.plan import Plan, Planner, Point
+from coreai_opt.sweep.preview.cautions import caution
+from coreai_opt.sweep.preview.history import History
+from coreai_opt.sweep.preview.planned import Preview, Standing, planned_run, standing
+from coreai_opt.sweep.preview.png import draw_preview
+from coreai_opt.sweep.preview.ramps import TrainingLength, length_of
+from coreai_opt.sweep.preview.search_space import SearchSpace, search_space, space_table
+from coreai_opt.sweep.preview.table import console, print_preview, say
+from coreai_opt.sweep.selection import select
+from coreai_opt.sweep.texts import duration
+from lightning_callbacks._checkpoint_files import CheckpointFile
+
+__all__ = ["show"]
+
+
+def show(arguments: Namespace, is_sweep: bool, png: bool) -> None:
+    """Print what would be run.
+
+    Args:
+        arguments: as Hydra's own parser returns them, without what the preview itself is told.
+        is_sweep: whether lists of values are crossed.
+        png: whether to draw ``preview.png`` in the current directory.
+
+    Raises:
+        ConfigError: what is wrong with the command line, or in the way of its runs.
+    """
+    with command_context(arguments) as (config_name, searchpath):
+        loader = GlobalHydra.instance().config_loader()
+        overrides = [*arguments.overrides, *searchpath]
+        if not is_sweep:
+            preview, problems = _of_run(config_name, overrides)
+        else:
+            planner = Planner(loader, config_name, overrides)
+            if not planner.is_grid:
+                _show_search(planner, loader)
+                return
+            preview, problems = _of_sweep(planner.plan())
+    caution(preview)
+    print_preview(preview)
+    if png:
+        say(console(), draw_preview(preview, Path.cwd()))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
+    folder, resume = SweepFolder(plan.root), plan.config.get("resume")
+    problems = [*folder.problems(plan), *resume_problems(plan.config, is_sweep=True)]
+    entries, warnings = folder.entries(plan.points), []
+    try:
+        selection = select(entries, plan.settings)
+    except ConfigError as error:
+        warnings = [str(problem) for problem in error.problems]
+        mild = plan.settings.model_copy(update={"on_code_change": "warn"})
+        selection = select(entries, mild)
+    else:
+        warnings = selection.sentences
+    history = _history(plan.config, plan.root)
+    chosen = {entry.point.digest for entry in selection.to_run}
+    runs = []
+    for entry in entries:
+        state, digest = selection.states[entry.point.digest], entry.point.digest
+        will_run = digest in chosen and state != "running"
+        how = standing(entry.paths, state, will_run, resume)
+        runs.append(planned_run(entry.point, how, history))
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    title = f"preview, nothing is run: sweep {plan.name} in {plan.root}, {count}"
+    preview = Preview(title, plan.knobs, tuple(runs), is_sweep=True)
+    preview.earlier = history.count(run.point.config for run in preview.to_run)
+    preview.sentences, preview.warnings = plan.sentences, [*warnings, *_changes()]
+    return preview, problems
+
+
+def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Problem]]:
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    config = hydra.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=False)
+    own = Path(config.hydra.run.dir)
+    reading = Reading(task_config(config, str(own)))
+    if problems := problems_of(reading) or resume_problems(reading.values, is_sweep=False):
+        raise ConfigError(problems)
+    is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
+    root, sentences = choose_directory(reading.values, own, is_given)
+    how, told = _standing_of_run(reading.values, RunPaths(root))
+    if is_given and not told:
+        told = [f"in {root}"]
+    point = Point(tuple(config.hydra.overrides.task), {}, (), reading.values)
+    history = _history(reading.values)
+    preview = Preview(
+        "preview, nothing is run: 1 run", (), (planned_run(point, how, history),), is_sweep=False
+    )
+    preview.earlier = history.count([reading.values])
+    preview.sentences, preview.warnings = [*told, *sentences], _changes()
+    return preview, directory_problems(reading.values, RunPaths(root), is_sweep=False)
+
+
+def _standing_of_run(config: Mapping[str, Any], paths: RunPaths) -> tuple[Standing, list[str]]:
+    given, run = given_path(config), EarlierRun.at(paths.root)
+    if given is not None and given.is_file() and (file := CheckpointFile.at(given)) is not None:
+        return Standing("interrupted", True, file.step), [f"goes on from {given}"]
+    if run is None:
+        return Standing("unreadable" if paths.result.exists() else "new"), []
+    will_run = run.state in ("interrupted", "failed")
+    how = standing(paths, run.state, will_run, config.get("resume"))
+    if run.state != "interrupted":
+        return how, []
+    if how.step is None:
+        return how, [f"begins anew in {paths.root}"]
+    total = run.progress.get("total_steps")
+    of_all = f" of {total}" if total else ""
+    return how, [f"goes on in {paths.root} from step {how.step}{of_all}"]
+
+
+def _show_search(planner: Planner, loader: ConfigLoader) -> None:
+    if problems := problems_of(planner.common):
+        raise ConfigError(problems)
+    space, config = search_space(planner, loader), planner.common.values
+    out = console()
+    say(out, f"preview, nothing is run: a search by hydra/sweeper={space.sweeper}")
+    out.print(space_table(space))
+    if space.told:
+        say(out, ", ".join(f"{key}={value}" for key, value in space.told.items()))
+    history = _history(config)
+    length = length_of(config, history)
+    seconds = history.seconds(config, length.steps)
+    say(out, f"length of the training: {steps_text(length)}")
+    say(out, _time_of_search(space, seconds, history.count([config])))
+
+
+def steps_text(length: TrainingLength) -> str:
+    """Return the length of a training in words."""
+    return "unknown" if length.steps is None else f"{length.steps} steps"
+
+
+def _time_of_search(space: SearchSpace, seconds: float | None, records: int) -> str:
+    if seconds is None:
+        return "how long a run takes is unknown: no earlier record tells"
+    by = "1 earlier record" if records == 1 else f"{records} earlier records"
+    told = f"a run takes about {duration(seconds)}, by {by} of this model and data"
+    if space.trials is None:
+        return told
+    return f"{told}; {space.trials} one after the other {duration(seconds * space.trials)}"
+
+
+def _history(config: Mapping[str, Any], *first: Path) -> History:
+    paths = config["paths"]
+    return History.read([*first, typed_path(paths["sweep_root"]), typed_path(paths["output_root"])])
+
+
+def _changes() -> list[str]:
+    git = code_and_versions()["git"]
+    if not git or not git["dirty"]:
+        return []
+    return ["files differ from the last commit; the records keep a hash of the changes"]
