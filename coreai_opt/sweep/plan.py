@@ -70,6 +70,7 @@ class Plan:
         dropped: for each knob that some points have no place for, their choices of options.
         settings: the sweep's own.
         command: the overrides as typed.
+        flags: what was typed besides, as ``--config-dir=DIR``.
         config: the config without what varies.
     """
 
@@ -81,6 +82,7 @@ class Plan:
     dropped: Mapping[str, tuple[str, ...]]
     settings: SweepSettings
     command: tuple[str, ...]
+    flags: tuple[str, ...]
     config: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -103,13 +105,20 @@ class Planner:
         loader: finds the config files.
         config_name: the primary config's name.
         overrides: as typed, those of Hydra's own settings among them.
+        flags: what was typed besides, as ``--config-dir=DIR``.
 
     Raises:
         HydraException: an override is not of the form KEY=VALUE.
     """
 
-    def __init__(self, loader: ConfigLoader, config_name: str, overrides: Sequence[str]) -> None:
-        self.command = tuple(overrides)
+    def __init__(
+        self,
+        loader: ConfigLoader,
+        config_name: str,
+        overrides: Sequence[str],
+        flags: Sequence[str] = (),
+    ) -> None:
+        self.command, self.flags = tuple(overrides), tuple(flags)
         parsed = parse(overrides, loader)
         self.of_hydra = [str(one.input_line) for one in parsed if one.is_hydra_override()]
         self.of_task = [one for one in parsed if not one.is_hydra_override()]
@@ -188,6 +197,7 @@ class Planner:
             dropped=self._dropped(axes, points),
             settings=settings,
             command=self.command,
+            flags=self.flags,
             config=self.common.values,
         )
 
@@ -261,7 +271,11 @@ class Planner:
         own = [text for text in self.of_hydra if text.startswith(place)]
         if own:
             return name, typed_path(str(self.composer.hydra(self.options).sweep.dir))
-        return name, typed_path(values["paths"]["sweep_root"]) / slug(name)
+        root = typed_path(values["paths"]["sweep_root"]) / slug(name)
+        if root == typed_path(values["paths"]["trunks"]):
+            sentence = f"sweep_name={name}: {root} holds shared warm-ups; allowed: another name"
+            raise ConfigError.of("sweep_name", sentence)
+        return name, root
 
     def _in_common(self, knobs: Sequence[str]) -> dict[str, Any]:
         """Return what all points share, whichever values the knobs have."""

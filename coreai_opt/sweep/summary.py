@@ -51,4 +51,4 @@ def failure_lines(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
     """Return the command that runs each of these points alone, in the sweep's directory."""
     of_hydra = [text for text in plan.command if text.startswith(("hydra.", "hydra/"))]
     points = [outcome.entry.point.overrides for outcome in outcomes]
-    return [f"  {command_for(overrides, plan.name, of_hydra)}" for overrides in points]
+    return [f"  {command_for(point, plan.name, of_hydra, plan.flags)}" for point in points]

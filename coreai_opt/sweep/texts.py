@@ -1,12 +1,16 @@
 """Numbers and commands as people read and type them."""
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["command_for", "duration", "program", "short_value"]
+__all__ = ["command_for", "duration", "program", "quoted", "short_value"]
+
+# What Hydra reads as the same text without quotes.
+PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")
 
 
 def duration(seconds: float) -> str:
@@ -47,17 +51,33 @@ def program() -> str:
     return name if name and not name.startswith("-") else "python train.py"
 
 
-def command_for(overrides: Sequence[str], sweep: str, of_hydra: Sequence[str] = ()) -> str:
+def command_for(
+    overrides: Sequence[str], sweep: str, of_hydra: Sequence[str] = (), flags: Sequence[str] = ()
+) -> str:
     """Return the command that runs one point of a sweep alone, in the sweep's own directory.
 
     Args:
         overrides: the point's.
         sweep: the sweep's name.
         of_hydra: overrides of Hydra's own settings that the sweep was given.
+        flags: what the sweep was given besides, as ``--config-dir=DIR``.
 
     Example:
         >>> command_for(["power=2"], "power-cf76cd").partition(" -m ")[2]
         'sweep_name=power-cf76cd power=2'
     """
-    words = [f"sweep_name={sweep}", *overrides, *of_hydra]
-    return f"{program()} -m {' '.join(shlex.quote(word) for word in words)}"
+    words = [*flags, "-m", f"sweep_name={quoted(sweep)}", *overrides, *of_hydra]
+    return f"{program()} {' '.join(shlex.quote(word) for word in words)}"
+
+
+def quoted(value: str) -> str:
+    """Return a text as a value of Hydra's override grammar, in quotes where it needs them.
+
+    Example:
+        >>> quoted("power-cf76cd"), quoted("my sweep's"), quoted("3")
+        ('power-cf76cd', "'my sweep\\\\'s'", "'3'")
+    """
+    if PLAIN.fullmatch(value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
