@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from coreai_opt.experiment import trunks
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.groups import config_groups, root_knobs
+from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.experiment.validation import find_problems
+from coreai_opt.sweep.command import planned_sweep
 from coreai_opt.sweep.preview.request import read_request
 from coreai_opt.sweep.report.__main__ import main as report
+from coreai_opt.sweep.sweeper import register_sweepers
 from tests.conftest import ROOT
 from tests.sweep.synthetic import make_sweep
 
@@ -55,7 +59,13 @@ def commands() -> Iterator[str]:
         yield from (line for line in block.values[0].splitlines() if line.strip())
 
 
-TRAIN = [line for line in commands() if line.startswith(("python train.py", "scripts/train"))]
+SEARCH = [line for line in commands() if "hydra/sweeper=optuna" in line]
+
+TRAIN = [
+    line
+    for line in commands()
+    if line.startswith(("python train.py", "scripts/train")) and line not in SEARCH
+]
 
 REPORT = [line for line in commands() if line.startswith("scripts/report")]
 TRUNKS = [line for line in commands() if line.startswith("scripts/trunks")]
@@ -127,6 +137,22 @@ def test_documented_commands_compose_and_are_valid(
     assert [one for one in problems if not any(part in str(one) for part in missing)] == []
 
 
+@pytest.mark.parametrize("line", SEARCH)
+def test_documented_searches_can_be_planned(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna", reason="needs the extra optuna")
+    monkeypatch.chdir(tmp_path)
+    register_nodes()
+    register_sweepers()
+    program, *arguments = shlex.split(line)[1:]
+    sweep = planned_sweep(get_args_parser().parse_args(arguments))
+    assert program == "train.py"
+    assert sweep is not None
+    assert sweep._sweep.plan.knobs
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("line", TRUNKS)
 def test_documented_commands_of_the_store_work(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -147,7 +173,7 @@ def test_documented_reports_work(
 
 
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    others = [line for line in commands() if line not in [*TRAIN, *TRUNKS, *REPORT]]
+    others = [line for line in commands() if line not in [*TRAIN, *SEARCH, *TRUNKS, *REPORT]]
     assert others == ["pip install -c constraints.txt -e '.[dev]'"]
 
 

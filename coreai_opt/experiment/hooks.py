@@ -59,8 +59,8 @@ class CheckConfig(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         resume = OmegaConf.select(config, "resume", default="auto")
         _refuse(resume_problems({"resume": resume}, is_sweep=True))
-        if str(config.hydra.sweeper.get("_target_")).endswith(".GridSweeper"):
-            return  # has looked at every point
+        if str(config.hydra.sweeper.get("_target_")).endswith((".GridSweeper", ".OptunaSearch")):
+            return  # has looked at every point, or looks at each before it runs
         root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name
         overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
         # Of a search the points are not known yet: defaults stand in the place of what it chooses.

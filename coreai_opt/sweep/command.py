@@ -5,14 +5,16 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 
 from coreai_opt.experiment.composing import command_context
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.preview.request import read_request, without_png
+from coreai_opt.sweep.search.sweeper import planned_search
 from coreai_opt.sweep.sweeper import SweepRun, current_sweep
 
-__all__ = ["AnnouncedSweep", "planned_sweep", "show_preview", "wants_preview"]
+__all__ = ["AnnouncedSweep", "plan_of", "planned_sweep", "show_preview", "wants_preview"]
 
 # Hydra's own ways to show something instead of running.
 SHOWING = ("cfg", "info", "hydra_help", "version", "shell_completion", "experimental_rerun")
@@ -49,7 +51,7 @@ class AnnouncedSweep:
 
 
 def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
-    """Return the sweep of a command line, None where it is none or a search.
+    """Return the sweep of a command line, None where it is none or another sweeper's.
 
     Args:
         arguments: as Hydra's own parser returns them.
@@ -61,12 +63,36 @@ def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
         return None
     with command_context(arguments) as (config_name, searchpath):
         loader = GlobalHydra.instance().config_loader()
-        planner = Planner(loader, config_name, [*arguments.overrides, *searchpath])
-        if not planner.is_grid:
-            return None
-        plan = planner.plan()
-    own = [one for one in planner.of_hydra if one not in searchpath]
-    return AnnouncedSweep(SweepRun(plan), [*own, *planner.fitting], tuple(arguments.overrides))
+        overrides = [*arguments.overrides, *searchpath]
+        planner = Planner(loader, config_name, overrides, _flags(arguments))
+        own = [one for one in planner.of_hydra if one not in searchpath]
+        planned = plan_of(planner, loader, config_name)
+    if planned is None:
+        return None
+    sweep, fitting = planned
+    return AnnouncedSweep(sweep, [*own, *fitting], tuple(arguments.overrides))
+
+
+def plan_of(
+    planner: Planner, loader: ConfigLoader, config_name: str
+) -> tuple[SweepRun, list[str]] | None:
+    """Return the sweep or search of a command line, and the overrides that Hydra composes with.
+
+    Args:
+        planner: has read the command line.
+        loader: finds the config files.
+        config_name: the primary config's name.
+
+    Returns:
+        None where another sweeper is chosen.
+
+    Raises:
+        ConfigError: everything that is wrong with one of its points.
+    """
+    if planner.is_grid:
+        return SweepRun(planner.plan()), planner.fitting
+    search = planned_search(planner, loader, config_name)
+    return None if search is None else (search, search.fitting)
 
 
 def wants_preview(arguments: Namespace) -> bool:
@@ -99,6 +125,12 @@ def show_preview(arguments: Namespace) -> None:
     from coreai_opt.sweep.preview.show import show
 
     show(arguments, _is_sweep(arguments), arguments.png)
+
+
+def _flags(arguments: Namespace) -> list[str]:
+    """Return what finds the config, as typed besides the overrides."""
+    given = {"--config-dir": arguments.config_dir, "--config-name": arguments.config_name}
+    return [f"{flag}={value}" for flag, value in given.items() if value]
 
 
 def _is_sweep(arguments: Namespace) -> bool:

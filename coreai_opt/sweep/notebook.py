@@ -9,11 +9,13 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from coreai_opt.experiment.composing import command_context
+from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.nodes import register_nodes
+from coreai_opt.sweep.command import plan_of
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.records import RunRow, collect
-from coreai_opt.sweep.sweeper import SweepRun, current_sweep, register_sweepers
+from coreai_opt.sweep.sweeper import current_sweep, register_sweepers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,18 +66,21 @@ def sweep(
     arguments.config_name = config_name
     with command_context(arguments) as (name, searchpath):
         running = GlobalHydra.instance()
-        planner = Planner(running.config_loader(), name, [*typed, *searchpath])
-        made = SweepRun(planner.plan())
+        loader = running.config_loader()
+        planner = Planner(loader, name, [*typed, *searchpath])
+        planned = plan_of(planner, loader, name)
+        if planned is None:
+            sentence = "hydra/sweeper: not one of ours; allowed: grid, optuna, optuna_pareto"
+            raise ConfigError.of("hydra/sweeper", sentence)
+        made, fitting = planned
         token = current_sweep.set(made)
         try:
             assert running.hydra is not None
-            fitting = [*planner.of_hydra, *planner.fitting, "hydra.mode=MULTIRUN"]
-            running.hydra.multirun(
-                config_name=name, task_function=job_of(_train), overrides=fitting
-            )
+            own = [*planner.of_hydra, *fitting, "hydra.mode=MULTIRUN"]
+            running.hydra.multirun(config_name=name, task_function=job_of(_train), overrides=own)
         finally:
             current_sweep.reset(token)
-    digests = [point.digest for point in made.plan.points]
+    digests = [outcome.entry.point.digest for outcome in made.outcomes]
     frame = load(made.plan.root)
     return frame[frame["config_hash"].isin(digests)].reset_index(drop=True)
 

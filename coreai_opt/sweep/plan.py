@@ -201,6 +201,21 @@ class Planner:
             config=self.common.values,
         )
 
+    def outline(self, axes: Sequence[Axis]) -> Plan:
+        """Return the sweep without its points: those of a search are not known before it runs.
+
+        Args:
+            axes: what varies and what does not.
+
+        Raises:
+            ConfigError: the sweep's own settings are wrong, or a knob has no place in the config.
+        """
+        settings, values = self._settings(), self.common.values
+        self._refuse_unknown(axes)
+        knobs = tuple(sorted(name for axis in axes if axis.is_varied for name in axis.names))
+        name, root = self._name_and_place(axes, knobs)
+        return Plan(name, root, knobs, (), 0, {}, settings, self.command, self.flags, values)
+
     @cached_property
     def _fitting_values(self) -> list[Assignment]:
         values = [one for one in self.fixed if not self.composer.is_group(one)]

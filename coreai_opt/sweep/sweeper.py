@@ -147,7 +147,7 @@ def place_sweep(config: DictConfig, root: Path) -> None:
 
 
 def register_sweepers() -> None:
-    """Make Hydra know our sweeper; doing it twice does no harm."""
+    """Make Hydra know our sweepers; doing it twice does no harm."""
     package, _, name = PLUGINS.partition(".")
     if PLUGINS not in sys.modules:
         # Without any plugin installed there is no such package.
@@ -156,9 +156,13 @@ def register_sweepers() -> None:
             sys.modules[package].__path__ = []
         sys.modules[PLUGINS] = ModuleType(PLUGINS)
         setattr(importlib.import_module(package), name, sys.modules[PLUGINS])
-    GridSweeper.__module__ = PLUGINS
-    setattr(sys.modules[PLUGINS], GridSweeper.__name__, GridSweeper)
-    Plugins.instance().register(GridSweeper)
+    from coreai_opt.sweep.search.sweeper import OptunaSearch, take_names  # built on the one above
+
+    for sweeper in (GridSweeper, OptunaSearch):
+        sweeper.__module__ = PLUGINS
+        setattr(sys.modules[PLUGINS], sweeper.__name__, sweeper)
+        Plugins.instance().register(sweeper)
+    take_names()
 
 
 def _job_return(outcome: Outcome) -> JobReturn:

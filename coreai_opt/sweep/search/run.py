@@ -1,0 +1,204 @@
+"""A search as it runs: asks for points, runs them as a grid's are run, tells what came of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial, Trial
+
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.sweep.driver import Driver, Outcome
+from coreai_opt.sweep.plan import Plan, Point
+from coreai_opt.sweep.search.board import SearchBoard, shown
+from coreai_opt.sweep.search.settings import NODE, SearchSettings
+from coreai_opt.sweep.search.space import Space
+from coreai_opt.sweep.search.study import SearchStudy, best_of
+from coreai_opt.sweep.search.summary import print_best, write_results
+from coreai_opt.sweep.selection import prepare, select
+from coreai_opt.sweep.summary import print_summary
+from coreai_opt.sweep.sweeper import EntryLauncher, SweepRun
+
+__all__ = ["SearchRun"]
+
+
+class SearchRun(SweepRun):
+    """A search and what becomes of it.
+
+    Args:
+        plan: the sweep, whose points are not known.
+        space: what is searched.
+        fitting: overrides that Hydra can compose with.
+    """
+
+    def __init__(self, plan: Plan, space: Space, fitting: Sequence[str]) -> None:
+        super().__init__(plan)
+        self.space, self.fitting = space, list(fitting)
+        self._settled: dict[str, Outcome] = {}
+        self._has_values = True
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a run did not complete, or no trial of the study has a value."""
+        return super().has_failed or not self._has_values
+
+    def configure(self, config: DictConfig) -> None:
+        """Read what the search is told.
+
+        Args:
+            config: as Hydra has composed it, with the directory of the sweep.
+
+        Raises:
+            ConfigError: everything that is wrong with it.
+        """
+        values: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        self._settings, self._config = SearchSettings.of(values), config
+
+    def run(self, launcher: EntryLauncher) -> list[JobReturn]:
+        """Search until the study has its trials; what was found stands in it.
+
+        Raises:
+            ConfigError: the study cannot be opened or gone on with, or another process is at work
+                on a search in this directory.
+        """
+        with _alone_in(self.plan.root):
+            space = self.space.distributions
+            study = SearchStudy(self._settings, self.plan.name, space, self._config)
+            study.close_interrupted()
+            said = self._look_back(study)
+            keeps_failed = self.plan.settings.retry == "none"
+            done = study.counted(keeps_failed)
+            to_make = max(0, self._settings.n_trials - done)
+            again = study.try_again(to_make, not keeps_failed)
+            self.folder.enter(self.plan, [])
+            self.folder.begin(self.plan.settings.fail_fast)
+            try:
+                with shown(self.plan, to_make) as board:
+                    board.open(study.name, done, again, said)
+                    self._search(study, board, launcher, to_make)
+            finally:
+                self.folder.end()
+                self._conclude(study)
+        return []
+
+    def _look_back(self, study: SearchStudy) -> list[str]:
+        """Begin anew where that is wanted, and return what is said of earlier trials."""
+        settings = self.plan.settings
+        points = {one.digest: one for one in map(self._earlier_point, study.completed()) if one}
+        selection = select(self.folder.entries(points.values()), settings)
+        changed = [one for one in selection.to_run if one.state() == "completed"]
+        if not changed:
+            return selection.sentences
+        kept = study.begin_anew()
+        return [*selection.sentences, f"the study begins anew; its trials are kept as {kept!r}"]
+
+    def _earlier_point(self, trial: FrozenTrial) -> Point | None:
+        with suppress(ConfigError):
+            return self.space.point(trial.params)
+        return None
+
+    def _search(
+        self, study: SearchStudy, board: SearchBoard, launcher: EntryLauncher, to_make: int
+    ) -> None:
+        while to_make > 0:
+            size = min(self._settings.n_jobs, to_make)
+            to_make -= size
+            points: dict[Trial, Point] = {}
+            for trial in study.ask(size):
+                try:
+                    points[trial] = self.space.point(trial.params)
+                except ConfigError as error:
+                    board.refused(trial.number, study.refuse(trial, error))
+            failed = self._run_points(study, board, launcher, points)
+            if failed and self.plan.settings.fail_fast:
+                board.say("the search ends: a run has failed (sweep.fail_fast=true)")
+                return
+            if failed > self._settings.max_failure_rate * size:
+                given = f"{NODE}.max_failure_rate={self._settings.max_failure_rate:g}"
+                board.say(f"the search ends: {failed} of {size} trials have failed ({given})")
+                return
+
+    def _run_points(
+        self,
+        study: SearchStudy,
+        board: SearchBoard,
+        launcher: EntryLauncher,
+        points: Mapping[Trial, Point],
+    ) -> int:
+        """Run the points that have not been run, tell the study, and return how many failed."""
+        new = {one.digest: one for one in points.values() if one.digest not in self._settled}
+        entries = self.folder.entries(new.values())
+        selection = select(entries, self.plan.settings)
+        self.folder.enter(self.plan, entries)
+        prepare(selection)
+        driver = Driver(launcher.launch)
+        board.add(selection)
+        try:
+            driver.run(selection.to_run, board.listener)
+        finally:
+            for outcome in [*selection.settled, *driver.outcomes]:
+                self._settled[outcome.entry.point.digest] = outcome
+                self.outcomes.append(outcome)
+            told = self._tell(study, board, points, new)
+        return told
+
+    def _tell(
+        self,
+        study: SearchStudy,
+        board: SearchBoard,
+        points: Mapping[Trial, Point],
+        new: Mapping[str, Point],
+    ) -> int:
+        """Tell how trials ended, but those that a signal has left, and return how many failed."""
+        failed, fresh = 0, set(new)
+        for trial, point in points.items():
+            outcome = self._settled.get(point.digest)
+            if outcome is None:
+                continue
+            if point.digest not in fresh or outcome.was_done:
+                board.known(trial.number, outcome)
+            fresh.discard(point.digest)
+            without = study.tell(trial, outcome)
+            if without is not None:
+                board.say(f"trial {trial.number} ({outcome.entry.paths.root.name}): {without}")
+            failed += outcome.end == "failed" or without is not None
+        return failed
+
+    def _conclude(self, study: SearchStudy) -> None:
+        points = tuple(outcome.entry.point for outcome in self.outcomes)
+        # A point that failed is run again alone, by the sweeper that searches nothing.
+        command = tuple(one for one in self.plan.command if not one.startswith(_OF_THE_SEARCH))
+        if points:
+            print_summary(replace(self.plan, points=points, command=command), self.outcomes)
+        best = best_of(study)
+        self._has_values = bool(best)
+        print_best(best, self._settings.objectives, study.name)
+        write_results(
+            best, self.plan.root / "optimization_results.yaml", len(self._settings.objectives)
+        )
+
+
+_OF_THE_SEARCH = ("hydra/sweeper", "hydra.sweeper")
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Keep other searches out of a directory.
+
+    Raises:
+        ConfigError: another process is at work there.
+    """
+    lock = FileLock(root / ".search.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        sentence = f"another process is at work on the search in {root}"
+        raise ConfigError.of("", f"{sentence}; allowed: one at a time") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,74 @@
+"""What ``hydra/sweeper=optuna`` is told: the keys of ``hydra.sweeper``."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.settings import Settings, Share
+from coreai_opt.experiment.validation import described
+
+__all__ = ["SearchSettings"]
+
+NODE = "hydra.sweeper"
+
+WORDS = {"max": "maximize", "min": "minimize"}
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _directions(value: Any) -> Any:
+    return [WORDS.get(str(one), one) for one in _listed(value)]
+
+
+class SearchSettings(Settings):
+    """The settings of a search, named as those of Hydra's own Optuna sweeper."""
+
+    n_trials: int = Field(20, ge=1, description="trials of the whole study, >= 1")
+    n_jobs: int = Field(1, ge=1, description="trials launched together, >= 1")
+    objectives: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        min_length=1, description="names: objective.name, sparsity, a metric or a key of the record"
+    )
+    direction: Annotated[list[Literal["maximize", "minimize"]], BeforeValidator(_directions)] = (
+        Field(description="maximize or minimize, for each of the objectives")
+    )
+    study_name: str | None = Field(None, min_length=1, description="a name, null = the sweep's")
+    storage: Any = Field(None, description="a URL of Optuna's, null = in memory")
+    max_failure_rate: Share = Field(1.0, description="share of trials that may fail, 0 to 1")
+    params: dict[str, Any] | None = Field(None, description="{KNOB: interval(LOW,HIGH)}")
+    custom_search_space: str | None = Field(None, description="dotted path of a function")
+    sampler: dict[str, Any] = Field(description="hydra/sweeper/sampler=tpe, random, nsgaii, cmaes")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "SearchSettings":
+        """Return the settings in a config node.
+
+        Args:
+            values: the resolved node.
+
+        Raises:
+            ConfigError: everything that is wrong with it.
+        """
+        fields = {key: value for key, value in values.items() if not key.startswith("_")}
+        try:
+            settings = cls.model_validate(fields)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            problems = [_problem(one["loc"], one["msg"], one["input"]) for one in details]
+            raise ConfigError(problems) from error
+        counts = len(settings.direction), len(settings.objectives)
+        if counts[0] != counts[1]:
+            sentence = f"{NODE}.direction: {counts[0]} for {counts[1]} objectives"
+            raise ConfigError.of(f"{NODE}.direction", f"{sentence}; allowed: one for each")
+        return settings
+
+
+def _problem(location: tuple[int | str, ...], message: str, value: Any) -> Problem:
+    name = ".".join([NODE, *map(str, location)])
+    shown = "" if isinstance(value, Mapping | list) else f"={value}"
+    reason = (message[:1].lower() + message[1:]).removeprefix("input ")
+    text = described(SearchSettings, location)
+    return Problem(name, f"{name}{shown}: {reason}" + (f"; allowed: {text}" if text else ""))

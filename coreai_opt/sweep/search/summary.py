@@ -1,0 +1,73 @@
+"""What is said at the end of a search: the best trial, or those that no other one beats."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial
+from rich.console import Console
+from rich.table import Table
+
+from coreai_opt.sweep.texts import short_value
+
+__all__ = ["print_best", "results_of", "write_results"]
+
+
+def print_best(trials: Sequence[FrozenTrial], objectives: Sequence[str], study: str) -> None:
+    """Print a table of the best trials.
+
+    Args:
+        trials: none where no trial has a value.
+        objectives: their names.
+        study: its name.
+    """
+    wide = None if sys.stdout.isatty() else 160
+    console = Console(highlight=False, markup=False, width=wide)
+    if not trials:
+        console.print(f"study {study}: no trial has a value yet", soft_wrap=True)
+        return
+    several = len(objectives) > 1
+    title = "trials that no other one beats in everything" if several else "best trial"
+    knobs = list(dict.fromkeys(key for trial in trials for key in trial.params))
+    table = Table("trial", *objectives, *knobs, "run", title=title, title_justify="left")
+    for trial in sorted(trials, key=lambda one: list(one.values), reverse=True):
+        values = [short_value(*pair) for pair in zip(objectives, trial.values, strict=True)]
+        params = [_short(trial.params.get(key, "")) for key in knobs]
+        folder = str(trial.user_attrs.get("run_folder", ""))
+        table.add_row(str(trial.number), *values, *params, folder)
+    console.print(table)
+
+
+def results_of(trials: Sequence[FrozenTrial], several: bool) -> dict[str, Any]:
+    """Return what is written of the best trials, under the names of Hydra's own Optuna sweeper."""
+    if several:
+        solutions = [
+            {"params": one.params, "values": list(one.values), "run": _run(one)} for one in trials
+        ]
+        return {"name": "optuna", "solutions": solutions}
+    best = trials[0]
+    return {
+        "name": "optuna",
+        "best_params": best.params,
+        "best_value": best.value,
+        "best_run": _run(best),
+    }
+
+
+def write_results(trials: Sequence[FrozenTrial], path: Path, objectives: int) -> None:
+    """Write the best trials into ``optimization_results.yaml``, if there are any."""
+    if not trials:
+        return
+    beside = path.with_name(f".{path.name}")
+    OmegaConf.save(OmegaConf.create(results_of(trials, objectives > 1)), beside)
+    beside.replace(path)
+
+
+def _run(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("run_folder", ""))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

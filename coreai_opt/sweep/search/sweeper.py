@@ -1,0 +1,120 @@
+"""The sweeper that searches, ``hydra/sweeper=optuna``; imports Optuna only once it is chosen."""
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigNode, ConfigStore
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.sweep.plan import Planner
+from coreai_opt.sweep.sweeper import EntryLauncher, GridSweeper, current_sweep
+
+if TYPE_CHECKING:
+    from coreai_opt.sweep.search.run import SearchRun
+
+__all__ = ["OptunaSearch", "planned_search", "take_names"]
+
+TARGET = ".OptunaSearch"
+
+
+class OptunaSearch(GridSweeper):
+    """Lets Optuna choose the points, and tells it what came of them.
+
+    The settings are read when the sweep's directory is known, not here.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra hands over, and check what the search is told."""
+        token = None
+        if current_sweep.get() is None:
+            overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+            name = str(config.hydra.job.config_name)
+            planner = Planner(hydra_context.config_loader, name, overrides)
+            found = planned_search(planner, hydra_context.config_loader, name)
+            token = current_sweep.set(found)
+        try:
+            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        finally:
+            if token is not None:
+                current_sweep.reset(token)
+        self._search.configure(config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Search; the arguments are in the plan already."""
+        assert self._launcher is not None
+        search = self._search
+        root = search.plan.root
+        if problems := search.folder.problems(search.plan):
+            raise ConfigError(problems)
+        root.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self._config, root / "multirun.yaml")
+        return [search.run(EntryLauncher(self._launcher))]
+
+    @property
+    def _search(self) -> "SearchRun":
+        search: Any = self.sweep_run
+        return search  # type: ignore[no-any-return]
+
+
+def take_names() -> None:
+    """Let our options be what ``hydra/sweeper=optuna`` and its samplers mean.
+
+    Where hydra-optuna-sweeper is installed, Hydra would hold our files against its schemas of the
+    same names.
+    """
+    sweepers = ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {})
+    for group in (sweepers, sweepers.get("sampler", {})):
+        theirs = [
+            name
+            for name, node in group.items()
+            if isinstance(node, ConfigNode) and node.provider == "optuna_sweeper"
+        ]
+        for name in theirs:
+            del group[name]
+
+
+def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> "SearchRun | None":
+    """Return the search of a command line, None where another sweeper is chosen.
+
+    Args:
+        planner: has read the command line.
+        loader: finds the config files.
+        config_name: the primary config's name.
+
+    Raises:
+        ConfigError: Optuna is not installed, or something is wrong whatever is chosen.
+    """
+    node = planner.composer.hydra(planner.options).sweeper
+    if not str(node.get("_target_")).endswith(TARGET):
+        return None
+    if importlib.util.find_spec("optuna") is None:
+        sentence = "hydra/sweeper=optuna needs the package optuna"
+        raise ConfigError.of("hydra/sweeper", f"{sentence}: pip install 'hydra-coreai-opt[optuna]'")
+    from coreai_opt.sweep.search.run import SearchRun
+    from coreai_opt.sweep.search.space import Space
+
+    # The space may stand in a file: what is typed comes later and counts.
+    if filed := [f"{key}={value}" for key, value in (node.get("params") or {}).items()]:
+        typed = planner.command
+        planner = Planner(loader, config_name, [*filed, *typed], planner.flags)
+        planner.command = typed
+    space = Space(planner, loader)
+    has_own = node.get("custom_search_space") is not None
+    if not space.distributions and not has_own:
+        allowed = "allowed: KNOB=interval(LOW,HIGH), range(LOW,HIGH,STEP) or choice(A,B)"
+        raise ConfigError.of("hydra/sweeper", f"hydra/sweeper=optuna: nothing varies; {allowed}")
+    plan = space.outline()
+    if plan.settings.zip:
+        sentence = "sweep.zip: a search pairs no lists; allowed: sweep.zip=null"
+        raise ConfigError.of("sweep.zip", sentence)
+    if not has_own:  # what it suggests may be what is missing
+        space.check()
+    return SearchRun(plan, space, planner.fitting)
