@@ -16,6 +16,7 @@ from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.records import RunRow, collect
 from coreai_opt.sweep.sweeper import current_sweep, register_sweepers
+from coreai_opt.sweep.texts import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +152,7 @@ def _text(value: Any) -> str:
         return f"[{','.join(_text(item) for item in value)}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return quoted(str(value)) if isinstance(value, Path) else str(value)
 
 
 def _train(cfg: DictConfig) -> float | None:

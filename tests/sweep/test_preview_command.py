@@ -74,6 +74,7 @@ def test_nothing_heavy_is_imported(work: Path) -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
+@pytest.mark.slow
 def test_a_hundred_runs_are_shown(command: Command, work: Path) -> None:
     done = command("-m", "preview=true", "power=range(1,101)")
     assert done.returncode == 0, done.stderr
@@ -117,6 +118,7 @@ def test_the_states_of_a_sweep(command: Command, typed_in: Path) -> None:
     assert tree(typed_in) == before
 
 
+@pytest.mark.slow
 def test_runs_of_other_code_are_a_warning(command: Command, typed_in: Path) -> None:
     plan = plan_of("power=1,2")
     point = plan.points[0]
@@ -139,6 +141,7 @@ def test_a_single_run_goes_on(command: Command, typed_in: Path) -> None:
     assert f"goes on in {Path('outputs', '2026-01-01', '12-00-00')} from step 275" in done.stdout
 
 
+@pytest.mark.slow
 def test_another_sweeps_directory_is_shown_and_is_an_error(command: Command, work: Path) -> None:
     folder = work / "multirun" / "mine"
     folder.mkdir(parents=True)
@@ -179,6 +182,7 @@ def test_a_grid_takes_no_interval(command: Command) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_length_of_own_data_is_unknown_until_a_record_tells(
     command: Command, typed_in: Path
 ) -> None:
@@ -212,6 +216,7 @@ def test_the_picture_is_made_where_it_is_asked_for(command: Command, work: Path)
     assert "power does not count with schedule=none" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentences"),
     [
@@ -241,6 +246,7 @@ def test_what_is_wrong_is_one_sentence_each(
     assert tree(work) == []
 
 
+@pytest.mark.slow
 def test_a_preview_in_a_file_does_not_train(command: Command, work: Path) -> None:
     (work / "conf" / "experiment").mkdir(parents=True)
     (work / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\npreview: true\n")
@@ -251,6 +257,7 @@ def test_a_preview_in_a_file_does_not_train(command: Command, work: Path) -> Non
     assert tree(work) == before
 
 
+@pytest.mark.slow
 def test_the_table_fits_a_narrow_terminal(work: Path) -> None:
     pty = pytest.importorskip("pty")
     arguments = ["-m", "preview=true", "power=1,2", "model=mlp,convnet", "optimizer.lr=0.1,0.05"]
