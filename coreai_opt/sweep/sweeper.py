@@ -19,10 +19,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.sweep.driver import Driver, Outcome
 from coreai_opt.sweep.folder import Entry, SweepFolder
-from coreai_opt.sweep.live import show
 from coreai_opt.sweep.plan import Plan, Planner
 from coreai_opt.sweep.selection import Selection, prepare, select
-from coreai_opt.sweep.summary import print_summary
 
 __all__ = ["GridSweeper", "SweepRun", "current_sweep", "register_sweepers"]
 
@@ -70,6 +68,10 @@ class SweepRun:
         return [_job_return(outcome) for outcome in self.outcomes]
 
     def _launch(self, selection: Selection, launcher: "EntryLauncher") -> None:
+        # Drawing takes time to import, and a command that is refused draws nothing.
+        from coreai_opt.sweep.live import show
+        from coreai_opt.sweep.summary import print_summary
+
         driver = Driver(launcher.launch)
         try:
             with show(self.plan, selection) as listener:

@@ -99,7 +99,7 @@ def test_a_run_that_fails_and_a_config_that_is_refused(work: Path, command: Comm
     done = command(*SEARCH, *varied, "hydra.sweeper.n_trials=16", "hydra/sweeper/sampler=random")
     assert done.returncode == 2, done.stderr
     assert "is refused: total_iters=9000" in done.stdout
-    assert "optimizer.lr=-1" in done.stdout.partition("to run one of them again:")[2]
+    assert "optimizer.lr=-1" in done.stdout.partition("to run one alone:")[2]
     trials = study_of(work).trials
     ends = {
         (str(trial.params["optimizer.lr"]), trial.params["total_iters"]): trial.state.name
