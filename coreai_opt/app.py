@@ -20,6 +20,7 @@ from coreai_opt.experiment.help import help_text
 from coreai_opt.experiment.hooks import print_problems
 from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.experiment.places import conf_dir
+from coreai_opt.experiment.signals import CTRL_C
 from coreai_opt.sweep.command import planned_sweep, show_preview, wants_preview
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.sweeper import register_sweepers
@@ -109,6 +110,9 @@ def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _run(hydra_main)
+    except KeyboardInterrupt:
+        print("interrupted by Ctrl-C", file=sys.stderr)
+        sys.exit(CTRL_C)
     except (ConfigError, RunFailedError) as error:
         _exit_with(error)
     except (HydraException, OmegaConfBaseException, ValueError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 from coreai_opt.experiment.places import typed_path
 
-__all__ = ["changed_files", "data_files", "file_facts"]
+__all__ = ["changed_files", "data_files", "file_facts", "forget_files"]
 
 WHOLE_BYTES = 1 << 26  # of a longer file, both ends and the size count
 END_BYTES = 1 << 20
@@ -23,14 +23,17 @@ def data_files(config: Mapping[str, Any], data: Any) -> dict[str, dict[str, Any]
     """Return what is known of the files behind a run's data, by path.
 
     They are those that ``data.data_files()`` returns, where the DataModule has that method, else
-    the values of the config's ``data`` node that name an existing file or folder.
+    the values of the config's ``data`` node that name an existing file or folder; and
+    ``init_from``.
 
     Args:
         config: the resolved config.
         data: the DataModule.
     """
     tell = getattr(data, "data_files", None)
-    paths = tell() if callable(tell) else _named_in(config.get("data"))
+    paths = list(tell() if callable(tell) else _named_in(config.get("data")))
+    if config.get("init_from"):
+        paths.append(typed_path(str(config["init_from"])))
     facts = {str(path): file_facts(Path(path)) for path in paths}
     return {path: known for path, known in facts.items() if known is not None}
 
@@ -42,6 +45,11 @@ def changed_files(record: Mapping[str, Any]) -> list[str]:
     """
     known = (record.get("data") or {}).get("files") or {}
     return [path for path, facts in known.items() if _has_changed(path, facts)]
+
+
+def forget_files() -> None:
+    """Look at files anew, which are looked at once for all runs of a sweep."""
+    _facts_once.cache_clear()
 
 
 def file_facts(path: Path) -> dict[str, Any] | None:

@@ -175,8 +175,8 @@ def _compose(overrides: tuple[str, ...]) -> DictConfig:
     # Hydra may be in the middle of a command. With --config-dir the user's own options are composed
     # as well.
     arguments = get_args_parser().parse_known_args()[0]
-    with command_context(arguments) as (name, searchpath):
-        return compose(name, [*overrides, *searchpath], return_hydra_config=True)
+    with command_context(arguments) as name:
+        return compose(name, list(overrides), return_hydra_config=True)
 
 
 def _first_point(overrides: list[str]) -> list[str]:

@@ -39,10 +39,24 @@ class EarlierRun:
         is_ours = record is not None and isinstance(record.get("config"), dict)
         return cls(paths, record) if record is not None and is_ours else None
 
+    @property
+    def has_form(self) -> bool:
+        """Whether the record has the form that is written here, as far as a sweep relies on it."""
+        nodes = ("objective", "error", "versions", "git", "data")
+        seconds = self.record.get("wall_seconds")
+        return (
+            isinstance(self.record.get("status", ""), str)
+            and all(isinstance(self.record.get(name) or {}, dict) for name in nodes)
+            and isinstance((self.record.get("data") or {}).get("files") or {}, dict)
+            and (seconds is None or _is_number(seconds))
+        )
+
     @cached_property
     def progress(self) -> Mapping[str, Any]:
         """What ``progress.json`` says; empty where it cannot be read."""
-        return read_json(self.paths.progress) or {}
+        progress = read_json(self.paths.progress) or {}
+        numbers = ("time", "pid", "step")
+        return progress if all(_is_number(progress.get(name)) for name in numbers) else {}
 
     @property
     def state(self) -> State:
@@ -141,6 +155,10 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _exists(pid: int) -> bool:

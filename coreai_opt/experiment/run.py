@@ -14,8 +14,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from coreai_opt.experiment.earlier import read_json
+from coreai_opt.experiment.earlier import EarlierRun, read_json
 from coreai_opt.experiment.errors import ConfigError, RunFailedError
+from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.record import Heartbeat, Progress, Record
 from coreai_opt.experiment.resuming import Start, follow_start, plan_start
@@ -46,7 +47,8 @@ def run(cfg: DictConfig) -> float | None:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     # First: what another process has left must not change between the look at it and the start.
     with only_process_in(paths) if is_main_process() else nullcontext():
-        start = _start(config, paths)
+        afresh = _follow_orders(paths)
+        start = _start(config, paths, afresh)
         for sentence in start.sentences:
             print(sentence)
         if not start.is_done:
@@ -94,9 +96,31 @@ def _overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def _start(config: Mapping[str, Any], paths: RunPaths) -> Start:
+def _follow_orders(paths: RunPaths) -> bool:
+    """Do what the sweep has ordered of what lies in the directory; return whether to begin anew.
+
+    Raises:
+        RunFailedError: the run has failed in another command since the sweep looked at it.
+    """
+    orders = Orders.received() if _in_sweep() and is_main_process() else None
+    if orders is None or not paths.result.exists():
+        return False
+    earlier = EarlierRun.at(paths.root)
+    if paths.result.stat().st_mtime_ns == orders.since:
+        if orders.is_afresh and earlier is None:
+            paths.set_aside()
+        return orders.is_afresh and earlier is not None
+    if earlier is not None and earlier.state == "failed":
+        error = earlier.record.get("error") or {}
+        raise RunFailedError(f"{error.get('type')}: {error.get('message')}", paths.result)
+    return False
+
+
+def _start(config: Mapping[str, Any], paths: RunPaths, afresh: bool) -> Start:
     if not is_main_process():
         return follow_start(config, paths)  # rank 0 has decided, and is at work on it
+    if afresh:
+        return Start(earlier=EarlierRun.at(paths.root))
     return plan_start(config, paths, _in_sweep())
 
 

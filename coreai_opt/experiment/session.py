@@ -33,7 +33,7 @@ def only_process_in(paths: RunPaths) -> Iterator[None]:
     Raises:
         RunBusyError: another one is in it.
     """
-    lock = FileLock(paths.lock)
+    lock = FileLock(paths.lock, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

@@ -61,16 +61,14 @@ def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
     """
     if not _is_sweep(arguments) or _shows(arguments):
         return None
-    with command_context(arguments) as (config_name, searchpath):
+    with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
-        overrides = [*arguments.overrides, *searchpath]
-        planner = Planner(loader, config_name, overrides, _flags(arguments))
-        own = [one for one in planner.of_hydra if one not in searchpath]
+        planner = Planner(loader, config_name, arguments.overrides, _flags(arguments))
         planned = plan_of(planner, loader, config_name)
     if planned is None:
         return None
     sweep, fitting = planned
-    return AnnouncedSweep(sweep, [*own, *fitting], tuple(arguments.overrides))
+    return AnnouncedSweep(sweep, [*planner.of_hydra, *fitting], tuple(arguments.overrides))
 
 
 def plan_of(
@@ -134,7 +132,8 @@ def _flags(arguments: Namespace) -> list[str]:
 
 
 def _is_sweep(arguments: Namespace) -> bool:
-    return arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+    modes = ("hydra.mode=MULTIRUN", "hydra.mode=RunMode.MULTIRUN")
+    return arguments.multirun or any(mode in arguments.overrides for mode in modes)
 
 
 def _shows(arguments: Namespace) -> bool:

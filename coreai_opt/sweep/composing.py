@@ -31,6 +31,9 @@ __all__ = ["Composer"]
 # Stands for a directory that is not there yet; what can change the result does not depend on it.
 SOMEWHERE = Path("RUN_DIR")
 
+# As it stands in the primary config: the planner puts name and root together.
+DEFAULT_DIR = "${paths.sweep_root}/${sweep_name}"
+
 
 @dataclass
 class _Base:
@@ -100,6 +103,22 @@ class Composer:
         """Return Hydra's own settings where these options are chosen."""
         settings: DictConfig = self._base(options).hydra.hydra
         return settings
+
+    def sweep_dir(self, options: Sequence[Assignment], name: str) -> str | None:
+        """Return ``hydra.sweep.dir`` where somebody has set it, None where it is the default.
+
+        Args:
+            options: the overrides that choose options.
+            name: the sweep's directory, in the place of ``${sweep_name}``.
+        """
+        hydra = self._base(options).hydra
+        raw = str(hydra.hydra.sweep._get_node("dir")._value())
+        if raw == DEFAULT_DIR:
+            return None
+        config = hydra.copy()
+        with read_write(config.hydra):
+            config.hydra.sweep.dir = raw.replace("${sweep_name}", name)
+        return str(config.hydra.sweep.dir)
 
     def _base(self, options: Sequence[Assignment]) -> _Base:
         texts = tuple(option.text for option in options)

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -23,6 +23,7 @@ __all__ = ["ATTEMPTS", "Driver", "Listener", "Outcome", "cause_of", "objective_o
 
 ATTEMPTS = 3  # of a run whose process is lost, in one command
 POLL_S = 1.0
+BUSY_S = 5.0  # until a run is tried again whose lock somebody held
 
 Launch = Callable[[Sequence[Entry]], Sequence[JobReturn]]
 End = Literal["completed", "failed", "interrupted", "stopped"]
@@ -69,11 +70,15 @@ class Driver:
 
     Args:
         launch: runs the given entries; may raise, and may lose processes.
+        seen: the stamps of the records, by digest, when it was decided what to run. What has
+            failed since has failed in another command, and is not run a second time.
     """
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, seen: Mapping[str, int] | None = None) -> None:
         self._launch = launch
+        self._seen = dict(seen or {})
         self._lost: Counter[str] = Counter()
+        self._busy: dict[str, float] = {}
         self.outcomes: list[Outcome] = []
 
     def run(self, entries: Iterable[Entry], listener: Listener) -> None:
@@ -84,6 +89,8 @@ class Driver:
             listener: is told of everything.
         """
         still_open = list(entries)
+        for entry in still_open:
+            self._seen.setdefault(entry.point.digest, entry.stamp())
         try:
             self._settle_all(still_open, listener)
         except BaseException:
@@ -100,7 +107,8 @@ class Driver:
             launched = self._launched(batch)
             if not launched.begun:
                 time.sleep(POLL_S)  # nobody was free, or another command was faster
-            for entry in batch or list(still_open):
+            self._remember_busy(batch, launched)
+            for entry in list(still_open):
                 outcome = self._settle(entry, launched)
                 if outcome is not None:
                     still_open.remove(entry)
@@ -108,13 +116,30 @@ class Driver:
                     listener.ended(outcome)
 
     def _next(self, entries: Sequence[Entry]) -> list[Entry]:
-        free = [one for one in entries if one.state() != "running"]
+        now = time.monotonic()
+        free = [
+            one
+            for one in entries
+            if one.state() != "running" and self._busy.get(one.point.digest, 0.0) <= now
+        ]
+        free = [one for one in free if not self._ended_elsewhere(one)]
         untried = [one for one in free if not self._lost[one.point.digest]]
         return untried or free[:1]
 
+    def _remember_busy(self, batch: Sequence[Entry], launched: "_Launched") -> None:
+        # Somebody holds the run's lock and gives no signs of life (yet).
+        for entry in batch:
+            if isinstance(launched.error(entry.point.digest), RunBusyError):
+                self._busy[entry.point.digest] = time.monotonic() + BUSY_S
+
+    def _ended_elsewhere(self, entry: Entry) -> bool:
+        """Whether another command has run it to its end since it was decided to run it here."""
+        is_new = entry.stamp() != self._seen[entry.point.digest]
+        return is_new and entry.state() in ("completed", "failed")
+
     def _launched(self, batch: Sequence[Entry]) -> "_Launched":
         if not batch:
-            return _Launched({}, None, set())
+            return _Launched(set(), {}, None, set())
         before = {one.point.digest: one.stamp() for one in batch}
         returns: Sequence[JobReturn] = ()
         crash: Exception | None = None
@@ -126,22 +151,22 @@ class Driver:
             crash = error
         told = dict(zip((one.point.digest for one in batch), returns, strict=False))
         begun = {one.point.digest for one in batch if one.stamp() != before[one.point.digest]}
-        return _Launched(told, crash, begun)
+        return _Launched(set(before), told, crash, begun)
 
     def _settle(self, entry: Entry, launched: "_Launched") -> Outcome | None:
         run, digest = entry.earlier(), entry.point.digest
         state = entry.state()
         if run is not None and state == "completed":
             return outcome_of(entry, run)
+        if run is not None and self._ended_elsewhere(entry):
+            return outcome_of(entry, run)
         error = launched.error(digest)
-        if isinstance(error, RunBusyError) or state == "running":
+        if isinstance(error, RunBusyError) or (error is None and state == "running"):
             return None
         if isinstance(error, SweepStoppedError):
             return Outcome(entry, "stopped", cause=str(error))
         if isinstance(error, RunInterruptedError):
             return Outcome(entry, "interrupted", cause=str(error))
-        if run is not None and state == "failed" and digest in launched.begun:
-            return outcome_of(entry, run)
         if error is not None:
             return Outcome(entry, "failed", cause=_sentence(error))
         return self._after_a_loss(entry, launched)
@@ -149,7 +174,7 @@ class Driver:
     def _after_a_loss(self, entry: Entry, launched: "_Launched") -> Outcome | None:
         """Settle a run that did not end: its process, or the launcher, is gone."""
         digest = entry.point.digest
-        if not launched.happened:
+        if digest not in launched.batch:
             return None  # another command's; the next look launches it here
         if launched.begun and digest not in launched.begun:
             return None
@@ -166,15 +191,12 @@ class Driver:
 
 @dataclass(frozen=True)
 class _Launched:
-    """What came of one launch: what was returned by digest, the launcher's end, who began."""
+    """What came of one launch, by digest: what was returned, the launcher's end, who began."""
 
+    batch: set[str]
     told: dict[str, JobReturn]
     crash: Exception | None
     begun: set[str]
-
-    @property
-    def happened(self) -> bool:
-        return bool(self.told or self.begun or self.crash)
 
     def error(self, digest: str) -> Exception | None:
         """Return what a run raised, None where it raised nothing or nothing is known."""

@@ -1,14 +1,15 @@
 """The directory of a sweep: ``sweep.json``, the folders of its runs, how each of them stands."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from coreai_opt.experiment.earlier import EarlierRun, State
 from coreai_opt.experiment.errors import Problem
@@ -19,6 +20,7 @@ from coreai_opt.sweep.plan import Plan, Point
 __all__ = ["Entry", "EntryState", "SweepFolder"]
 
 SCHEMA = 1
+LOCK_S = 20.0
 
 EntryState = State | Literal["new", "unreadable"]
 
@@ -31,8 +33,11 @@ class Entry:
     paths: RunPaths
 
     def earlier(self) -> EarlierRun | None:
-        """Return what its directory holds now."""
-        return EarlierRun.at(self.paths.root)
+        """Return the run that its directory holds now, None where it is not this experiment's."""
+        run = EarlierRun.at(self.paths.root)
+        if run is None or not run.has_form:
+            return None
+        return run if run.record.get("config_hash") == self.point.digest else None
 
     def state(self) -> EntryState:
         """Return how it stands now."""
@@ -63,26 +68,13 @@ class SweepFolder:
     def file(self) -> Path:
         return self.root / "sweep.json"
 
-    @property
-    def fail_fast(self) -> Path:
-        """Is there while the first failure is to end the sweep."""
-        return self.root / ".fail_fast"
+    def stop(self, token: str) -> Path:
+        """Is there when no more runs of a command are to begin.
 
-    @property
-    def stop(self) -> Path:
-        """Is there when no more runs are to begin."""
-        return self.root / ".stop"
-
-    def begin(self, fail_fast: bool) -> None:
-        """Let runs begin."""
-        self.end()
-        if fail_fast:
-            self.fail_fast.touch()
-
-    def end(self) -> None:
-        """Take away what runs look for while the sweep goes on."""
-        self.fail_fast.unlink(missing_ok=True)
-        self.stop.unlink(missing_ok=True)
+        Args:
+            token: the command's.
+        """
+        return self.root / f".stop-{token}"
 
     @cached_property
     def content(self) -> Mapping[str, Any]:
@@ -127,7 +119,7 @@ class SweepFolder:
     def enter(self, plan: Plan, entries: Iterable[Entry]) -> None:
         """Write the points into ``sweep.json``, beside those of earlier commands."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with self._locked():
             self.__dict__.pop("content", None)
             before = self.content
             command = list(plan.command)
@@ -150,13 +142,29 @@ class SweepFolder:
             write_json(self.file, content)
             self.__dict__.pop("content", None)
 
-    def _lock(self) -> FileLock:
-        return FileLock(self.root / ".sweep.lock")
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other commands from writing meanwhile, as far as the file system can."""
+        lock = FileLock(self.root / ".sweep.lock", timeout=LOCK_S, fallback_to_soft=False)
+        try:
+            lock.acquire()
+        except (Timeout, NotImplementedError, OSError):
+            # What two commands write at once differs in points, and each has its own in mind.
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _folders(self) -> dict[str, str]:
         """Return the folders by the hash of their experiment, of those that hold a record."""
         points = self.content.get("points") or {}
-        told = {digest: Path(str(point.get("folder"))).name for digest, point in points.items()}
+        told = {
+            digest: Path(str(point["folder"])).name
+            for digest, point in points.items()
+            if point.get("folder")
+        }
         if not self.root.is_dir():
             return told
         found = {}

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from coreai_opt.experiment.errors import RunInterruptedError, SweepStoppedError
+from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.signals import CTRL_C, exit_code_of
 from coreai_opt.sweep.folder import SweepFolder
 
@@ -34,15 +35,17 @@ def job_of(task: Task) -> Task:
     def run_job(cfg: DictConfig) -> Any:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             return task(cfg)
-        folder = SweepFolder(Path(HydraConfig.get().sweep.dir))
-        stops_all = folder.fail_fast.exists()
-        if stops_all and folder.stop.exists():
+        orders = Orders.received()
+        stops_all = orders is not None and orders.is_fail_fast
+        token = "" if orders is None else orders.token
+        stop = SweepFolder(Path(HydraConfig.get().sweep.dir)).stop(token)
+        if stops_all and stop.exists():
             raise SweepStoppedError("not begun: another run had failed (sweep.fail_fast=true)")
         try:
             return task(cfg)
         except Exception:
             if stops_all:
-                folder.stop.touch()
+                stop.touch()
             raise
         except BaseException as error:
             code = exit_code_of(error)

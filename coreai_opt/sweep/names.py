@@ -52,9 +52,9 @@ def sweep_name(knobs: Sequence[str], common: Mapping[str, Any]) -> str:
 
     Example:
         >>> sweep_name(["total_iters", "power"], {"seed": 1.0})
-        'power-total_iters-920b93'
+        'power-total_iters-8b7c82'
     """
-    text = json.dumps(common, sort_keys=True, default=str)
+    text = json.dumps([sorted(knobs), common], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:6]
     readable = slug("-".join(sorted(knobs)) or "run", LONGEST - len(digest) - 1)
     return f"{readable}-{digest}"

@@ -1,14 +1,17 @@
 """Sweeps from Python: the command's sweeps, in the same directories, with the same records."""
 
+import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from coreai_opt.experiment.composing import command_context
+from coreai_opt.experiment.diagnosis import diagnose
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.sweep.command import plan_of
@@ -65,10 +68,13 @@ def sweep(
     register_sweepers()
     arguments = Namespace(config_dir=None if config_dir is None else str(config_dir))
     arguments.config_name = config_name
-    with command_context(arguments) as (name, searchpath):
+    with command_context(arguments) as name:
         running = GlobalHydra.instance()
         loader = running.config_loader()
-        planner = Planner(loader, name, [*typed, *searchpath])
+        try:
+            planner = Planner(loader, name, typed)
+        except HydraException as error:
+            raise ConfigError(diagnose(error, typed)) from error
         planned = plan_of(planner, loader, name)
         if planned is None:
             sentence = "hydra/sweeper: not one of ours; allowed: grid, optuna, optuna_pareto"
@@ -83,6 +89,8 @@ def sweep(
             current_sweep.reset(token)
     digests = [outcome.entry.point.digest for outcome in made.outcomes]
     frame = load(made.plan.root)
+    if frame.empty:
+        return frame
     return frame[frame["config_hash"].isin(digests)].reset_index(drop=True)
 
 
@@ -141,15 +149,25 @@ def _typed(overrides: Mapping[str, str], config: Mapping[str, Any]) -> dict[str,
     return typed
 
 
+# An item of a list that Hydra's grammar reads as one value of that text, or as the number it is.
+SIMPLE = re.compile(r"[\w./+-]+")
+
+
 def _value(value: Any) -> str:
-    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
         return _text(value)
     return ",".join(_text(item) for item in value)
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value if SIMPLE.fullmatch(value) else quoted(value)
     if isinstance(value, list | tuple):
         return f"[{','.join(_text(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}: {_text(item)}" for key, item in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return quoted(str(value)) if isinstance(value, Path) else str(value)

@@ -27,6 +27,8 @@ MOST_POINTS = 20_000
 # are searched over wide ranges. Anything else that is wrong is said before the first run.
 LEFT_TO_THE_RUN = "optimizer."
 
+GRID = ".GridSweeper"
+
 
 @dataclass(frozen=True)
 class Point:
@@ -124,6 +126,18 @@ class Planner:
         self.of_task = [one for one in parsed if not one.is_hydra_override()]
         self.composer = Composer(loader, config_name, self.of_hydra)
         self._loader = loader
+        self._add_params()
+
+    def _add_params(self) -> None:
+        """Take over what ``hydra.sweeper.params`` says in a file; what is typed counts."""
+        plain = [one for one in self.of_task if not one.is_sweep_override()]
+        assignments = [Assignment(str(one.input_line), one) for one in plain]
+        options = [one for one in assignments if self.composer.is_group(one)]
+        sweeper = self.composer.hydra(options).sweeper
+        params = sweeper.get("params") if str(sweeper.get("_target_")).endswith(GRID) else None
+        typed = {one.get_key_element() for one in self.of_task}
+        filed = [f"{key}={value}" for key, value in (params or {}).items() if key not in typed]
+        self.of_task = [*parse(filed, self._loader), *self.of_task]
 
     @cached_property
     def fixed(self) -> list[Assignment]:
@@ -150,7 +164,10 @@ class Planner:
     def is_grid(self) -> bool:
         """Whether the points are told by the command line, not chosen by a searching sweeper."""
         target = str(self.composer.hydra(self.options).sweeper.get("_target_"))
-        return target.endswith((".GridSweeper", ".BasicSweeper"))
+        if target.endswith(".BasicSweeper"):
+            sentence = "hydra/sweeper=basic: Hydra's own, which knows of no names and records"
+            raise ConfigError.of("hydra/sweeper", f"{sentence}; allowed: grid, which does the same")
+        return target.endswith(GRID)
 
     def point(self, assignments: Iterable[Assignment], varied: Mapping[str, str]) -> Point:
         """Return the point of some overrides; those that it has no place for are dropped.
@@ -224,6 +241,11 @@ class Planner:
     def _settings(self) -> SweepSettings:
         problems = problems_of(self.common)
         own = [one for one in problems if one.key.startswith(("sweep", "preview"))]
+        lists = [one for one in self.of_task if one.is_sweep_override()]
+        for one in lists:
+            if one.key_or_group.startswith(OF_THE_SWEEP):
+                sentence = f"{one.input_line}: the sweep's own, not its runs'; allowed: one value"
+                own.append(Problem(one.key_or_group, sentence))
         if own:
             raise ConfigError(own)
         return SweepSettings(**self.common.values["sweep"])
@@ -258,7 +280,9 @@ class Planner:
                 points.append(self.point((one for row in rows for one in row), varied))
             except ConfigError as error:
                 problems |= {problem.sentence: problem for problem in error.problems}
-        if all(point.problems for point in points):
+        # A point that has failed is run again alone by the name of its sweep.
+        is_joining = self.common.values.get("sweep_name") is not None
+        if not is_joining and all(point.problems for point in points):
             left = (problem for point in points for problem in point.problems)
             problems |= {problem.sentence: problem for problem in left}
         if problems:
@@ -282,10 +306,9 @@ class Planner:
         if not slug(name):
             sentence = f"sweep_name={name}: names no directory; allowed: letters and digits in it"
             raise ConfigError.of("sweep_name", sentence)
-        place = "hydra.sweep.dir="
-        own = [text for text in self.of_hydra if text.startswith(place)]
-        if own:
-            return name, typed_path(str(self.composer.hydra(self.options).sweep.dir))
+        given = self.composer.sweep_dir(self.options, slug(name))
+        if given is not None:
+            return name, typed_path(given)
         root = typed_path(values["paths"]["sweep_root"]) / slug(name)
         if root == typed_path(values["paths"]["trunks"]):
             sentence = f"sweep_name={name}: {root} holds shared warm-ups; allowed: another name"

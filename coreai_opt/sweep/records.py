@@ -13,6 +13,7 @@ from typing import Any
 
 from coreai_opt.experiment.earlier import EarlierRun
 from coreai_opt.experiment.places import RunPaths, why_no_file
+from coreai_opt.sweep.texts import quoted
 
 __all__ = [
     "Collected",
@@ -198,7 +199,7 @@ def collect(roots: list[Path]) -> Collected:
     rows: list[RunRow] = []
     unreadable: list[Unreadable] = []
     sweeps: list[SweepFile] = []
-    for root in dict.fromkeys(Path(os.path.abspath(root)) for root in roots):  # noqa: PTH100
+    for root in dict.fromkeys(one for given in roots for one in _sweep_roots(given)):
         sweep = _sweep_file(root, [one.name for one in sweeps], unreadable)
         sweeps.append(sweep)
         for folder in _run_folders(root, DEPTH, unreadable):
@@ -231,14 +232,24 @@ def row_of(folder: Path, sweep: str = "") -> RunRow | Unreadable:
     return RunRow(folder, sweep, state, record, parsed_overrides(record), _layers(record))
 
 
-def rerun_command(record: Mapping[str, Any]) -> str:
+def rerun_command(record: Mapping[str, Any], folder: Path | None = None) -> str:
     """Return the command that runs the experiment of a record alone, quoted for a shell.
+
+    A run of a sweep is run again as a point of that sweep, in the directory that it has.
+
+    Args:
+        record: the run's.
+        folder: its directory, where that is known.
 
     Example:
         >>> rerun_command({"overrides": ["schedule=poly", "model.hidden=[8,4]"]})
         "python train.py schedule=poly 'model.hidden=[8,4]'"
     """
-    return shlex.join(["python", "train.py", *_override_list(record)])
+    words = ["python", "train.py"]
+    if isinstance(sweep := record.get("sweep"), str) and folder is not None:
+        place = f"hydra.sweep.dir={quoted(str(folder.parent))}"
+        words += ["-m", f"sweep_name={quoted(sweep)}", place]
+    return shlex.join([*words, *_override_list(record)])
 
 
 def parsed_overrides(record: Mapping[str, Any]) -> dict[str, str]:
@@ -312,6 +323,13 @@ def _why_not(path: Path) -> str:
     if not isinstance(content, dict):
         return "is not a record: it is no JSON object"
     return "is not a record: it has no config"
+
+
+def _sweep_roots(root: Path) -> list[Path]:
+    """Return the directories of sweeps below a directory, itself where there are none."""
+    root = Path(os.path.abspath(root))  # noqa: PTH100
+    found = [] if (root / SWEEP_FILE).is_file() else sorted(root.glob(f"*/{SWEEP_FILE}"))
+    return [path.parent for path in found] or [root]
 
 
 def _sweep_file(root: Path, names: list[str], unreadable: list[Unreadable]) -> SweepFile:

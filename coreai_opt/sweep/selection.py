@@ -4,15 +4,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coreai_opt.experiment.data_files import changed_files
+from coreai_opt.experiment.data_files import changed_files, forget_files
 from coreai_opt.experiment.earlier import EarlierRun, same_code
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.record import code_and_versions
 from coreai_opt.experiment.settings import SweepSettings
 from coreai_opt.sweep.driver import Outcome, outcome_of
 from coreai_opt.sweep.folder import Entry, EntryState
+from coreai_opt.sweep.lost import LostProcessError
 
-__all__ = ["Selection", "prepare", "select"]
+__all__ = ["Selection", "select"]
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Selection:
         to_run: in the order of the points.
         afresh: of those, the ones that begin anew whatever lies in their directories.
         states: how each entry stood, by digest.
+        stamps: the stamps of their records then.
         settled: what is not run again, with its end.
         sentences: what the user is told.
     """
@@ -30,6 +32,7 @@ class Selection:
     to_run: list[Entry] = field(default_factory=list)
     afresh: list[Entry] = field(default_factory=list)
     states: dict[str, EntryState] = field(default_factory=dict)
+    stamps: dict[str, int] = field(default_factory=dict)
     settled: list[Outcome] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
 
@@ -43,15 +46,18 @@ def select(entries: Iterable[Entry], settings: SweepSettings) -> Selection:
     """Return what to run; nothing is written.
 
     Raises:
-        ConfigError: completed runs are of other code or data, and ``sweep.on_code_change=error``.
+        ConfigError: runs are of other code or data, and ``sweep.on_code_change=error``.
     """
     selection = Selection()
+    forget_files()  # they may have changed since another sweep of this process
     now = code_and_versions()
     changes = {"code": 0, "data": 0}
     for entry in entries:
+        # First: what is written after this look has another stamp.
+        selection.stamps[entry.point.digest] = entry.stamp()
         run, state = entry.earlier(), entry.state()
         selection.states[entry.point.digest] = state
-        change = _change(run, now) if run is not None and state == "completed" else None
+        change = None if run is None or state == "running" else _change(run, now)
         if change is not None:
             changes[change] += 1
         is_rerun = change is not None and settings.on_code_change == "rerun"
@@ -60,12 +66,6 @@ def select(entries: Iterable[Entry], settings: SweepSettings) -> Selection:
         if count:
             selection.sentences.append(_told(what, count, settings.on_code_change))
     return selection
-
-
-def prepare(selection: Selection) -> None:
-    """Set aside what lies in the directories of runs that begin anew."""
-    for entry in selection.afresh:
-        entry.paths.set_aside()
 
 
 def _place(
@@ -81,26 +81,33 @@ def _place(
         selection.settled.append(Outcome(entry, "failed", cause=cause, was_done=True))
     else:
         selection.to_run.append(entry)
-        if state == "unreadable" or (wanted and state not in ("new", "running")):
+        is_over = state == "unreadable" or _has_failed_by_itself(run, state)
+        if is_over or (wanted and state not in ("new", "running")):
             selection.afresh.append(entry)
     if state == "unreadable" and retry != "none":
         sentence = f"{entry.paths.result} cannot be read: set aside, and the run begins anew"
         selection.sentences.append(sentence)
 
 
+def _has_failed_by_itself(run: EarlierRun | None, state: EntryState) -> bool:
+    # What was lost with its process has a checkpoint to go on from, and nothing against it.
+    error = {} if run is None else run.record.get("error") or {}
+    return state == "failed" and error.get("type") != LostProcessError.__name__
+
+
 def _change(run: EarlierRun, now: Mapping[str, Any]) -> str | None:
-    """Return why a completed run might come out otherwise today, None where it would not."""
+    """Return why a run might come out otherwise today, None where it would not."""
     if not same_code(run.record, now):
         return "code"
     return "data" if changed_files(run.record) else None
 
 
 def _told(what: str, count: int, choice: str) -> str:
-    runs = "1 completed run was" if count == 1 else f"{count} completed runs were"
+    runs = "1 run was" if count == 1 else f"{count} runs were"
     sentence = f"{runs} made before the {what} changed"
     if choice == "error":
         allowed = "allowed: sweep.on_code_change=warn or rerun, or another sweep_name"
         raise ConfigError.of("sweep.on_code_change", f"{sentence}; {allowed}")
     if choice == "rerun":
-        return f"{sentence}, and run again"
-    return f"{sentence}, and counted as they are; sweep.on_code_change=rerun runs them again"
+        return f"{sentence}: run again"
+    return f"{sentence}: counted or gone on with; sweep.on_code_change=rerun runs them again"

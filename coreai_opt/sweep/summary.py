@@ -30,7 +30,8 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
         table.add_row(outcome.entry.paths.root.name, outcome.end, cause)
     wide = None if sys.stdout.isatty() else 160
     Console(highlight=False, markup=False, width=wide).print(table)
-    console.print("the same command runs them again; to run one alone:")
+    again = "" if plan.settings.retry == "none" else "the same command runs them again; "
+    console.print(f"{again}to run one alone:")
     for line in failure_lines(plan, bad):
         console.print(line, markup=False)
 

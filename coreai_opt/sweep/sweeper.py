@@ -2,8 +2,9 @@
 
 import importlib
 import importlib.util
+import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
@@ -17,15 +18,18 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.orders import Orders
 from coreai_opt.sweep.driver import Driver, Outcome
 from coreai_opt.sweep.folder import Entry, SweepFolder
 from coreai_opt.sweep.plan import Plan, Planner
-from coreai_opt.sweep.selection import Selection, prepare, select
+from coreai_opt.sweep.selection import Selection, select
 
 __all__ = ["GridSweeper", "SweepRun", "current_sweep", "register_sweepers"]
 
 # Hydra takes plugins from this package alone.
 PLUGINS = "hydra_plugins.coreai_opt"
+
+RUN_FAILED = 2  # the exit code
 
 
 class SweepRun:
@@ -41,6 +45,8 @@ class SweepRun:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.folder = SweepFolder(plan.root)
+        self.config: DictConfig | None = None
+        self.token = secrets.token_hex(4)
         self.outcomes: list[Outcome] = []
 
     @property
@@ -59,25 +65,44 @@ class SweepRun:
             raise ConfigError(problems)
         selection = select(self.folder.entries(self.plan.points), self.plan.settings)
         self.folder.enter(self.plan, [*selection.settled_entries, *selection.to_run])
-        self.folder.begin(self.plan.settings.fail_fast)
-        prepare(selection)
+        self.save_config()
         self.outcomes = list(selection.settled)
         self._launch(selection, launcher)
         order = [point.digest for point in self.plan.points]
         self.outcomes.sort(key=lambda outcome: order.index(outcome.entry.point.digest))
         return [_job_return(outcome) for outcome in self.outcomes]
 
+    def save_config(self) -> None:
+        """Write what Hydra has composed of the command, as its own sweeper does."""
+        if self.config is not None:
+            OmegaConf.save(self.config, self.plan.root / "multirun.yaml")
+
+    def driver(self, launcher: "EntryLauncher", selection: Selection) -> Driver:
+        """Return what runs the entries of a selection."""
+        afresh = {entry.point.digest for entry in selection.afresh}
+
+        def launch(entries: Sequence[Entry]) -> Sequence[JobReturn]:
+            digests = [entry.point.digest for entry in entries]
+            fail_fast = self.plan.settings.fail_fast
+            orders = [
+                Orders(selection.stamps[digest], self.token, digest in afresh, fail_fast)
+                for digest in digests
+            ]
+            return launcher.launch(entries, orders)
+
+        return Driver(launch, selection.stamps)
+
     def _launch(self, selection: Selection, launcher: "EntryLauncher") -> None:
         # Drawing takes time to import, and a command that is refused draws nothing.
         from coreai_opt.sweep.live import show
         from coreai_opt.sweep.summary import print_summary
 
-        driver = Driver(launcher.launch)
+        driver = self.driver(launcher, selection)
         try:
             with show(self.plan, selection) as listener:
                 driver.run(selection.to_run, listener)
         finally:
-            self.folder.end()
+            self.folder.stop(self.token).unlink(missing_ok=True)
             self.outcomes += driver.outcomes
             print_summary(self.plan, self.outcomes)
 
@@ -92,12 +117,21 @@ class EntryLauncher:
     def __init__(self, launcher: Launcher) -> None:
         self._launcher, self._number = launcher, 0
 
-    def launch(self, entries: Sequence[Entry]) -> Sequence[JobReturn]:
-        """Return what the jobs returned, in order."""
+    def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobReturn]:
+        """Return what the jobs returned, in order.
+
+        Args:
+            entries: what to run.
+            orders: what each job is told besides.
+        """
         first, self._number = self._number, self._number + len(entries)
         jobs = [
-            [*entry.point.overrides, f"hydra.sweep.subdir={entry.paths.root.name}"]
-            for entry in entries
+            [
+                *entry.point.overrides,
+                f"hydra.sweep.subdir='{entry.paths.root.name}'",
+                order.override(),
+            ]
+            for entry, order in zip(entries, orders, strict=True)
         ]
         return self._launcher.launch(jobs, initial_job_idx=first)
 
@@ -108,7 +142,8 @@ current_sweep: ContextVar[SweepRun | None] = ContextVar("current_sweep", default
 class GridSweeper(Sweeper):
     """Crosses the lists of values of a command line; ``hydra/sweeper=grid``."""
 
-    def __init__(self) -> None:
+    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+        # What is swept over in a file; the plan has read it.
         self._config: DictConfig | None = None
         self._launcher: Launcher | None = None
         self._context: HydraContext | None = None
@@ -119,6 +154,7 @@ class GridSweeper(Sweeper):
         """Take what Hydra hands over, and make the launcher for the sweep's directory."""
         self._config, self._context = config, hydra_context
         sweep = current_sweep.get()
+        self._is_announced = sweep is not None
         if sweep is None:
             overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
             name = str(config.hydra.job.config_name)
@@ -133,10 +169,11 @@ class GridSweeper(Sweeper):
         """Run the sweep; the arguments are in its plan already."""
         assert self._launcher is not None
         assert self._config is not None
-        root = self.sweep_run.plan.root
-        root.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self._config, root / "multirun.yaml")
-        return [self.sweep_run.run(EntryLauncher(self._launcher))]
+        self.sweep_run.config = self._config
+        returns = [self.sweep_run.run(EntryLauncher(self._launcher))]
+        if self.sweep_run.has_failed and not self._is_announced:
+            raise SystemExit(RUN_FAILED)  # there is nobody else to say it
+        return returns
 
 
 def place_sweep(config: DictConfig, root: Path) -> None:

@@ -3,6 +3,9 @@
 import functools
 import json
 import os
+import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -62,3 +65,27 @@ def record_in(root: Path) -> dict[str, Any]:
 def checkpoints(work: Path) -> list[Path]:
     """Return the files that a run below a directory can go on from, the newest first."""
     return sorted(work.glob("outputs/*/*/resume/step-*.ckpt"), reverse=True)
+
+
+def in_terminal(command: list[str], cwd: Path) -> str:
+    """Return what a command writes to a terminal of 160 columns."""
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "160", "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        command, cwd=cwd, env=environment, stdin=follower, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    written = b""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([leader], [], [], 1)
+        try:
+            part = os.read(leader, 65536) if ready else b""
+        except OSError:  # Linux's way to say that the other end is closed
+            break
+        written += part
+        if not part and process.poll() is not None:
+            break
+    os.close(leader)
+    assert process.wait(timeout=10) == 0, written.decode(errors="replace")
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode(errors="replace"))

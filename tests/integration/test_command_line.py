@@ -2,10 +2,7 @@
 
 import functools
 import json
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Command
+from tests.integration.processes import in_terminal
 
 QUICK = ["experiment=quick", "trainer.accelerator=cpu"]
 
@@ -227,27 +225,3 @@ def only_record(work: Path) -> dict[str, Any]:
     (path,) = work.glob("outputs/*/*/result.json")
     record: dict[str, Any] = json.loads(path.read_text())
     return record
-
-
-def in_terminal(command: list[str], cwd: Path) -> str:
-    """Return what a command writes to a terminal of 160 columns."""
-    leader, follower = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "160", "TERM": "xterm", "NO_COLOR": "1"}
-    process = subprocess.Popen(
-        command, cwd=cwd, env=environment, stdin=follower, stdout=follower, stderr=follower
-    )
-    os.close(follower)
-    written = b""
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([leader], [], [], 1)
-        try:
-            part = os.read(leader, 65536) if ready else b""
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-        written += part
-        if not part and process.poll() is not None:
-            break
-    os.close(leader)
-    assert process.wait(timeout=10) == 0, written.decode(errors="replace")
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode(errors="replace"))

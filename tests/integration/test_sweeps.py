@@ -3,9 +3,11 @@
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +18,14 @@ import pytest
 
 from coreai_opt.experiment.earlier import EarlierRun
 from coreai_opt.sweep.plan import Plan
-from tests.conftest import Command
-from tests.integration.processes import Process, record_in, started, wait_for
+from tests.conftest import ROOT, Command
+from tests.integration.processes import (
+    Process,
+    in_terminal,
+    record_in,
+    started,
+    wait_for,
+)
 
 SHORT = ["experiment=quick", "trainer.max_epochs=2", "total_iters=30", "trunk=off"]
 LONG = ["experiment=quick", "trainer.max_epochs=15", "total_iters=60", "trunk=off"]
@@ -230,3 +238,38 @@ def test_an_unreadable_record_is_said_and_run_again(command: Command, work: Path
     assert "cannot be read: set aside, and the run begins anew\n" in again.stdout
     assert record_in(damaged)["status"] == "completed"
     assert (damaged / "attempt-1" / "result.json").exists()
+
+
+def test_a_terminal_shows_one_table_and_a_bar_for_the_run_at_work(work: Path) -> None:
+    program = [sys.executable, str(ROOT / "train.py"), "-m", *LONG, "seed=1,2"]
+    screen = in_terminal(program, work)
+    assert re.search(r"1 of 2 │ 1 +│ 0 +│ 0 +│ \d+ s", screen)
+    assert re.search(r"seed-1_[0-9a-f]{8} .*step \d+ of 1125", screen)
+    assert "best so far" in screen
+    assert re.search(r"\[2/2\] completed test/accuracy", screen)
+    assert "train/loss" not in screen  # the bar of a single run would be in the way
+
+
+def test_options_of_ones_own_are_found_by_sweeps_and_by_the_command_that_is_told(
+    command: Command, work: Path
+) -> None:
+    (work / "mine" / "optimizer").mkdir(parents=True)
+    option = "defaults:\n  - base_sgd\n  - _self_\nlr: 1.0e+9\n"
+    (work / "mine" / "optimizer" / "hot.yaml").write_text(option)
+    flags = ["--config-dir", "mine"]
+    done = command(*flags, "-m", *SHORT, "optimizer=sgd,hot", "hydra.job.chdir=true", timeout=100)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert facts(work) == {"optimizer-hot": ("failed", 1), "optimizer-sgd": ("completed", 1)}
+    told = next(line for line in done.stdout.splitlines() if line.startswith("  python train.py"))
+    alone = command(*shlex.split(told)[2:], timeout=60)
+    assert alone.returncode == 2
+    assert ": 1 run, 1 to run again after a failure\n" in alone.stdout
+
+
+def test_two_processes_run_a_failing_run_once(work: Path) -> None:
+    given = ["-m", *LONG, "seed=1,2,3", "optimizer.lr=1e9"]
+    with started(work, *given) as one, started(work, *given) as other:
+        ended = [process.communicate(timeout=300) for process in (one, other)]
+    assert [one.returncode, other.returncode] == [2, 2], ended
+    assert set(facts(work).values()) == {("failed", 1)}
+    assert all(": 3 runs, 3 failed\n" in out for out, _ in ended)

@@ -24,7 +24,7 @@ def plan_of(*overrides: str) -> Plan:
     """Return the plan of a sweep that is typed in the current directory."""
     register_nodes()
     register_sweepers()
-    with command_context(get_args_parser().parse_args([])) as (name, _):
+    with command_context(get_args_parser().parse_args([])) as name:
         return Planner(GlobalHydra.instance().config_loader(), name, overrides).plan()
 
 

@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from coreai_opt.experiment.nodes import register_nodes
+from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.places import conf_dir
 from coreai_opt.experiment.record import Record
 from coreai_opt.sweep.folder import Entry
@@ -84,7 +85,8 @@ class Stub:
     value: Value = closeness
     launches: list[list[str]] = field(default_factory=list)
 
-    def launch(self, entries: Sequence[Entry]) -> list[JobReturn]:
+    def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> list[JobReturn]:
+        assert len(orders) == len(entries)
         self.launches.append([entry.paths.root.name for entry in entries])
         return [self._run(entry) for entry in entries]
 

@@ -32,6 +32,7 @@ def entries(plan: Callable[..., Plan], tmp_path: Any) -> list[Entry]:
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver_module, "POLL_S", 0.01)
+    monkeypatch.setattr(driver_module, "BUSY_S", 0.01)
 
 
 def ends(outcomes: list[Outcome]) -> dict[str, str]:
@@ -163,6 +164,24 @@ def test_what_another_command_leaves_unfinished_is_taken_over(entries: list[Entr
     driver = Driver(Launches({A: busy}))
     driver.run(entries[:1], Told())
     assert (len(seen), driver.outcomes[0].end) == (5, "completed")
+
+
+def test_what_fails_in_another_command_meanwhile_is_not_run_again(entries: list[Entry]) -> None:
+    launches = Launches()
+
+    class Ends(Told):
+        def launched(self, batch: Any) -> None:
+            with pytest.raises(ValueError, match="too hot"):
+                fail(entries[0])
+
+    def busy(entry: Entry) -> None:
+        raise RunBusyError.of("resume", "another process is at work in it")
+
+    launches.actions[A] = busy
+    driver = Driver(launches)
+    driver.run(entries, Ends())
+    assert launches.batches == [[A, B, C]]
+    assert ends(driver.outcomes) == {A: "failed", B: "completed", C: "completed"}
 
 
 def test_what_was_settled_stands_when_the_sweep_is_ended(entries: list[Entry]) -> None:

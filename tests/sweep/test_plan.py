@@ -134,6 +134,11 @@ REFUSED: dict[tuple[str, ...], list[str]] = {
     ("power=1,2", "sweep.retry=some"): ["sweep.retry=some: should be 'all', 'failed' or 'none'"],
     ("power=1,2", "sweep.on_code_change=no"): ["sweep.on_code_change=no: should be"],
     ("power=1,2", "sweep.fail_fast=3"): ["sweep.fail_fast=3"],
+    ("power=1", "sweep_name=a,b", "sweep.retry=none,all"): [
+        "sweep_name=a,b: the sweep's own, not its runs'; allowed: one value",
+        "sweep.retry=none,all: the sweep's own, not its runs'; allowed: one value",
+    ],
+    ("power=interval(1,4)",): ["power=interval(1,4): a grid needs a list of values"],
     ("power=1,2", "sweep.foo=3"): ["sweep.foo=3: there is no key 'sweep.foo'"],
     ("power=1,2", "sweep_name=''"): ["sweep_name=: string should have at least 1"],
     ("power=1,2", "sweep_name=/.."): ["sweep_name=/..: names no directory"],
@@ -194,3 +199,14 @@ def test_the_directory_of_a_sweep(
     assert plan("power=1,2", "sweep_name=3").name == "3"
     assert plan("power=1", "paths.sweep_root=/a/b", "sweep_name=c").root == Path("/a/b/c")
     assert plan("power=1,2", "hydra.sweep.dir='a b=c'").root == tmp_path / "a b=c"
+    assert plan("power=1,2", "++hydra.sweep.dir=there").root == tmp_path / "there"
+    named = plan("power=1,2", "hydra.sweep.dir='x/${sweep_name}'")
+    assert named.root == tmp_path / "x" / named.name
+    with pytest.raises(ConfigError, match="holds shared warm-ups; allowed: another name"):
+        plan("power=1,2", "sweep_name=trunks")
+
+
+def test_a_point_that_is_known_to_be_bad_can_be_named_alone(plan: Planning) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.lr=-1: should be greater"):
+        plan("optimizer.lr=-1")
+    assert len(plan("optimizer.lr=-1", "sweep_name=optimizer.lr-9ae035").points) == 1

@@ -47,7 +47,7 @@ POINTS = [
 
 def test_points_are_read_as_if_each_were_alone() -> None:
     register_nodes()
-    with command_context(get_args_parser().parse_args([])) as (name, _):
+    with command_context(get_args_parser().parse_args([])) as name:
         loader = GlobalHydra.instance().config_loader()
         composer = Composer(loader, name, [])
         for texts in POINTS:

@@ -206,7 +206,7 @@ def test_code_that_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str
     capsys.readouterr()
 
     search(tmp_path, *command)
-    assert "1 completed run was made before the code changed" in capsys.readouterr().out
+    assert "1 run was made before the code changed" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="before the code changed; allowed: sweep"):
         search(tmp_path, *command, "sweep.on_code_change=error")
     run, second = search(tmp_path, *command, "sweep.on_code_change=rerun")

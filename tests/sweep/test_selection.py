@@ -13,7 +13,7 @@ from coreai_opt.experiment.record import write_json
 from coreai_opt.experiment.settings import SweepSettings
 from coreai_opt.sweep.folder import Entry, SweepFolder
 from coreai_opt.sweep.plan import Plan
-from coreai_opt.sweep.selection import prepare, select
+from coreai_opt.sweep.selection import select
 from tests.sweep.stubs import begin, complete, fail
 
 Planning = Callable[..., Plan]
@@ -40,7 +40,7 @@ def entries(made: Plan) -> list[Entry]:
 
 
 CHOICES: dict[str, tuple[dict[str, Any], list[int], list[int]]] = {
-    "failed": ({}, [1, 2, 3, 4], [3]),
+    "failed": ({}, [1, 2, 3, 4], [1, 3]),
     "none": ({"retry": "none"}, [2, 4], []),
     "all": ({"retry": "all"}, [0, 1, 2, 3, 4], [0, 1, 2, 3]),
 }
@@ -69,15 +69,41 @@ def test_what_is_run_again(
     assert all(outcome.was_done for outcome in selection.settled)
 
 
-def test_what_begins_anew_is_set_aside(entries: list[Entry]) -> None:
+def test_an_unreadable_record_is_said(entries: list[Entry]) -> None:
     selection = select(entries, SweepSettings())
     assert selection.sentences == [
         f"{entries[3].paths.result} cannot be read: set aside, and the run begins anew"
     ]
-    prepare(selection)
-    assert not entries[3].paths.result.exists()
-    assert (entries[3].paths.root / "attempt-1" / "result.json").read_text() == '{"config":'
-    assert entries[2].paths.result.exists()
+
+
+ODD: list[dict[str, Any]] = [
+    {"objective": "x"},
+    {"error": "boom", "status": "failed"},
+    {"versions": "x"},
+    {"data": {"files": ["a"]}},
+    {"wall_seconds": "long"},
+    {"status": 3},
+    {"config_hash": "0" * 16},
+]
+
+
+@pytest.mark.parametrize("fields", ODD, ids=str)
+def test_a_record_of_another_form_or_experiment_is_none(
+    entries: list[Entry], fields: dict[str, Any]
+) -> None:
+    record = json.loads(entries[0].paths.result.read_text())
+    write_json(entries[0].paths.result, {**record, **fields})
+    selection = select(entries[:1], SweepSettings(retry="none"))
+    assert list(selection.states.values()) == ["unreadable"]
+    assert [outcome.end for outcome in selection.settled] == ["failed"]
+
+
+def test_signs_of_life_of_another_form_are_none(entries: list[Entry]) -> None:
+    progress = json.loads(entries[2].paths.progress.read_text())
+    for fields in ({"time": None}, {"pid": "x"}, {"step": []}):
+        write_json(entries[2].paths.progress, {**progress, **fields})
+        assert entries[2].state() == "interrupted"
+        assert entries[2].earlier().step == 0  # type: ignore[union-attr]
 
 
 def of_other_code(entry: Entry) -> None:
@@ -98,7 +124,6 @@ def change_code(entry: Entry, file: Path) -> None:
 def change_data(entry: Entry, file: Path) -> None:
     with_data(entry, file)
     file.write_text("other images")
-    data_files._facts_once.cache_clear()
 
 
 @pytest.mark.parametrize(("change", "what"), [(change_code, "code"), (change_data, "data")])
@@ -110,15 +135,15 @@ def test_a_change_is_said_run_again_or_refused(
     before = select(entries[:1], SweepSettings(on_code_change="error"))
     assert (before.to_run, before.sentences) == ([], [])
     change(entries[0], file)
-    said = f"1 completed run was made before the {what} changed"
+    said = f"1 run was made before the {what} changed"
     warned = select(entries[:1], SweepSettings())
     assert warned.to_run == []
     assert warned.sentences == [
-        f"{said}, and counted as they are; sweep.on_code_change=rerun runs them again"
+        f"{said}: counted or gone on with; sweep.on_code_change=rerun runs them again"
     ]
     again = select(entries[:1], SweepSettings(on_code_change="rerun"))
     assert (again.to_run, again.afresh) == (entries[:1], entries[:1])
-    assert again.sentences == [f"{said}, and run again"]
+    assert again.sentences == [f"{said}: run again"]
     with pytest.raises(ConfigError, match=f"{said}; allowed: sweep.on_code_change=warn or rerun"):
         select(entries[:1], SweepSettings(on_code_change="error"))
 

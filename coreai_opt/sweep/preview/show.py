@@ -49,9 +49,9 @@ def show(arguments: Namespace, is_sweep: bool, png: bool) -> None:
     Raises:
         ConfigError: what is wrong with the command line, or in the way of its runs.
     """
-    with command_context(arguments) as (config_name, searchpath):
+    with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
-        overrides = [*arguments.overrides, *searchpath]
+        overrides = list(arguments.overrides)
         if not is_sweep:
             preview, problems = _of_run(config_name, overrides)
         else:

@@ -179,7 +179,7 @@ def _failures(out: Path, collected: Collected) -> list[dict[str, str]]:
                 "name": run_name(row, roots),
                 "link": link_to(row.folder, out),
                 "error": f"{printable(kind)}: {first_line(message)}".strip(": "),
-                "command": printable(rerun_command(row.record)),
+                "command": printable(rerun_command(row.record, row.folder)),
                 "trace": "\n".join(printable(line) for line in trace.splitlines()),
             }
         )

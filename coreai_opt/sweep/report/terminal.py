@@ -84,6 +84,6 @@ def _print_failures(console: Console, collected: Collected) -> None:
         kind, message, _ = row.error
         what = f"{printable(kind)}: {first_line(message)}".strip(": ")
         console.print(Text(f"failed: {run_name(row, roots)}: {what}", style="red"))
-        console.print(Text(f"  {printable(rerun_command(row.record))}"))
+        console.print(Text(f"  {printable(rerun_command(row.record, row.folder))}"))
     if len(failed) > FAILURES_SHOWN:
         console.print(Text(f"and {len(failed) - FAILURES_SHOWN:,} more have failed"))

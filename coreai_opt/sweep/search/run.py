@@ -12,14 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, Trial
 
 from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.sweep.driver import Driver, Outcome
+from coreai_opt.sweep.driver import Outcome
 from coreai_opt.sweep.plan import Plan, Point
 from coreai_opt.sweep.search.board import SearchBoard, shown
 from coreai_opt.sweep.search.settings import NODE, SearchSettings
 from coreai_opt.sweep.search.space import Space
 from coreai_opt.sweep.search.study import SearchStudy, best_of
 from coreai_opt.sweep.search.summary import print_best, write_results
-from coreai_opt.sweep.selection import prepare, select
+from coreai_opt.sweep.selection import select
 from coreai_opt.sweep.summary import print_summary
 from coreai_opt.sweep.sweeper import EntryLauncher, SweepRun
 
@@ -75,13 +75,13 @@ class SearchRun(SweepRun):
             to_make = max(0, self._settings.n_trials - done)
             again = study.try_again(to_make, not keeps_failed)
             self.folder.enter(self.plan, [])
-            self.folder.begin(self.plan.settings.fail_fast)
+            self.save_config()
             try:
                 with shown(self.plan, to_make) as board:
                     board.open(study.name, done, again, said)
                     self._search(study, board, launcher, to_make)
             finally:
-                self.folder.end()
+                self.folder.stop(self.token).unlink(missing_ok=True)
                 self._conclude(study)
         return []
 
@@ -134,8 +134,7 @@ class SearchRun(SweepRun):
         entries = self.folder.entries(new.values())
         selection = select(entries, self.plan.settings)
         self.folder.enter(self.plan, entries)
-        prepare(selection)
-        driver = Driver(launcher.launch)
+        driver = self.driver(launcher, selection)
         board.add(selection)
         try:
             driver.run(selection.to_run, board.listener)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.sweep.plan import Planner
@@ -51,12 +51,12 @@ class OptunaSearch(GridSweeper):
         """Search; the arguments are in the plan already."""
         assert self._launcher is not None
         search = self._search
-        root = search.plan.root
         if problems := search.folder.problems(search.plan):
             raise ConfigError(problems)
-        root.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self._config, root / "multirun.yaml")
-        return [search.run(EntryLauncher(self._launcher))]
+        search.plan.root.mkdir(parents=True, exist_ok=True)
+        search.config = self._config
+        search.run(EntryLauncher(self._launcher))
+        return []
 
     @property
     def _search(self) -> "SearchRun":
