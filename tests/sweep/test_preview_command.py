@@ -86,6 +86,12 @@ def test_a_hundred_runs_are_shown(command: Command, work: Path) -> None:
     assert tree(work) == []
 
 
+def test_a_run_that_will_fail_is_a_warning(command: Command) -> None:
+    done = command("-m", "preview=true", "optimizer.lr=0.1,-1", "seed=1,2,3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("warning: a run will fail: optimizer.lr=-1: should be greater") == 1
+
+
 def test_the_states_of_a_sweep(command: Command, typed_in: Path) -> None:
     overrides = ("power=1,2,3,4,5", "seed=1,2,3")
     plan = plan_of(*overrides)

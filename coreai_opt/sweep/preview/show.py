@@ -92,8 +92,16 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
     title = f"preview, nothing is run: sweep {plan.name} in {plan.root}, {count}"
     preview = Preview(title, plan.knobs, tuple(runs), is_sweep=True)
     preview.earlier = history.count(run.point.config for run in preview.to_run)
-    preview.sentences, preview.warnings = plan.sentences, [*warnings, *_changes()]
+    preview.sentences = plan.sentences
+    preview.warnings = [*warnings, *_failures(plan), *_changes()]
     return preview, problems
+
+
+def _failures(plan: Plan) -> list[str]:
+    """Return what will fail when it is run."""
+    bad = [point for point in plan.points if point.problems]
+    told = dict.fromkeys(str(problem) for point in bad for problem in point.problems)
+    return [f"a run will fail: {sentence}" for sentence in told]
 
 
 def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Problem]]:
