@@ -62,6 +62,9 @@ class CheckConfig(Callback):
         if str(config.hydra.sweeper.get("_target_")).endswith((".GridSweeper", ".OptunaSearch")):
             return  # has looked at every point, or looks at each before it runs
         root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name
+        if Path(root).name == "None" and OmegaConf.select(config, "sweep_name") is None:
+            sentence = "sweep_name is not given, and this sweeper makes none; give sweep_name=NAME"
+            _refuse([Problem("sweep_name", sentence)])
         overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
         # Of a search the points are not known yet: defaults stand in the place of what it chooses.
         _refuse(_point_problems(first_point([str(one) for one in overrides]), name, root))
