@@ -132,7 +132,7 @@ def test_runs_of_other_code_are_a_warning(command: Command, typed_in: Path) -> N
     write_record(plan.root / point.folder, point.config, point.digest, git=git)
     done = command("-m", "preview=true", "power=1,2", "sweep.on_code_change=error")
     assert done.returncode == 0, done.stderr
-    assert "warning: 1 completed run was made before the code changed; allowed:" in done.stdout
+    assert "warning: 1 run was made before the code changed; allowed:" in done.stdout
     assert [row[2] for row in rows(done.stdout)] == ["done", "new"]
 
 
