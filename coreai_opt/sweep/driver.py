@@ -122,7 +122,7 @@ class Driver:
             for one in entries
             if one.state() != "running" and self._busy.get(one.point.digest, 0.0) <= now
         ]
-        free = [one for one in free if not self._ended_elsewhere(one)]
+        free = [one for one in free if not self._has_ended(one)]
         untried = [one for one in free if not self._lost[one.point.digest]]
         return untried or free[:1]
 
@@ -132,8 +132,8 @@ class Driver:
             if isinstance(launched.error(entry.point.digest), RunBusyError):
                 self._busy[entry.point.digest] = time.monotonic() + BUSY_S
 
-    def _ended_elsewhere(self, entry: Entry) -> bool:
-        """Whether another command has run it to its end since it was decided to run it here."""
+    def _has_ended(self, entry: Entry) -> bool:
+        """Whether it has been run to its end, here or elsewhere, since it was decided to run it."""
         is_new = entry.stamp() != self._seen[entry.point.digest]
         return is_new and entry.state() in ("completed", "failed")
 
@@ -156,9 +156,7 @@ class Driver:
     def _settle(self, entry: Entry, launched: "_Launched") -> Outcome | None:
         run, digest = entry.earlier(), entry.point.digest
         state = entry.state()
-        if run is not None and state == "completed":
-            return outcome_of(entry, run)
-        if run is not None and self._ended_elsewhere(entry):
+        if run is not None and self._has_ended(entry):
             return outcome_of(entry, run)
         error = launched.error(digest)
         if isinstance(error, RunBusyError) or (error is None and state == "running"):

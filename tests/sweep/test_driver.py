@@ -105,6 +105,15 @@ def test_a_run_that_takes_its_process_down_takes_no_other_with_it(entries: list[
     assert record["error"]["message"].startswith("its process was lost 3 times; the launcher said")
 
 
+def test_an_old_record_is_not_the_end_of_a_run_that_is_run_again(entries: list[Entry]) -> None:
+    complete(entries[2], 0.1)
+    launches = Launches({A: lose})
+    driver = Driver(launches)
+    driver.run(entries, Told())
+    assert launches.batches[:2] == [[A, B, C], [B, C]]
+    assert {one.entry.point.overrides[0]: one.value for one in driver.outcomes}[C] == 0.5
+
+
 def test_a_run_that_is_lost_once_completes(entries: list[Entry]) -> None:
     seen = []
 
