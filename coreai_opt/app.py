@@ -23,6 +23,7 @@ from coreai_opt.experiment.places import conf_dir
 from coreai_opt.experiment.signals import CTRL_C
 from coreai_opt.sweep.command import planned_sweep, show_preview, wants_preview
 from coreai_opt.sweep.jobs import job_of
+from coreai_opt.sweep.launchers.choosing import check_installed
 from coreai_opt.sweep.sweeper import register_sweepers
 from coreai_opt.sweep.texts import program
 
@@ -67,6 +68,7 @@ def hydra_app(task: Task) -> Callable[[], None]:
 def _run(hydra_main: Callable[[], None]) -> None:
     """Preview, sweep or run, as the command line says."""
     arguments = get_args_parser().parse_args()
+    check_installed(arguments.overrides)
     if wants_preview(arguments):
         show_preview(arguments)
         return

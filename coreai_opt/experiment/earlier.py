@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from coreai_opt.experiment.identity import identity_config
 from coreai_opt.experiment.places import RunPaths
-from coreai_opt.experiment.record import finite
+from coreai_opt.experiment.record import finite, launch_in_cluster
 
 __all__ = ["EarlierRun", "State", "differing_keys", "read_json", "same_code", "unfinished_runs"]
 
@@ -85,13 +85,22 @@ class EarlierRun:
         # A process that is gone has no heartbeat left; one that is silent may hang, or be a new one
         # with the number of the old.
         silent = time.time() - float(self.progress.get("time", 0.0)) > SILENT_S
-        if silent or not self.progress:
+        if silent or not self.progress or self._is_of_an_earlier_launch():
             return False
         if self.progress.get("host") != socket.gethostname():
             return True
         # A container that is started again has its name, and its first process its number.
         pid = int(self.progress["pid"])
         return pid != os.getpid() and _exists(pid)
+
+    def _is_of_an_earlier_launch(self) -> bool:
+        # A cluster that has requeued this very job has ended the processes of its earlier launch,
+        # whatever they said last, and on whichever node.
+        theirs, ours = self.progress.get("job"), launch_in_cluster()
+        if not isinstance(theirs, dict) or ours is None or theirs.get("id") != ours["id"]:
+            return False
+        restarts = theirs.get("restarts")
+        return _is_number(restarts) and int(restarts or 0) < int(ours["restarts"])
 
 
 def unfinished_runs(root: Path, digest: str) -> list[EarlierRun]:

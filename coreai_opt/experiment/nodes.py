@@ -5,6 +5,7 @@ validation looks up the class of a node in it by ``_target_``, so that the two c
 """
 
 import copyreg
+import dataclasses
 import types
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, make_dataclass
@@ -32,8 +33,10 @@ SCHEDULE_NAMES = {"polynomial_decay": "poly"}
 
 
 # Launchers send the schemas to their workers, which compose anew. A dataclass tells a field without
-# a default by this very object, and pickle would make another one.
+# a default, and a field from what is none, by these very objects, and pickle would make other ones
+# (cloudpickle from 3 on knows the second kind).
 copyreg.pickle(type(NO_DEFAULT), lambda _: "MISSING")
+copyreg.pickle(type(dataclasses._FIELD), lambda kind: kind.name)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)

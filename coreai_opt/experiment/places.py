@@ -89,6 +89,11 @@ class RunPaths:
         return self.root / "resume"
 
     @property
+    def job(self) -> Path:
+        """Says which job of a cluster was submitted for the run."""
+        return self.root / "job.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 

@@ -23,7 +23,15 @@ from coreai_opt import __version__
 from coreai_opt.experiment.identity import config_hash
 from coreai_opt.experiment.places import RunPaths, typed_path
 
-__all__ = ["Heartbeat", "Progress", "Record", "code_and_versions", "finite", "write_json"]
+__all__ = [
+    "Heartbeat",
+    "Progress",
+    "Record",
+    "code_and_versions",
+    "finite",
+    "launch_in_cluster",
+    "write_json",
+]
 
 SCHEMA = 1
 PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}
@@ -216,6 +224,7 @@ class Heartbeat:
             "pid": os.getpid(),
             "time": time.time(),
             "wall_seconds": round(self._seconds(), 3),
+            "job": launch_in_cluster(),
         }
         write_json(self._path, content)
 
@@ -227,6 +236,18 @@ class Heartbeat:
                 period = self.PERIOD_S
             with suppress(OSError):  # a full disk: there may be room again when the next one is due
                 self.beat()
+
+
+def launch_in_cluster() -> dict[str, Any] | None:
+    """Return which job of SLURM this process belongs to and how often that was requeued.
+
+    None outside of SLURM.
+    """
+    names = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID")
+    if names[1] not in os.environ:
+        return None
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    return {"id": "/".join(os.environ.get(name, "") for name in names), "restarts": restarts}
 
 
 def _now() -> str:

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from coreai_opt.experiment.devices import device_place
 from coreai_opt.experiment.earlier import EarlierRun, read_json
 from coreai_opt.experiment.errors import ConfigError, RunFailedError
 from coreai_opt.experiment.orders import Orders
@@ -174,11 +175,22 @@ def _execute(cfg: DictConfig, session: Session, overrides: list[str]) -> float |
         from coreai_opt.experiment.train import train
 
         _quiet_lightning()
-        with _threads(session.start):
+        with _place_on_a_device(), _threads(session.start):
             objects = build(cfg, overrides, quiet=_in_sweep() or not sys.stdout.isatty())
             objective: float | None = train(cfg, objects, session)
     record.complete()
     return objective
+
+
+@contextmanager
+def _place_on_a_device() -> Iterator[None]:
+    """Take a place on one of the GPUs that the sweep hands out to jobs of this machine, if any."""
+    orders = Orders.received() if _in_sweep() else None
+    if orders is None:
+        yield
+        return
+    with device_place(orders.devices, orders.jobs_per_device):
+        yield
 
 
 @contextmanager
@@ -187,9 +199,13 @@ def _threads(start: Start) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    wanted = start.earlier.record.get("threads") if start.checkpoint and start.earlier else None
-    if wanted and wanted != before:
+    orders = Orders.received() if _in_sweep() else None
+    share = before if orders is None or orders.threads is None else orders.threads
+    earlier = start.earlier.record.get("threads") if start.checkpoint and start.earlier else None
+    wanted = earlier or share
+    if wanted != share:
         print(f"threads as before it was interrupted: {wanted}")
+    if wanted != before:
         torch.set_num_threads(wanted)
     try:
         yield

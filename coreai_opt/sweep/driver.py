@@ -17,15 +17,19 @@ from coreai_opt.experiment.errors import (
     SweepStoppedError,
 )
 from coreai_opt.sweep.folder import Entry
+from coreai_opt.sweep.launchers.launching import JobEnd, LostJob
+from coreai_opt.sweep.launchers.verdict import job_end
 from coreai_opt.sweep.lost import record_lost
+from lightning_callbacks._checkpoint_files import checkpoint_files
 
 __all__ = ["ATTEMPTS", "Driver", "Listener", "Outcome", "cause_of", "objective_of", "outcome_of"]
 
-ATTEMPTS = 3  # of a run whose process is lost, in one command
+ATTEMPTS = 3  # of a run whose process is lost before it gets further, in one command
 POLL_S = 1.0
 BUSY_S = 5.0  # until a run is tried again whose lock somebody held
 
-Launch = Callable[[Sequence[Entry]], Sequence[JobReturn]]
+Launch = Callable[[Sequence[Entry]], Sequence[JobEnd]]
+WAITED_FOR = ("running", "queued")
 End = Literal["completed", "failed", "interrupted", "stopped"]
 
 
@@ -55,7 +59,7 @@ class Listener(Protocol):
         """These are handed to the launcher."""
 
     def waiting(self, entries: Sequence[Entry]) -> None:
-        """These are at work in processes of another command."""
+        """These are at work in processes of another command, or stand in a cluster's queue."""
 
     def ended(self, outcome: Outcome) -> None:
         """This one is settled."""
@@ -65,18 +69,25 @@ class Driver:
     """Launches points and settles each of them by its record.
 
     What the records show as unfinished after a launch is launched again: first what was not begun,
-    then what was at work when processes were lost, one by one, so that a run that takes its process
-    down takes no other with it. A run that another command is at work on is waited for.
+    then what was at work when processes were lost, one by one where a process that is killed takes
+    others with it. A run that another command is at work on is waited for, and so is one whose job
+    stands in a cluster's queue, whichever command has submitted it.
 
     Args:
-        launch: runs the given entries; may raise, and may lose processes.
+        launch: runs the given entries; may raise, may lose processes, and may leave jobs in a
+            queue.
         seen: the stamps of the records, by digest, when it was decided what to run. What has
             failed since has failed in another command, and is not run a second time.
+        isolates: a process that is killed leaves those of other runs alone.
     """
 
-    def __init__(self, launch: Launch, seen: Mapping[str, int] | None = None) -> None:
-        self._launch = launch
+    def __init__(
+        self, launch: Launch, seen: Mapping[str, int] | None = None, isolates: bool = False
+    ) -> None:
+        self._launch, self._isolates = launch, isolates
         self._seen = dict(seen or {})
+        self._over: set[tuple[str, str]] = set()  # jobs whose end has been looked at
+        self._reached: dict[str, int] = {}
         self._lost: Counter[str] = Counter()
         self._busy: dict[str, float] = {}
         self.outcomes: list[Outcome] = []
@@ -91,6 +102,9 @@ class Driver:
         still_open = list(entries)
         for entry in still_open:
             self._seen.setdefault(entry.point.digest, entry.stamp())
+            # What ended a job before this command is no reason not to launch its run.
+            if entry.state() not in WAITED_FOR:
+                self._is_first_look(entry)
         try:
             self._settle_all(still_open, listener)
         except BaseException:
@@ -107,7 +121,6 @@ class Driver:
             launched = self._launched(batch)
             if not launched.begun:
                 time.sleep(POLL_S)  # nobody was free, or another command was faster
-            self._remember_busy(batch, launched)
             for entry in list(still_open):
                 outcome = self._settle(entry, launched)
                 if outcome is not None:
@@ -120,17 +133,11 @@ class Driver:
         free = [
             one
             for one in entries
-            if one.state() != "running" and self._busy.get(one.point.digest, 0.0) <= now
+            if one.state() not in WAITED_FOR and self._busy.get(one.point.digest, 0.0) <= now
         ]
         free = [one for one in free if not self._has_ended(one)]
         untried = [one for one in free if not self._lost[one.point.digest]]
-        return untried or free[:1]
-
-    def _remember_busy(self, batch: Sequence[Entry], launched: "_Launched") -> None:
-        # Somebody holds the run's lock and gives no signs of life (yet).
-        for entry in batch:
-            if isinstance(launched.error(entry.point.digest), RunBusyError):
-                self._busy[entry.point.digest] = time.monotonic() + BUSY_S
+        return free if self._isolates else untried or free[:1]
 
     def _has_ended(self, entry: Entry) -> bool:
         """Whether it has been run to its end, here or elsewhere, since it was decided to run it."""
@@ -141,10 +148,12 @@ class Driver:
         if not batch:
             return _Launched(set(), {}, None, set())
         before = {one.point.digest: one.stamp() for one in batch}
-        returns: Sequence[JobReturn] = ()
+        returns: Sequence[JobEnd] = ()
         crash: Exception | None = None
         try:
             returns = self._launch(batch)
+        except ConfigError:
+            raise  # nothing can be launched with these settings
         except Exception as error:
             # What a launcher raises when it lost a worker is the launcher's own: the records tell
             # what became of the runs.
@@ -154,12 +163,20 @@ class Driver:
         return _Launched(set(before), told, crash, begun)
 
     def _settle(self, entry: Entry, launched: "_Launched") -> Outcome | None:
-        run, digest = entry.earlier(), entry.point.digest
-        state = entry.state()
+        run, state = entry.earlier(), entry.state()
         if run is not None and self._has_ended(entry):
             return outcome_of(entry, run)
-        error = launched.error(digest)
-        if isinstance(error, RunBusyError) or (error is None and state == "running"):
+        end = launched.told.get(entry.point.digest)
+        if end is None and state not in WAITED_FOR and self._is_first_look(entry):
+            end = job_end(entry.job())
+        if isinstance(end, LostJob):
+            return None if state in WAITED_FOR else self._after(entry, end)
+        error = error_of(end)
+        if isinstance(error, RunBusyError):
+            # Somebody holds the run's lock and gives no signs of life (yet).
+            self._busy[entry.point.digest] = time.monotonic() + BUSY_S
+            return None
+        if error is None and state in WAITED_FOR:
             return None
         if isinstance(error, SweepStoppedError):
             return Outcome(entry, "stopped", cause=str(error))
@@ -167,42 +184,65 @@ class Driver:
             return Outcome(entry, "interrupted", cause=str(error))
         if error is not None:
             return Outcome(entry, "failed", cause=_sentence(error))
-        return self._after_a_loss(entry, launched)
-
-    def _after_a_loss(self, entry: Entry, launched: "_Launched") -> Outcome | None:
-        """Settle a run that did not end: its process, or the launcher, is gone."""
-        digest = entry.point.digest
-        if digest not in launched.batch:
+        if end is None and entry.point.digest not in launched.batch:
             return None  # another command's; the next look launches it here
-        if launched.begun and digest not in launched.begun:
+        if launched.begun and entry.point.digest not in launched.begun:
             return None
-        self._lost[digest] += 1
-        if self._lost[digest] < ATTEMPTS:
-            return None
-        cause = f"its process was lost {ATTEMPTS} times"
-        if launched.crash is not None:
-            cause += f"; the launcher said: {_sentence(launched.crash)}"
-        text = "".join(traceback.format_exception(launched.crash)) if launched.crash else cause
+        crash = launched.crash
+        said = "its process was lost" if crash is None else f"the launcher said: {_sentence(crash)}"
+        return self._after(entry, LostJob(said), crash)
+
+    def _is_first_look(self, entry: Entry) -> bool:
+        """Whether an entry has a job in a cluster whose end was not looked at before."""
+        job = entry.job()
+        key = (entry.point.digest, "" if job is None else job.id)
+        if job is None or key in self._over:
+            return False
+        self._over.add(key)
+        return True
+
+    def _after(
+        self, entry: Entry, lost: LostJob, crash: BaseException | None = None
+    ) -> Outcome | None:
+        """Settle a run that did not end: its process is gone. None = it is to be launched again."""
+        if lost.end == "interrupted":
+            return Outcome(entry, "interrupted", cause=lost.cause)
+        cause = lost.cause
+        if lost.end is None:
+            if self._count_loss(entry) < ATTEMPTS:
+                return None
+            cause = f"its process was lost {ATTEMPTS} times; {lost.cause}"
+        text = "".join(traceback.format_exception(crash)) if crash is not None else cause
         record_lost(entry, cause, text)
         return Outcome(entry, "failed", cause=cause)
+
+    def _count_loss(self, entry: Entry) -> int:
+        """Return how often a run was lost since it last got further."""
+        digest, files = entry.point.digest, checkpoint_files(entry.paths.resume)
+        reached = files[0].step if files else 0
+        if reached > self._reached.get(digest, 0):
+            self._lost[digest] = 0
+        self._reached[digest] = reached
+        self._lost[digest] += 1
+        return self._lost[digest]
 
 
 @dataclass(frozen=True)
 class _Launched:
-    """What came of one launch, by digest: what was returned, the launcher's end, who began."""
+    """What came of one launch, by digest: how jobs ended, the launcher's end, who began."""
 
     batch: set[str]
-    told: dict[str, JobReturn]
+    told: dict[str, JobEnd]
     crash: Exception | None
     begun: set[str]
 
-    def error(self, digest: str) -> Exception | None:
-        """Return what a run raised, None where it raised nothing or nothing is known."""
-        job = self.told.get(digest)
-        if job is None or job.status != JobStatus.FAILED:
-            return None
-        error = job._return_value
-        return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+def error_of(end: JobEnd | None) -> Exception | None:
+    """Return what a job raised, None where it raised nothing or nothing is known."""
+    if not isinstance(end, JobReturn) or end.status != JobStatus.FAILED:
+        return None
+    error = end._return_value
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 def outcome_of(entry: Entry, run: EarlierRun, was_done: bool = False) -> Outcome:
@@ -215,7 +255,7 @@ def outcome_of(entry: Entry, run: EarlierRun, was_done: bool = False) -> Outcome
 def _as_it_stands(entry: Entry) -> Outcome | None:
     """Return how a run stands when the sweep is ended, None for one that has not begun."""
     run, state = entry.earlier(), entry.state()
-    if run is None or state == "running":
+    if run is None or state in WAITED_FOR:
         return None
     return Outcome(entry, "interrupted") if state == "interrupted" else outcome_of(entry, run)
 

@@ -15,6 +15,7 @@ from coreai_opt.experiment.earlier import EarlierRun, State
 from coreai_opt.experiment.errors import Problem
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import write_json
+from coreai_opt.sweep.launchers.queue import Job, read_job, slurm_queue
 from coreai_opt.sweep.plan import Plan, Point
 
 __all__ = ["Entry", "EntryState", "SweepFolder"]
@@ -22,7 +23,7 @@ __all__ = ["Entry", "EntryState", "SweepFolder"]
 SCHEMA = 1
 LOCK_S = 20.0
 
-EntryState = State | Literal["new", "unreadable"]
+EntryState = State | Literal["new", "unreadable", "queued"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,21 @@ class Entry:
         return run if run.record.get("config_hash") == self.point.digest else None
 
     def state(self) -> EntryState:
-        """Return how it stands now."""
+        """Return how it stands now; ``queued`` is one that a cluster will run (again) by itself."""
         run = self.earlier()
-        if run is not None:
-            return run.state
-        return "unreadable" if self.paths.result.exists() else "new"
+        state: EntryState = "new" if run is None else run.state
+        if run is None and self.paths.result.exists():
+            state = "unreadable"
+        job = None if state in ("completed", "running") else self.job()
+        # What has failed since the job was submitted has failed in it.
+        is_over = job is not None and state == "failed" and self.stamp() != job.since
+        return (
+            "queued" if job is not None and not is_over and slurm_queue().is_active(job) else state
+        )
+
+    def job(self) -> Job | None:
+        """Return the job of a cluster that was last submitted for it, None where there is none."""
+        return read_job(self.paths.job)
 
     def stamp(self) -> int:
         """Return something that changes when the run is begun or ends, 0 where it never was."""

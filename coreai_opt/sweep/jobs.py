@@ -2,6 +2,7 @@
 
 import functools
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def job_of(task: Task) -> Task:
     Args:
         task: takes the composed config, returns the objective.
     """
-    driver, stops = os.getpid(), [0]
+    # Processes of other machines, and of containers, may have the same number.
+    driver, stops = _this_process(), [0]
 
     @functools.wraps(task)
     def run_job(cfg: DictConfig) -> Any:
@@ -52,11 +54,15 @@ def job_of(task: Task) -> Task:
             if code == CTRL_C:
                 stops[0] += signals_of(error)
             is_last = code == CTRL_C and stops[0] < 2
-            if code is not None and (is_last or os.getpid() != driver):
+            if code is not None and (is_last or _this_process() != driver):
                 raise RunInterruptedError(code) from error
             raise
 
     return run_job
+
+
+def _this_process() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()
 
 
 def signals_of(error: BaseException) -> int:

@@ -12,11 +12,13 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from coreai_opt.experiment.earlier import EarlierRun
 from coreai_opt.experiment.present import summary_line
 from coreai_opt.sweep.driver import Outcome, outcome_of
 from coreai_opt.sweep.folder import Entry, EntryState
+from coreai_opt.sweep.launchers.queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.selection import Selection
 from coreai_opt.sweep.texts import duration, short_value
@@ -34,6 +36,7 @@ TO_RUN: dict[EntryState, str] = {
     "completed": "to run again",
     "unreadable": "to run again, their records cannot be read",
     "running": "at work in another process",
+    "queued": "in the queue of a cluster",
 }
 
 
@@ -84,6 +87,16 @@ class Board:
             if run is not None
             and run.record.get("status") == "running"
             and (run.state == "running" or run.is_in_this_process)
+        ]
+
+    def queued(self) -> list[tuple[Entry, str]]:
+        """Return what stands in a cluster's queue, with its job and that one's state."""
+        jobs = [(entry, entry.job()) for entry in self.open_entries()]
+        queue = slurm_queue()
+        return [
+            (entry, f"SLURM job {job.id} {queue.state(job)}")
+            for entry, job in jobs
+            if job is not None and entry.state() == "queued"
         ]
 
     def seconds_left(self) -> float | None:
@@ -147,13 +160,22 @@ class _Events:
 class PlainLines(_Events):
     """One line an event, for logs and for where there is no terminal."""
 
-    _has_waited = False
+    def __init__(self, board: Board, console: Console) -> None:
+        super().__init__(board, console)
+        self._told: dict[str, str] = {}
+        self._has_waited = False
 
     def waiting(self, entries: Sequence[Entry]) -> None:
-        if not self._has_waited:
-            names = ", ".join(entry.paths.root.name for entry in entries)
+        jobs = {entry.point.digest: entry.job() for entry in entries}
+        others = [one for one in entries if one.state() == "running" and not jobs[one.point.digest]]
+        if others and not self._has_waited:
+            names = ", ".join(entry.paths.root.name for entry in others)
             self._say(f"waiting for runs that another process is at work on: {names}")
-        self._has_waited = True
+            self._has_waited = True
+        for entry, state in self._board.queued():
+            if self._told.get(entry.point.digest) != state:
+                self._say(f"{state}: {entry.paths.root.name}")
+            self._told[entry.point.digest] = state
 
 
 class LiveTable(_Events):
@@ -178,7 +200,9 @@ class LiveTable(_Events):
         self._note = ""
 
     def waiting(self, entries: Sequence[Entry]) -> None:
-        self._note = "waiting for another process that is at work on this sweep"
+        others = [one for one in entries if one.state() == "running" and one.job() is None]
+        is_told = "waiting for another process that is at work on this sweep"
+        self._note = is_told if others else ""
 
     def look(self) -> None:
         super().look()
@@ -186,21 +210,24 @@ class LiveTable(_Events):
 
     def render(self) -> RenderableType:
         """Return table and bars as they stand."""
-        board, running = self._board, self._board.running()
+        board, running, queued = self._board, self._board.running(), self._board.queued()
         table = Table(title=f"sweep {board.name}", title_justify="left")
-        for column in ("done", "running", "failed", "waiting", "left", "best so far"):
+        in_queue = ("in the queue",) if queued else ()
+        for column in ("done", "running", *in_queue, "failed", "waiting", "left", "best so far"):
             table.add_column(column, overflow="fold")
         left, best = board.seconds_left(), board.best
         shown = "" if best is None else f"{short_value(board.objective, best.value)}"
         table.add_row(
             f"{board.count('completed')} of {board.total}",
             str(len(running)),
+            *([str(len(queued))] if queued else []),
             str(board.count("failed", "interrupted")),
-            str(len(board.open_entries()) - len(running)),
+            str(len(board.open_entries()) - len(running) - len(queued)),
             "" if left is None else duration(left),
             f"{shown} {best.entry.paths.root.name}" if best is not None else "",
         )
-        return Group(table, *self._bars(running), self._note)
+        lines = [f"{entry.paths.root.name} {state}" for entry, state in queued[:MOST_BARS]]
+        return Group(table, *self._bars(running), *map(Text, lines), self._note)
 
     def _bars(self, running: Sequence[EarlierRun]) -> list[RenderableType]:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())

@@ -16,6 +16,7 @@ from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.sweep.command import plan_of
 from coreai_opt.sweep.jobs import job_of
+from coreai_opt.sweep.launchers.choosing import check_installed
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.records import RunRow, collect
 from coreai_opt.sweep.sweeper import current_sweep, register_sweepers
@@ -64,6 +65,7 @@ def sweep(
     """
     _pandas()
     typed = [*overrides, *(f"{key}={_value(value)}" for key, value in knobs.items())]
+    check_installed(typed)
     register_nodes()
     register_sweepers()
     arguments = Namespace(config_dir=None if config_dir is None else str(config_dir))

@@ -57,7 +57,8 @@ def select(entries: Iterable[Entry], settings: SweepSettings) -> Selection:
         selection.stamps[entry.point.digest] = entry.stamp()
         run, state = entry.earlier(), entry.state()
         selection.states[entry.point.digest] = state
-        change = None if run is None or state == "running" else _change(run, now)
+        is_at_work = state in ("running", "queued")
+        change = None if run is None or is_at_work else _change(run, now)
         if change is not None:
             changes[change] += 1
         is_rerun = change is not None and settings.on_code_change == "rerun"
@@ -82,7 +83,7 @@ def _place(
     else:
         selection.to_run.append(entry)
         is_over = state == "unreadable" or _has_failed_by_itself(run, state)
-        if is_over or (wanted and state not in ("new", "running")):
+        if is_over or (wanted and state not in ("new", "running", "queued")):
             selection.afresh.append(entry)
     if state == "unreadable" and retry != "none":
         sentence = f"{entry.paths.result} cannot be read: set aside, and the run begins anew"

@@ -1,16 +1,18 @@
 """What is said at the end of a sweep: how many, the best, and how to run again what failed."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from coreai_opt.sweep.driver import Outcome
+from coreai_opt.sweep.driver import WAITED_FOR, Outcome
+from coreai_opt.sweep.folder import Entry
+from coreai_opt.sweep.launchers.queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.texts import command_for
 
-__all__ = ["failure_lines", "print_summary"]
+__all__ = ["failure_lines", "print_queue", "print_summary"]
 
 LONGEST_CAUSE = 200  # characters
 
@@ -34,6 +36,17 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     console.print(f"{again}to run one alone:")
     for line in failure_lines(plan, bad):
         console.print(line, markup=False)
+
+
+def print_queue(entries: Iterable[Entry]) -> None:
+    """Say which jobs stay in a cluster's queue when a sweep is ended, and what becomes of them."""
+    jobs = [entry.job() for entry in entries if entry.state() in WAITED_FOR]
+    if not (ids := [job.id for job in jobs if job is not None and slurm_queue().is_active(job)]):
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    stay = "1 job stays" if len(ids) == 1 else f"{len(ids)} jobs stay"
+    console.print(f"{stay} in SLURM's queue, and the same command takes up what they do; to end:")
+    console.print(f"  scancel {' '.join(ids)}", markup=False)
 
 
 def counts(plan: Plan, outcomes: Sequence[Outcome]) -> str:

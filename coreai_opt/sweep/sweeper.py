@@ -21,6 +21,8 @@ from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.orders import Orders
 from coreai_opt.sweep.driver import Driver, Outcome
 from coreai_opt.sweep.folder import Entry, SweepFolder
+from coreai_opt.sweep.launchers.choosing import entry_launcher, take_launcher_names
+from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd
 from coreai_opt.sweep.plan import Plan, Planner
 from coreai_opt.sweep.selection import Selection, select
 
@@ -54,7 +56,7 @@ class SweepRun:
         """Whether a point did not complete."""
         return any(outcome.end != "completed" for outcome in self.outcomes)
 
-    def run(self, launcher: "EntryLauncher") -> list[JobReturn]:
+    def run(self, launcher: EntryLauncher) -> list[JobReturn]:
         """Run what is to be run, and return the objectives in the order of the points.
 
         Raises:
@@ -77,25 +79,26 @@ class SweepRun:
         if self.config is not None:
             OmegaConf.save(self.config, self.plan.root / "multirun.yaml")
 
-    def driver(self, launcher: "EntryLauncher", selection: Selection) -> Driver:
+    def driver(self, launcher: EntryLauncher, selection: Selection) -> Driver:
         """Return what runs the entries of a selection."""
         afresh = {entry.point.digest for entry in selection.afresh}
 
-        def launch(entries: Sequence[Entry]) -> Sequence[JobReturn]:
+        def launch(entries: Sequence[Entry]) -> Sequence[JobEnd]:
             digests = [entry.point.digest for entry in entries]
             fail_fast = self.plan.settings.fail_fast
+            share = launcher.orders(len(entries))
             orders = [
-                Orders(selection.stamps[digest], self.token, digest in afresh, fail_fast)
+                Orders(selection.stamps[digest], self.token, digest in afresh, fail_fast, **share)
                 for digest in digests
             ]
             return launcher.launch(entries, orders)
 
-        return Driver(launch, selection.stamps)
+        return Driver(launch, selection.stamps, launcher.isolates)
 
-    def _launch(self, selection: Selection, launcher: "EntryLauncher") -> None:
+    def _launch(self, selection: Selection, launcher: EntryLauncher) -> None:
         # Drawing takes time to import, and a command that is refused draws nothing.
         from coreai_opt.sweep.live import show
-        from coreai_opt.sweep.summary import print_summary
+        from coreai_opt.sweep.summary import print_queue, print_summary
 
         driver = self.driver(launcher, selection)
         try:
@@ -105,35 +108,7 @@ class SweepRun:
             self.folder.stop(self.token).unlink(missing_ok=True)
             self.outcomes += driver.outcomes
             print_summary(self.plan, self.outcomes)
-
-
-class EntryLauncher:
-    """Launches entries through one of Hydra's launchers, each into its own directory.
-
-    Args:
-        launcher: as Hydra has set it up.
-    """
-
-    def __init__(self, launcher: Launcher) -> None:
-        self._launcher, self._number = launcher, 0
-
-    def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobReturn]:
-        """Return what the jobs returned, in order.
-
-        Args:
-            entries: what to run.
-            orders: what each job is told besides.
-        """
-        first, self._number = self._number, self._number + len(entries)
-        jobs = [
-            [
-                *entry.point.overrides,
-                f"hydra.sweep.subdir='{entry.paths.root.name}'",
-                order.override(),
-            ]
-            for entry, order in zip(entries, orders, strict=True)
-        ]
-        return self._launcher.launch(jobs, initial_job_idx=first)
+            print_queue(selection.to_run)
 
 
 current_sweep: ContextVar[SweepRun | None] = ContextVar("current_sweep", default=None)
@@ -170,7 +145,8 @@ class GridSweeper(Sweeper):
         assert self._launcher is not None
         assert self._config is not None
         self.sweep_run.config = self._config
-        returns = [self.sweep_run.run(EntryLauncher(self._launcher))]
+        launcher = entry_launcher(self._launcher, self.sweep_run.plan.config)
+        returns = [self.sweep_run.run(launcher)]
         if self.sweep_run.has_failed and not self._is_announced:
             raise SystemExit(RUN_FAILED)  # there is nobody else to say it
         return returns
@@ -202,6 +178,7 @@ def register_sweepers() -> None:
         setattr(sys.modules[PLUGINS], sweeper.__name__, sweeper)
         Plugins.instance().register(sweeper)
     take_names()
+    take_launcher_names()
 
 
 def _job_return(outcome: Outcome) -> JobReturn:

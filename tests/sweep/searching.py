@@ -84,6 +84,10 @@ class Stub:
 
     value: Value = closeness
     launches: list[list[str]] = field(default_factory=list)
+    isolates: bool = False
+
+    def orders(self, jobs: int) -> dict[str, Any]:
+        return {}
 
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> list[JobReturn]:
         assert len(orders) == len(entries)

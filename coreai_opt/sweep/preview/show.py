@@ -22,6 +22,7 @@ from coreai_opt.experiment.resuming import (
     resume_problems,
 )
 from coreai_opt.experiment.validation import Reading, problems_of
+from coreai_opt.sweep.driver import WAITED_FOR
 from coreai_opt.sweep.folder import SweepFolder
 from coreai_opt.sweep.plan import Plan, Planner, Point
 from coreai_opt.sweep.preview.cautions import caution
@@ -85,7 +86,7 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
     runs = []
     for entry in entries:
         state, digest = selection.states[entry.point.digest], entry.point.digest
-        will_run = digest in chosen and state != "running"
+        will_run = digest in chosen and state not in WAITED_FOR
         how = standing(entry.paths, state, will_run, resume)
         runs.append(planned_run(entry.point, how, history))
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"

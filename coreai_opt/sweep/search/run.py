@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.sweep.driver import Outcome
+from coreai_opt.sweep.launchers.launching import EntryLauncher
 from coreai_opt.sweep.plan import Plan, Point
 from coreai_opt.sweep.search.board import SearchBoard, shown
 from coreai_opt.sweep.search.settings import NODE, SearchSettings
@@ -21,7 +22,7 @@ from coreai_opt.sweep.search.study import SearchStudy, best_of
 from coreai_opt.sweep.search.summary import print_best, write_results
 from coreai_opt.sweep.selection import select
 from coreai_opt.sweep.summary import print_summary
-from coreai_opt.sweep.sweeper import EntryLauncher, SweepRun
+from coreai_opt.sweep.sweeper import SweepRun
 
 __all__ = ["SearchRun"]
 

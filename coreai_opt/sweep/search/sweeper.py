@@ -9,8 +9,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.sweep.launchers.choosing import entry_launcher
 from coreai_opt.sweep.plan import Planner
-from coreai_opt.sweep.sweeper import EntryLauncher, GridSweeper, current_sweep
+from coreai_opt.sweep.sweeper import GridSweeper, current_sweep
 
 if TYPE_CHECKING:
     from coreai_opt.sweep.search.run import SearchRun
@@ -55,7 +56,7 @@ class OptunaSearch(GridSweeper):
             raise ConfigError(problems)
         search.plan.root.mkdir(parents=True, exist_ok=True)
         search.config = self._config
-        search.run(EntryLauncher(self._launcher))
+        search.run(entry_launcher(self._launcher, search.plan.config))
         return []
 
     @property

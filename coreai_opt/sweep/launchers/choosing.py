@@ -1,0 +1,114 @@
+"""Which of our ways to launch goes with one of Hydra's launchers, and what is not installed."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigNode, ConfigStore
+from hydra.plugins.launcher import Launcher
+from omegaconf import open_dict
+
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.sweep.launchers.launching import EntryLauncher
+
+__all__ = ["check_installed", "entry_launcher", "take_launcher_names"]
+
+GROUP = "hydra/launcher"
+PLUGINS = "hydra_plugins"
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A launcher that comes with an extra of ours."""
+
+    name: str
+    plugin: str
+
+
+# By the option of hydra/launcher.
+EXTRAS = {
+    "slurm": Extra("slurm", "hydra_submitit_launcher"),
+    "submitit_slurm": Extra("slurm", "hydra_submitit_launcher"),
+    "submitit_local": Extra("slurm", "hydra_submitit_launcher"),
+    "ray": Extra("ray", "hydra_ray_launcher"),
+    "joblib": Extra("joblib", "hydra_joblib_launcher"),
+}
+
+# Options that a plugin brings under a name that ours have.
+TAKEN = {"joblib": "joblib_launcher", "ray": "ray_launcher"}
+
+
+def check_installed(of_hydra: Sequence[str]) -> None:
+    """Refuse a launcher whose package is not installed, with the command that installs it.
+
+    Args:
+        of_hydra: overrides of Hydra's own settings, as typed.
+
+    Raises:
+        ConfigError: it is missing.
+    """
+    chosen = [one.partition("=")[2] for one in of_hydra if one.partition("=")[0] == GROUP]
+    extra = EXTRAS.get(chosen[-1]) if chosen else None
+    if extra is None or _is_installed(extra.plugin):
+        return
+    sentence = f"{GROUP}={chosen[-1]} needs the package {extra.plugin.replace('_', '-')}"
+    raise ConfigError.of(GROUP, f"{sentence}: pip install 'hydra-coreai-opt[{extra.name}]'")
+
+
+def entry_launcher(launcher: Launcher, config: Mapping[str, Any]) -> EntryLauncher:
+    """Return our way to launch with one of Hydra's launchers.
+
+    Args:
+        launcher: as Hydra has made it.
+        config: the sweep's config, without what varies.
+    """
+    accelerator = str((config.get("trainer") or {}).get("accelerator", "auto"))
+    kind = type(launcher)
+    package, name = kind.__module__.split(".")[:2], kind.__name__
+    if package == [PLUGINS, "hydra_joblib_launcher"]:
+        from coreai_opt.sweep.launchers.through_joblib import JoblibLauncher
+
+        return JoblibLauncher(launcher, accelerator)
+    if package == [PLUGINS, "hydra_submitit_launcher"]:
+        from coreai_opt.sweep.launchers.through_submitit import LocalSubmititLauncher, SlurmLauncher
+
+        ours = SlurmLauncher if name == "SlurmLauncher" else LocalSubmititLauncher
+        return ours(launcher, accelerator)
+    if package == [PLUGINS, "hydra_ray_launcher"] and name == "RayLauncher":
+        from coreai_opt.sweep.launchers.through_ray import RayLauncher
+
+        return RayLauncher(launcher, accelerator)
+    return EntryLauncher(launcher, accelerator)
+
+
+def take_launcher_names() -> None:
+    """Let our options be what ``hydra/launcher=joblib`` and ``=ray`` mean.
+
+    Hydra would hold our files against the plugins' nodes of the same names; those are what ours
+    begin with, as ``base_joblib`` and ``base_ray``.
+    """
+    group = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for option, provider in TAKEN.items():
+        node = group.get(f"{option}.yaml")
+        if not isinstance(node, ConfigNode) or node.provider != provider:
+            continue
+        del group[f"{option}.yaml"]
+        schema = _with_gpus(node.node) if option == "joblib" else node.node
+        ConfigStore.instance().store(group=GROUP, name=f"base_{option}", node=schema)
+
+
+def _with_gpus(node: Any) -> Any:
+    """Return joblib's node with what is ours: joblib itself knows nothing of GPUs."""
+    node = deepcopy(node)
+    with open_dict(node):
+        node.gpus, node.jobs_per_gpu = None, 1
+    return node
+
+
+def _is_installed(plugin: str) -> bool:
+    try:
+        return importlib.util.find_spec(f"{PLUGINS}.{plugin}") is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,79 @@
+"""What a sweep asks of a launcher, and what it hears of jobs whose process is gone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+
+from coreai_opt.experiment.orders import Orders
+from coreai_opt.sweep.folder import Entry
+
+__all__ = ["EntryLauncher", "JobEnd", "LostJob"]
+
+
+@dataclass(frozen=True)
+class LostJob:
+    """A job whose process is gone, and that returned nothing.
+
+    Attributes:
+        cause: what is known of it, in one sentence.
+        end: how the run has ended for good, None = launching it again may help.
+    """
+
+    cause: str
+    end: Literal["failed", "interrupted"] | None = None
+
+
+JobEnd = JobReturn | LostJob
+
+
+class EntryLauncher:
+    """Launches entries through one of Hydra's launchers, each into its own directory.
+
+    Args:
+        launcher: as Hydra has set it up.
+        accelerator: ``trainer.accelerator`` of the sweep.
+    """
+
+    isolates = False  # whether a job whose process is killed leaves the others alone
+
+    def __init__(self, launcher: Any, accelerator: str = "auto") -> None:
+        self._launcher, self._number = launcher, 0
+        self._accelerator = accelerator
+
+    @property
+    def launcher(self) -> Launcher:
+        launcher: Launcher = self._launcher
+        return launcher
+
+    def orders(self, jobs: int) -> dict[str, Any]:
+        """Return what each of so many jobs is told of its share of the machine, by field."""
+        return {}
+
+    def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
+        """Return how the jobs ended, in order; nothing where they stand in a queue from now on.
+
+        Args:
+            entries: what to run.
+            orders: what each job is told besides.
+        """
+        first, jobs = self._numbered(entries, orders)
+        returns: Sequence[JobReturn] = self._launcher.launch(jobs, initial_job_idx=first)
+        return returns
+
+    def _numbered(
+        self, entries: Sequence[Entry], orders: Sequence[Orders]
+    ) -> tuple[int, list[list[str]]]:
+        """Return the number of the first job, and the overrides of each."""
+        first, self._number = self._number, self._number + len(entries)
+        jobs = [
+            [
+                *entry.point.overrides,
+                f"hydra.sweep.subdir='{entry.paths.root.name}'",
+                order.override(),
+            ]
+            for entry, order in zip(entries, orders, strict=True)
+        ]
+        return first, jobs

@@ -1,0 +1,54 @@
+"""joblib: workers of this machine that share its cores and its GPUs."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from coreai_opt.experiment.devices import visible_devices
+from coreai_opt.experiment.orders import Orders
+from coreai_opt.sweep.folder import Entry
+from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd
+
+__all__ = ["JoblibLauncher"]
+
+
+class JoblibLauncher(EntryLauncher):
+    """Runs jobs in worker processes of this machine.
+
+    A worker that is killed takes the others down with it, which is joblib's way; what was at work
+    goes on from its checkpoint.
+    """
+
+    def __init__(self, launcher: Any, accelerator: str = "auto") -> None:
+        super().__init__(launcher, accelerator)
+        # Our own settings: joblib itself knows nothing of GPUs.
+        gpus, self._jobs_per_gpu = (
+            launcher.joblib.pop("gpus", None),
+            int(launcher.joblib.pop("jobs_per_gpu", 1)),
+        )
+        self._devices = [] if accelerator == "cpu" else visible_devices(gpus)
+        self._asked = int(launcher.joblib.get("n_jobs", -1))
+
+    def side_by_side(self, jobs: int) -> int:
+        """Return how many of so many jobs run at the same time.
+
+        Args:
+            jobs: how many there are, >= 1.
+        """
+        cores = len(os.sched_getaffinity(0))
+        most = self._asked if self._asked > 0 else max(1, cores + 1 + self._asked)
+        if self._asked < 0 and self._devices:
+            most = len(self._devices) * self._jobs_per_gpu
+        return max(1, min(most, jobs))
+
+    def orders(self, jobs: int) -> dict[str, Any]:
+        cores = len(os.sched_getaffinity(0))
+        return {
+            "threads": max(1, cores // self.side_by_side(jobs)),
+            "devices": tuple(self._devices),
+            "jobs_per_device": self._jobs_per_gpu,
+        }
+
+    def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
+        self._launcher.joblib["n_jobs"] = self.side_by_side(len(entries))
+        return super().launch(entries, orders)

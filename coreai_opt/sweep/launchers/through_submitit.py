@@ -1,0 +1,156 @@
+"""SLURM through submitit: jobs that stand in the queue while the sweep watches their records."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+
+from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.orders import Orders
+from coreai_opt.sweep.folder import Entry
+from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd, LostJob
+from coreai_opt.sweep.launchers.queue import Job, slurm_queue, write_job
+
+__all__ = ["LocalSubmititLauncher", "SlurmLauncher", "executor_parameters"]
+
+# What the executor is made with; the rest are the parameters of its jobs.
+OF_THE_EXECUTOR = ("submitit_folder", "max_num_timeout")
+
+# What submitit calls alike for all clusters; other parameters carry the cluster's name.
+OF_ALL_CLUSTERS = (
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "mem_gb",
+    "nodes",
+    "name",
+    "stderr_to_stdout",
+)
+
+GPUS = ("gpus_per_node", "gpus_per_task", "cpus_per_gpu", "mem_per_gpu")
+
+
+def executor_parameters(
+    params: Mapping[str, Any], cluster: str, accelerator: str = "auto"
+) -> dict[str, Any]:
+    """Return what submitit's executor is told of each job.
+
+    Args:
+        params: the launcher's settings.
+        cluster: ``slurm`` or ``local``.
+        accelerator: ``trainer.accelerator``; jobs that compute on the CPU ask for no GPU.
+
+    Example:
+        >>> params = {"mem_gb": 4, "partition": "main", "gpus_per_node": 1}
+        >>> executor_parameters(params, "slurm", "cpu")
+        {'mem_gb': 4, 'slurm_partition': 'main'}
+    """
+    given = {key: value for key, value in params.items() if key not in OF_THE_EXECUTOR}
+    if accelerator == "cpu":
+        given = {key: value for key, value in given.items() if key not in GPUS}
+    return {
+        key if key in OF_ALL_CLUSTERS else f"{cluster}_{key}": value for key, value in given.items()
+    }
+
+
+class _SubmititLauncher(EntryLauncher):
+    """What SLURM and processes of this machine have in common."""
+
+    isolates = True
+    cluster: str
+
+    def _submit(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> list[Any]:
+        """Return submitit's jobs, in order."""
+        import submitit
+
+        first, overrides = self._numbered(entries, orders)
+        params = self._launcher.params
+        made_with = {
+            f"{self.cluster}_{key}": params[key] for key in OF_THE_EXECUTOR[1:] if key in params
+        }
+        executor = submitit.AutoExecutor(
+            params["submitit_folder"], cluster=self.cluster, **made_with
+        )
+        executor.update_parameters(**executor_parameters(params, self.cluster, self._accelerator))
+        state = Singleton.get_state()
+        calls = [
+            (texts, "hydra.sweep.dir", first + at, f"job_id_for_{first + at}", state)
+            for at, texts in enumerate(overrides)
+        ]
+        jobs: list[Any] = executor.map_array(self._launcher, *zip(*calls, strict=True))
+        return jobs
+
+
+class SlurmLauncher(_SubmititLauncher):
+    """Submits an array of jobs; what becomes of them, their records and the queue say."""
+
+    cluster = "slurm"
+
+    def orders(self, jobs: int) -> dict[str, Any]:
+        cpus = self._launcher.params.get("cpus_per_task")
+        return {} if cpus is None else {"threads": int(cpus)}
+
+    def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
+        queue = slurm_queue()
+        if not queue.is_here:
+            sentence = "hydra/launcher=slurm: SLURM's commands (sbatch, squeue) are not found"
+            raise ConfigError.of(
+                "hydra/launcher", f"{sentence}; allowed: a login node of a cluster"
+            )
+        try:
+            jobs = self._submit(entries, orders)
+        except Exception as error:
+            raise ConfigError.of("hydra.launcher", _refusal(error)) from error
+        for entry, job in zip(entries, jobs, strict=True):
+            folder = str(self._launcher.params["submitit_folder"])
+            submitted = Job(str(job.job_id), queue.cluster, folder, entry.stamp())
+            write_job(entry.paths.job, submitted)
+        queue.expect([str(job.job_id) for job in jobs])
+        return []
+
+
+class LocalSubmititLauncher(_SubmititLauncher):
+    """Runs a process for each job, all at once, on this machine."""
+
+    cluster = "local"
+    POLL_S = 0.2
+
+    def orders(self, jobs: int) -> dict[str, Any]:
+        return {"threads": max(1, len(os.sched_getaffinity(0)) // max(jobs, 1))}
+
+    def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
+        jobs = self._submit(entries, orders)
+        while not all(job.done() for job in jobs):
+            time.sleep(self.POLL_S)
+        return [_end_of(job) for job in jobs]
+
+
+def _end_of(job: Any) -> JobEnd:
+    error = job.exception()
+    if error is None:
+        returned: JobReturn = job.results()[0]
+        return returned
+    # The process is gone, or what it raised kept Hydra from running the job at all.
+    with suppress(AttributeError):
+        if job.paths.result_pickle.exists():
+            failed = JobReturn()
+            failed.status, failed.return_value = JobStatus.FAILED, error
+            return failed
+    return LostJob(f"process {job.job_id} ended and left no result")
+
+
+def _refusal(error: Exception) -> str:
+    """Return what ``sbatch`` has against the jobs, and what to change."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if "error:" in line]
+    said = told[-1].rpartition("error:")[2].strip() if told else " ".join(lines)
+    sentence = f"hydra/launcher=slurm: the jobs were not taken: {said}"
+    if "generic resource" in said.lower() or "gres" in said.lower():
+        allowed = "hydra.launcher.gpus_per_node=null, or trainer=cpu"
+        return f"{sentence}; allowed where the cluster has no such GPUs: {allowed}"
+    return f"{sentence}; allowed: settings of hydra.launcher that this cluster takes"

@@ -1,0 +1,49 @@
+"""What it means for a run that its job has left the queue."""
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from coreai_opt.experiment.errors import RunInterruptedError
+from coreai_opt.sweep.launchers.launching import JobEnd, LostJob
+from coreai_opt.sweep.launchers.queue import Job, JobState, returned, slurm_queue
+
+__all__ = ["job_end", "verdict"]
+
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+
+
+def job_end(job: Job | None) -> JobEnd | None:
+    """Return how a job ended that has left the queue, None where there is no job."""
+    return None if job is None else verdict(job, slurm_queue().state(job), returned(job))
+
+
+def verdict(job: Job, state: JobState, value: object) -> JobEnd:
+    """Return how a job ended whose run has no record of its end.
+
+    A job that somebody has cancelled is left alone; one that has run out of memory would do so
+    again. Whatever else took its process is the cluster's affair, and the run goes on in another
+    job.
+
+    Args:
+        job: the job.
+        state: SLURM's last word on it.
+        value: what it has returned, None = nothing.
+    """
+    error = value
+    if isinstance(value, JobReturn):
+        error = value._return_value if value.status == JobStatus.FAILED else None
+    told = f"SLURM job {job.id} {state}"
+    if state.state == OUT_OF_MEMORY:
+        sentence = f"{told}: killed for more memory than it asked for"
+        return LostJob(f"{sentence}; allowed: a larger hydra.launcher.mem_gb", "failed")
+    is_signal = isinstance(error, RunInterruptedError)
+    if state.state == "CANCELLED":
+        return LostJob(f"{told}: somebody has cancelled it", "interrupted")
+    if isinstance(error, BaseException) and not is_signal:
+        return value if isinstance(value, JobReturn) else _failed(error)
+    return LostJob(f"{told} ({error})" if is_signal else told)
+
+
+def _failed(error: BaseException) -> JobReturn:
+    job = JobReturn()
+    job.status, job.return_value = JobStatus.FAILED, error
+    return job
