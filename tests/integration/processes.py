@@ -23,12 +23,17 @@ Process = subprocess.Popen[str]
 
 
 @contextmanager
-def started(work: Path, *arguments: str, program: Path = ROOT / "train.py") -> Iterator[Process]:
+def started(
+    work: Path,
+    *arguments: str,
+    program: Path = ROOT / "train.py",
+    environment: dict[str, str] | None = None,
+) -> Iterator[Process]:
     """Start ``python train.py ARGUMENTS``; what is left of it at the end is killed."""
     process = subprocess.Popen(
         [sys.executable, str(program), *arguments],
         cwd=work,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
