@@ -1,0 +1,150 @@
+"""A SLURM cluster of the tests' own, on this machine."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPT = ROOT / "scripts" / "slurm-dev-cluster"
+
+Completed = subprocess.CompletedProcess[str]
+
+
+def script(*arguments: object, path: str | None = None) -> Completed:
+    """Run ``scripts/slurm-dev-cluster ARGUMENTS``."""
+    return subprocess.run(
+        [SCRIPT, *map(str, arguments)],
+        env={**os.environ, "PATH": path or os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process is there; one that nobody has waited for yet is not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def processes_with(*words: str) -> set[int]:
+    """Return the processes that have all words in their command or environment."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (process / "cmdline").read_bytes() + b"\0" + (process / "environ").read_bytes()
+        except OSError:  # it has ended meanwhile
+            continue
+        if all(word.encode() in text for word in words) and int(process.name) != os.getpid():
+            found.add(int(process.name))
+    return found
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not so after {timeout_s} s")
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A cluster that is up.
+
+    Args:
+        directory: what the script was given as ``--dir``.
+        said: what the script printed when it was started.
+        environment: what a process needs in order to speak to the cluster.
+    """
+
+    directory: Path
+    said: Completed
+    environment: dict[str, str]
+
+    def run(self, *command: object, cwd: Path | None = None, timeout: float = 60) -> str:
+        """Return what a command prints; one that fails fails the test."""
+        done = subprocess.run(
+            [str(word) for word in command],
+            env=self.environment,
+            cwd=cwd or self.directory.parent,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout.strip()
+
+    def sbatch(self, *arguments: object, cwd: Path | None = None) -> int:
+        """Submit a job and return its number."""
+        return int(self.run("sbatch", "--parsable", *arguments, cwd=cwd))
+
+    def state(self, job: int) -> str:
+        """Return a job's state as squeue says it, such as RUNNING, also after its end."""
+        return self.run("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
+
+    def pids(self) -> dict[str, int]:
+        """Return the daemons by the names of their pid files, such as slurmd.n1."""
+        files = (self.directory / "run").glob("*.pid")
+        return {file.stem: int(file.read_text()) for file in files}
+
+    def kill_node(self, node: str) -> None:
+        """End a node as a power failure does: its daemon and all that it runs."""
+        daemon = self.pids()[f"slurmd.{node}"]
+        conf = f"SLURM_CONF={self.directory}/slurm.conf"
+        steps = processes_with(conf, "slurmstepd: [") | processes_with(conf, "SLURMD_NODENAME=")
+        for pid in {daemon} | {pid for pid in steps if self._runs_on(pid, node)}:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+    def _runs_on(self, pid: int, node: str) -> bool:
+        """A slurmstepd says which job it is of, all other processes say their node."""
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+            environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        except OSError:
+            return False
+        if not command.startswith("slurmstepd: ["):
+            return f"SLURMD_NODENAME={node}" in environment
+        job = command.partition("[")[2].partition(".")[0]
+        return self.run("squeue", "--noheader", f"--jobs={job}", "--format=%N") == node
+
+
+@contextmanager
+def running(directory: Path, *options: object) -> Iterator[Slurm]:
+    """Start a cluster, and stop it whatever happens."""
+    if os.geteuid() != 0:
+        pytest.skip("a cluster needs root")
+    if shutil.which("slurmctld") is None:
+        pytest.skip("needs SLURM: scripts/slurm-dev-cluster install")
+    said = script("up", "--dir", directory, *options)
+    try:
+        assert said.returncode == 0, said.stderr
+        ours = ("SLURM_", "SBATCH_", "SQUEUE_", "SINFO_", "SRUN_")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**inherited, "PATH": path, "SLURM_CONF": f"{directory}/slurm.conf"}
+        yield Slurm(directory, said, environment)
+    finally:
+        script("down", "--dir", directory)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A cluster of two nodes with accounting, for all tests that leave it as they found it."""
+    with running(tmp_path_factory.mktemp("slurm") / "cluster") as cluster:
+        yield cluster
