@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +31,28 @@ def script(*arguments: object, path: str | None = None) -> Completed:
     )
 
 
+def _stat(pid: int) -> list[str]:
+    """Return the state of a process, its parent, ...; nothing where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def alive(pid: int) -> bool:
     """Say whether a process is there; one that nobody has waited for yet is not."""
+    return _stat(pid)[:1] not in ([], ["Z"])
+
+
+def parent(pid: int) -> int:
+    return int((_stat(pid) or ["", "0"])[1])
+
+
+def name(pid: int) -> str:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+        return ""
 
 
 def processes_with(*words: str) -> set[int]:
@@ -97,6 +112,12 @@ class Slurm:
         """Return a job's state as squeue says it, such as RUNNING, also after its end."""
         return self.run("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
 
+    def accounted(self, job: int) -> list[str]:
+        """Return state and exit code of each time that a job ran, as sacct says them."""
+        options = ("--noheader", "--allocations", "--duplicates", "--parsable2")
+        said = self.run("sacct", *options, f"--jobs={job}", "--format=state,exitcode")
+        return said.replace("|", " ").splitlines()
+
     def pids(self) -> dict[str, int]:
         """Return the daemons by the names of their pid files, such as slurmd.n1."""
         files = (self.directory / "run").glob("*.pid")
@@ -104,24 +125,16 @@ class Slurm:
 
     def kill_node(self, node: str) -> None:
         """End a node as a power failure does: its daemon and all that it runs."""
-        daemon = self.pids()[f"slurmd.{node}"]
-        conf = f"SLURM_CONF={self.directory}/slurm.conf"
-        steps = processes_with(conf, "slurmstepd: [") | processes_with(conf, "SLURMD_NODENAME=")
-        for pid in {daemon} | {pid for pid in steps if self._runs_on(pid, node)}:
-            if alive(pid):
+        conf = f"SLURM_CONF={self.directory}/slurm.conf\0"
+        of_jobs = processes_with(conf, f"SLURMD_NODENAME={node}\0")
+        steps = {pid for pid in map(parent, of_jobs) if name(pid) == "slurmstepd"}
+        for pid in [self.pids()[f"slurmd.{node}"], *steps, *of_jobs]:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _runs_on(self, pid: int, node: str) -> bool:
-        """A slurmstepd says which job it is of, all other processes say their node."""
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_text()
-            environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
-        except OSError:
-            return False
-        if not command.startswith("slurmstepd: ["):
-            return f"SLURMD_NODENAME={node}" in environment
-        job = command.partition("[")[2].partition(".")[0]
-        return self.run("squeue", "--noheader", f"--jobs={job}", "--format=%N") == node
+    def start_node(self, node: str) -> None:
+        """Start a node that was killed."""
+        self.run("slurmd", "-f", self.directory / "slurm.conf", "-N", node)
 
 
 @contextmanager
