@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -168,6 +169,17 @@ def test_an_up_that_fails_says_why_and_leaves_nothing(slurm: Slurm, tmp_path: Pa
     )
     assert processes_with(f"{tmp_path}/cluster/") == set()
     assert not (tmp_path / "cluster").exists()
+
+
+def test_an_up_that_is_interrupted_leaves_nothing(slurm: Slurm, tmp_path: Path) -> None:
+    directory = tmp_path / "cluster"
+    up = subprocess.Popen([SCRIPT, "up", "--dir", directory], stderr=subprocess.PIPE)
+    wait_until((directory / "db" / "data").exists, "the database is being made")
+    up.terminate()
+    up.communicate(timeout=30)
+    assert up.returncode == -signal.SIGTERM
+    assert processes_with(f"{directory}/") == set()
+    assert not directory.exists()
 
 
 @pytest.mark.parametrize(
