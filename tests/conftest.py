@@ -23,6 +23,9 @@ from coreai_opt.experiment.places import conf_dir
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
 from coreai_opt.sweep.plan import Plan, Planner
+from tests.slurm import slurm
+
+__all__ = ["slurm"]  # a fixture for all tests
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -173,7 +173,7 @@ class PlainLines(_Events):
             self._say(f"waiting for runs that another process is at work on: {names}")
             self._has_waited = True
         for entry, state in self._board.queued():
-            if self._told.get(entry.point.digest) != state:
+            if self._told.get(entry.point.digest) != state and "COMPLETING" not in state:
                 self._say(f"{state}: {entry.paths.root.name}")
             self._told[entry.point.digest] = state
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import (
+from tests.slurm import (
     SCRIPT,
     Slurm,
     alive,

@@ -72,10 +72,11 @@ def checkpoints(work: Path) -> list[Path]:
     return sorted(work.glob("outputs/*/*/resume/step-*.ckpt"), reverse=True)
 
 
-def in_terminal(command: list[str], cwd: Path) -> str:
+def in_terminal(command: list[str], cwd: Path, given: dict[str, str] | None = None) -> str:
     """Return what a command writes to a terminal of 160 columns."""
     leader, follower = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "160", "TERM": "xterm", "NO_COLOR": "1"}
+    shown = {"COLUMNS": "160", "TERM": "xterm", "NO_COLOR": "1"}
+    environment = {**(given or os.environ), **shown}
     process = subprocess.Popen(
         command, cwd=cwd, env=environment, stdin=follower, stdout=follower, stderr=follower
     )

@@ -14,7 +14,16 @@ from typing import Any
 from coreai_opt.experiment.earlier import read_json
 from coreai_opt.experiment.record import write_json
 
-__all__ = ["Job", "JobState", "SlurmQueue", "read_job", "returned", "slurm_queue", "write_job"]
+__all__ = [
+    "Job",
+    "JobState",
+    "SlurmQueue",
+    "errors_of",
+    "read_job",
+    "returned",
+    "slurm_queue",
+    "write_job",
+]
 
 # States of a job that SLURM will not run (again) by itself.
 OVER = {
@@ -30,6 +39,8 @@ OVER = {
     "TIMEOUT",
 }
 UNKNOWN = "UNKNOWN"
+
+LAST = 4000  # characters of what a job has written
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,12 @@ class Job:
     cluster: str
     folder: str
     since: int
+
+    @property
+    def logs(self) -> Path:
+        """The folder of its output."""
+        folder: Path = _paths(self).folder
+        return folder
 
 
 @dataclass(frozen=True)
@@ -199,13 +216,28 @@ def returned(job: Job) -> Any:
 
     It was written by this sweep's own job, through submitit.
     """
-    from submitit.core.utils import JobPaths, pickle_load
+    from submitit.core.utils import pickle_load
 
-    path = JobPaths(folder=Path(job.folder), job_id=job.id, task_id=0).result_pickle
+    path = _paths(job).result_pickle
     if not path.exists():
         return None
     kind, value = pickle_load(path)
     return value if kind == "success" else RuntimeError(_what_was_raised(str(value)))
+
+
+def errors_of(job: Job) -> str:
+    """Return the end of what a job has written to its error output."""
+    try:
+        written: str = _paths(job).stderr.read_text(encoding="utf-8", errors="replace")
+        return written[-LAST:]
+    except OSError:
+        return ""
+
+
+def _paths(job: Job) -> Any:
+    from submitit.core.utils import JobPaths
+
+    return JobPaths(folder=Path(job.folder), job_id=job.id, task_id=0)
 
 
 def _what_was_raised(trace: str) -> str:

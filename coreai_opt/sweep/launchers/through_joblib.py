@@ -1,15 +1,18 @@
 """joblib: workers of this machine that share its cores and its GPUs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coreai_opt.experiment.devices import visible_devices
+from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.orders import Orders
 from coreai_opt.sweep.folder import Entry
 from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd
 
 __all__ = ["JoblibLauncher"]
+
+NODE = "hydra.launcher"
 
 
 class JoblibLauncher(EntryLauncher):
@@ -22,12 +25,12 @@ class JoblibLauncher(EntryLauncher):
     def __init__(self, launcher: Any, accelerator: str = "auto") -> None:
         super().__init__(launcher, accelerator)
         # Our own settings: joblib itself knows nothing of GPUs.
-        gpus, self._jobs_per_gpu = (
-            launcher.joblib.pop("gpus", None),
-            int(launcher.joblib.pop("jobs_per_gpu", 1)),
-        )
-        self._devices = [] if accelerator == "cpu" else visible_devices(gpus)
-        self._asked = int(launcher.joblib.get("n_jobs", -1))
+        settings = launcher.joblib
+        given = {"gpus": settings.pop("gpus", None), "n_jobs": settings.get("n_jobs", -1)}
+        given["jobs_per_gpu"] = settings.pop("jobs_per_gpu", 1)
+        _check(given)
+        self._asked, self._jobs_per_gpu = int(given["n_jobs"]), int(given["jobs_per_gpu"])
+        self._devices = [] if accelerator == "cpu" else visible_devices(given["gpus"])
 
     def side_by_side(self, jobs: int) -> int:
         """Return how many of so many jobs run at the same time.
@@ -52,3 +55,29 @@ class JoblibLauncher(EntryLauncher):
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
         self._launcher.joblib["n_jobs"] = self.side_by_side(len(entries))
         return super().launch(entries, orders)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    gpus = given["gpus"]
+    is_list = isinstance(gpus, Sequence) and not isinstance(gpus, str)
+    wrong = {
+        "gpus": (not (gpus is None or is_list or _is_count(gpus, 0)), "null, 2, [0,3]"),
+        "jobs_per_gpu": (not _is_count(given["jobs_per_gpu"], 1), "1 or more"),
+        "n_jobs": (
+            not (isinstance(given["n_jobs"], int) and given["n_jobs"] != 0),
+            "1 or more, -1 = as many as there is room for",
+        ),
+    }
+    problems = [
+        Problem(
+            f"{NODE}.{key}", f"{NODE}.{key}={given[key]}: is no such number; allowed: {allowed}"
+        )
+        for key, (is_wrong, allowed) in wrong.items()
+        if is_wrong
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from typing import Any
 
 from hydra.core.singleton import Singleton
@@ -103,7 +104,9 @@ class SlurmLauncher(_SubmititLauncher):
                 "hydra/launcher", f"{sentence}; allowed: a login node of a cluster"
             )
         try:
-            jobs = self._submit(entries, orders)
+            # What sbatch says is in the error, and need not stand there twice.
+            with redirect_stderr(StringIO()):
+                jobs = self._submit(entries, orders)
         except Exception as error:
             raise ConfigError.of("hydra.launcher", _refusal(error)) from error
         for entry, job in zip(entries, jobs, strict=True):
@@ -148,7 +151,8 @@ def _refusal(error: Exception) -> str:
     """Return what ``sbatch`` has against the jobs, and what to change."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if "error:" in line]
-    said = told[-1].rpartition("error:")[2].strip() if told else " ".join(lines)
+    reasons = dict.fromkeys(line.rpartition("error:")[2].strip() for line in told)
+    said = "; ".join(reasons) or " ".join(lines)
     sentence = f"hydra/launcher=slurm: the jobs were not taken: {said}"
     if "generic resource" in said.lower() or "gres" in said.lower():
         allowed = "hydra.launcher.gpus_per_node=null, or trainer=cpu"

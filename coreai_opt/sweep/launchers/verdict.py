@@ -1,22 +1,31 @@
 """What it means for a run that its job has left the queue."""
 
+import re
+
 from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.experiment.errors import RunInterruptedError
 from coreai_opt.sweep.launchers.launching import JobEnd, LostJob
-from coreai_opt.sweep.launchers.queue import Job, JobState, returned, slurm_queue
+from coreai_opt.sweep.launchers.queue import Job, JobState, errors_of, returned, slurm_queue
 
 __all__ = ["job_end", "verdict"]
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 
+# Where memory is watched without cgroups the state only says that the job has failed.
+OF_MEMORY = re.compile(
+    r"^(slurmstepd|srun).*(memory limit|oom.?kill|out.of.memory)", re.IGNORECASE | re.MULTILINE
+)
+
 
 def job_end(job: Job | None) -> JobEnd | None:
     """Return how a job ended that has left the queue, None where there is no job."""
-    return None if job is None else verdict(job, slurm_queue().state(job), returned(job))
+    if job is None:
+        return None
+    return verdict(job, slurm_queue().state(job), returned(job), errors_of(job))
 
 
-def verdict(job: Job, state: JobState, value: object) -> JobEnd:
+def verdict(job: Job, state: JobState, value: object, errors: str = "") -> JobEnd:
     """Return how a job ended whose run has no record of its end.
 
     A job that somebody has cancelled is left alone; one that has run out of memory would do so
@@ -27,12 +36,13 @@ def verdict(job: Job, state: JobState, value: object) -> JobEnd:
         job: the job.
         state: SLURM's last word on it.
         value: what it has returned, None = nothing.
+        errors: the end of what it has written to its error output.
     """
     error = value
     if isinstance(value, JobReturn):
         error = value._return_value if value.status == JobStatus.FAILED else None
     told = f"SLURM job {job.id} {state}"
-    if state.state == OUT_OF_MEMORY:
+    if state.state == OUT_OF_MEMORY or (state.is_over and OF_MEMORY.search(errors)):
         sentence = f"{told}: killed for more memory than it asked for"
         return LostJob(f"{sentence}; allowed: a larger hydra.launcher.mem_gb", "failed")
     is_signal = isinstance(error, RunInterruptedError)
@@ -40,7 +50,7 @@ def verdict(job: Job, state: JobState, value: object) -> JobEnd:
         return LostJob(f"{told}: somebody has cancelled it", "interrupted")
     if isinstance(error, BaseException) and not is_signal:
         return value if isinstance(value, JobReturn) else _failed(error)
-    return LostJob(f"{told} ({error})" if is_signal else told)
+    return LostJob(f"{told} ({error})" if is_signal else f"{told}; its output is in {job.logs}")
 
 
 def _failed(error: BaseException) -> JobReturn:

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-
-SCRIPT = ROOT / "scripts" / "slurm-dev-cluster"
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "slurm-dev-cluster"
 
 Completed = subprocess.CompletedProcess[str]
 
