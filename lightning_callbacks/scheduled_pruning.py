@@ -17,6 +17,7 @@ from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._ranks import check_masks, check_steps, may_step_apart
 
 __all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPruning"]
 
@@ -66,6 +67,9 @@ class ScheduledPruning(pl.Callback):
     training. Gradient accumulation, steps that a gradient scaler skips and several optimizers do
     not make it count twice or too early. The model is prepared before the optimizers are made, and
     layers made in ``configure_model`` are included.
+
+    With several processes (DDP) the masks of all of them are compared whenever they change: a
+    difference ends the training with a ``MaskMismatchError`` that names ranks and weights.
 
     Weights that have become NaN end the training when their mask would be made anew, or at the end
     of the epoch; the error names them.
@@ -140,6 +144,7 @@ class ScheduledPruning(pl.Callback):
         self._check_ramps(trainer, pl_module)
         self._watch(trainer, pl_module)
         self._averages.begin(trainer, pl_module)
+        check_masks(trainer, pl_module, "when the training begins")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch >= planned_epochs(trainer):
@@ -150,7 +155,7 @@ class ScheduledPruning(pl.Callback):
             self._release()
             self._watch(trainer, pl_module)
         if self.interval == "epoch":
-            self._advance_to(trainer.current_epoch)
+            self._advance_to(trainer.current_epoch, trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
@@ -158,15 +163,17 @@ class ScheduledPruning(pl.Callback):
         # Masks change only after a step: accumulated gradients belong to one mask. In manual
         # optimization a batch may step none of the optimizers that count, and time goes on.
         by_batch = self.interval == "percent" and not pl_module.automatic_optimization
+        if self.interval != "epoch" and may_step_apart(pl_module):
+            check_steps(trainer, self._steps.finished)
         stepped = self._steps.finished > self._steps_seen
         if self.interval != "epoch" and (stepped or by_batch):
             self._steps_seen = self._steps.finished
-            self._advance_to(self.clock_reading(trainer))
+            self._advance_to(self.clock_reading(trainer), trainer)
         self._averages.follow()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.interval == "epoch":
-            self._advance_to(int(min(trainer.current_epoch + 1, planned_epochs(trainer))))
+            self._advance_to(int(min(trainer.current_epoch + 1, planned_epochs(trainer))), trainer)
         self._averages.follow()
         if self.pruner is not None:
             self.pruner.check_weights()
@@ -289,10 +296,14 @@ class ScheduledPruning(pl.Callback):
         if missing := [key for key in keys if key not in saved]:
             raise MasksMissingError(missing)
 
-    def _advance_to(self, reading: int) -> None:
-        if self.pruner is not None and reading > self._clock:
-            self.pruner.step(reading - self._clock)
-            self._clock = reading
+    def _advance_to(self, reading: int, trainer: pl.Trainer) -> None:
+        if self.pruner is None or reading <= self._clock:
+            return
+        before = self.pruner.update_count
+        self.pruner.step(reading - self._clock)
+        self._clock = reading
+        if self.pruner.update_count != before:
+            check_masks(trainer, self.pruner.model, f"at {self.interval} {reading}")
 
     def _check_ramps(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.interval == "percent" and not percent_finished(trainer):

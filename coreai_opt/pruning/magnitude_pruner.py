@@ -31,6 +31,9 @@ class MagnitudePruner:
         model: the model; changed in place by ``prepare``.
         config: what is pruned, how far and when; None = 50 % everywhere, at once.
 
+    Attributes:
+        update_count: how often this pruner has computed masks, several tensors at once being once.
+
     Example:
         >>> import torch
         >>> from coreai_opt.pruning import MagnitudePruner
@@ -56,6 +59,7 @@ class MagnitudePruner:
         self._groups: list[MaskGroup] = []
         self._masking: OptimizerMasking | None = None
         self._prepared = False
+        self.update_count = 0
 
     @property
     def step_count(self) -> int:
@@ -227,6 +231,7 @@ class MagnitudePruner:
         if self._masking is not None:
             # Those that come back now start without momentum, and so do those that go.
             self._masking.clear_moments(tensors)
+        self.update_count += 1
         for group, sparsity in moved:
             group.move_to(sparsity)
         if self._masking is not None:

@@ -277,7 +277,9 @@ def test_a_step_on_tensors_without_values_reads_none(tmp_path: Path) -> None:
     # Meta tensors have no values: whatever reads one fails. They also take the path that is not
     # the CPU's.
     module: Any = TinyModule().to("meta")
-    trainer: Any = SimpleNamespace(strategy=None, callbacks=[], ckpt_path=None, current_epoch=0)
+    trainer: Any = SimpleNamespace(
+        strategy=None, callbacks=[], ckpt_path=None, current_epoch=0, world_size=1
+    )
     pruning = ScheduledPruning(RecordingSchedule(linear_ramp(4)), config=FIRST_LAYER)
     pruning.setup(trainer, module, "fit")
     module.setup("fit")

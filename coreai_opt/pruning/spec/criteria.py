@@ -8,6 +8,7 @@ from torch import Tensor
 
 from coreai_opt.pruning import masks
 from coreai_opt.pruning.errors import NoGradientError
+from coreai_opt.pruning.mixing import GOLDEN, mixed, shifted
 from coreai_opt.pruning.spec.prune_impl import (
     PruneImplBase,
     ScheduleClock,
@@ -67,7 +68,7 @@ class RandomPruneImpl(PruneImplBase):
     def score(self, weight: Tensor) -> Tensor:
         index = torch.arange(weight.numel(), dtype=torch.int64, device=weight.device)
         # 24 bits, which float32 holds exactly on every device.
-        bits = _shifted(_mixed(index * GOLDEN + self.seed), 40)
+        bits = shifted(mixed(index * GOLDEN + self.seed), 40)
         return bits.float().view(weight.shape)
 
 
@@ -165,19 +166,3 @@ class TaylorPruneImpl(PruneImplBase):
         change = (weight.detach().float() * gradient.float()).abs_()
         counts = gradient.isfinite().all() & change.isfinite()
         self.importance += torch.where(counts & self.mask, change, 0.0)
-
-
-GOLDEN = -0x61C8864680B583EB  # 2**64 divided by the golden ratio, as int64
-MIX = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
-
-
-def _mixed(bits: Tensor) -> Tensor:
-    for shift, factor in zip((30, 27), MIX, strict=True):
-        bits = (bits ^ _shifted(bits, shift)) * factor
-    return bits ^ _shifted(bits, 31)
-
-
-def _shifted(bits: Tensor, places: int) -> Tensor:
-    """Return int64 bits shifted right with zeros coming in; torch's own shift keeps the sign."""
-    mask: int = (1 << (64 - places)) - 1
-    return (bits >> places) & mask
