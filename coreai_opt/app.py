@@ -20,6 +20,7 @@ from coreai_opt.experiment.help import help_text
 from coreai_opt.experiment.hooks import print_problems
 from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.experiment.places import conf_dir
+from coreai_opt.experiment.ranks import remember_command
 from coreai_opt.experiment.signals import CTRL_C
 from coreai_opt.sweep.command import planned_sweep, show_preview, wants_preview
 from coreai_opt.sweep.jobs import job_of
@@ -51,6 +52,7 @@ def hydra_app(task: Task) -> Callable[[], None]:
             print(help_text(program()))
             return
         _check_flags()
+        remember_command()
         # As with python -m: the user's own modules lie where the command is typed.
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))

@@ -75,7 +75,7 @@ def check_masks(trainer: pl.Trainer, model: nn.Module, when: str) -> None:
         return
     device = trainer.strategy.root_device
     own = torch.stack([mask_digest(tensor.impl.mask).to(device) for tensor in tensors])
-    digests = trainer.strategy.all_gather(own).tolist()
+    digests = _of_all_ranks(trainer, own)
     if ranks := deviating_ranks(digests, [tensor.name for tensor in tensors]):
         raise MaskMismatchError(ranks, when)
 
@@ -118,10 +118,18 @@ def check_steps(trainer: pl.Trainer, finished: int) -> None:
     """
     if trainer.world_size == 1:
         return
-    own = torch.tensor(finished, device=trainer.strategy.root_device)
-    steps = trainer.strategy.all_gather(own).flatten().tolist()
+    own = torch.tensor([finished], device=trainer.strategy.root_device)
+    steps = [count for (count,) in _of_all_ranks(trainer, own)]
     if len(set(steps)) > 1:
         raise StepMismatchError(steps)
+
+
+def _of_all_ranks(trainer: pl.Trainer, own: torch.Tensor) -> list[list[int]]:
+    # Not the strategy's all_gather, which is made for gradients and calls what torch deprecates.
+    gathered = [torch.empty_like(own) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(gathered, own)
+    numbers: list[list[int]] = torch.stack(gathered).tolist()
+    return numbers
 
 
 def _ranks(ranks: Sequence[int]) -> str:

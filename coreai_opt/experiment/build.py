@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,17 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
+from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+)
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
 from torch import nn
 
+from coreai_opt.experiment.cluster import starter
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.initial_weights import start_from
 from coreai_opt.experiment.nodes import nodes
@@ -119,8 +126,26 @@ def _build_trainer(config: Mapping[str, Any], quiet: bool) -> pl.Trainer:
     callbacks = _each(config.get("callbacks"), "callbacks", lambda made: _is_wanted(made, node))
     loggers = _each(config.get("logger"), "logger", lambda made: True)
     with_lists = {"callbacks": callbacks, "logger": loggers or False}
+    environment = _cluster_environment()
+    if node.get("plugins") is None and environment is not None:
+        with_lists["plugins"] = [environment]
     trainer: pl.Trainer = _instantiate(node, "trainer", with_lists)
     return trainer
+
+
+def _cluster_environment() -> ClusterEnvironment | None:
+    """Return what tells Lightning of the other processes, None = it finds out itself.
+
+    Within SLURM it takes every process for one of the job's tasks, also where it is the only one,
+    and handles signals that a run handles itself.
+    """
+    match starter(os.environ):
+        case "slurm":
+            return SLURMEnvironment(auto_requeue=False)
+        case "run":
+            return LightningEnvironment()
+        case _:
+            return None
 
 
 def _each(

@@ -15,7 +15,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from coreai_opt.experiment.errors import Problem
+from coreai_opt.experiment.cluster import launch_id
+from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.launch_notes import heard_directory, tell_directory
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.resuming import (
     choose_directory,
@@ -39,13 +41,25 @@ class CheckConfig(Callback):
         own = Path(config.hydra.run.dir)
         task = task_config(config, str(own))
         _refuse(find_problems(task))
-        if not is_main_process():
-            return
         plain: dict[str, Any] = OmegaConf.to_container(task, resolve=True)  # type: ignore[assignment]
-        _refuse(resume_problems(plain, is_sweep=False))
         is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
-        root, sentences = choose_directory(plain, own, is_given)
-        _refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
+        launch, output_root = launch_id(os.environ), Path(plain["paths"]["output_root"])
+        if not is_main_process():
+            if launch is not None and not is_given:
+                with read_write(config):
+                    config.hydra.run.dir = str(_heard_directory(output_root, launch))
+            return
+        root = own
+        try:
+            _refuse(resume_problems(plain, is_sweep=False))
+            root, sentences = choose_directory(plain, own, is_given)
+            _refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
+        except SystemExit:
+            if launch is not None and not is_given:
+                tell_directory(output_root, launch, None)
+            raise
+        if launch is not None and not is_given:
+            tell_directory(output_root, launch, root)
         for sentence in sentences:
             print(sentence)
         with read_write(config), open_dict(config):
@@ -68,6 +82,14 @@ class CheckConfig(Callback):
         overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
         # Of a search the points are not known yet: defaults stand in the place of what it chooses.
         _refuse(_point_problems(first_point([str(one) for one in overrides]), name, root))
+
+
+def _heard_directory(output_root: Path, launch: str) -> Path:
+    try:
+        return heard_directory(output_root, launch)
+    except ConfigError as error:
+        _refuse(error.problems)
+        raise
 
 
 def print_problems(problems: list[Problem]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hydra.utils import to_absolute_path
 
+from coreai_opt.experiment.cluster import rank_of
+
 __all__ = ["RunPaths", "conf_dir", "is_main_process", "typed_path", "why_no_file"]
 
 # What a run writes into its directory, but for Hydra's config and log.
@@ -35,7 +37,7 @@ def conf_dir() -> Path:
 
 def is_main_process() -> bool:
     """Return whether this process writes the record: the only one, or rank 0 of several."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+    return rank_of(os.environ) == 0
 
 
 def typed_path(text: str) -> Path:
@@ -96,6 +98,10 @@ class RunPaths:
     @property
     def lock(self) -> Path:
         return self.root / ".lock"
+
+    @property
+    def start(self) -> Path:
+        return self.root / ".start.json"
 
     @property
     def plot(self) -> Path:

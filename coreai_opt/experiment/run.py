@@ -1,6 +1,7 @@
 """One run: check, build, fit, test, export, record. Torch is imported only once that has begun."""
 
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -14,11 +15,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from coreai_opt.experiment.cluster import launch_id, starts_ranks
 from coreai_opt.experiment.devices import device_place
 from coreai_opt.experiment.earlier import EarlierRun, read_json
 from coreai_opt.experiment.errors import ConfigError, RunFailedError
+from coreai_opt.experiment.launch_notes import heard_start, refusal_told, tell_start
 from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.places import RunPaths, is_main_process
+from coreai_opt.experiment.ranks import is_command, launch_problem, processes_of
 from coreai_opt.experiment.record import Heartbeat, Progress, Record
 from coreai_opt.experiment.resuming import Start, follow_start, plan_start
 from coreai_opt.experiment.session import Session, only_process_in
@@ -47,9 +51,10 @@ def run(cfg: DictConfig) -> float | None:
     paths = RunPaths(Path(cfg.paths.run_dir))
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     # First: what another process has left must not change between the look at it and the start.
-    with only_process_in(paths) if is_main_process() else nullcontext():
+    launch, is_main = launch_id(os.environ), is_main_process()
+    with refusal_told(paths, launch), only_process_in(paths) if is_main else nullcontext():
         afresh = _follow_orders(paths)
-        start = _start(config, paths, afresh)
+        start = _start(config, paths, afresh, launch)
         for sentence in start.sentences:
             print(sentence)
         if not start.is_done:
@@ -64,6 +69,7 @@ def _check(cfg: DictConfig) -> None:
     """Check a config; a job of a sweep leaves a record of what is wrong with it."""
     try:
         check_config(cfg)
+        _check_launch(processes_of(cfg.trainer))
     except ConfigError as error:
         if _in_sweep() and is_main_process():
             paths = RunPaths(Path(HydraConfig.get().runtime.output_dir))
@@ -71,6 +77,16 @@ def _check(cfg: DictConfig) -> None:
                 config = _as_far_as_it_resolves(cfg)
                 Record(paths, config, _overrides(), sweep=_sweep_name()).fail("failed", error)
         raise
+
+
+def _check_launch(processes: int | None) -> None:
+    """Refuse a job of a sweep whose other ranks nobody can start."""
+    if not _in_sweep():
+        return
+    launcher = str(HydraConfig.get().launcher.get("_target_"))
+    problem = launch_problem(launcher, processes, is_command(), by_cluster=starts_ranks(os.environ))
+    if problem is not None:
+        raise ConfigError([problem])
 
 
 def _as_far_as_it_resolves(cfg: DictConfig) -> dict[str, Any]:
@@ -117,12 +133,18 @@ def _follow_orders(paths: RunPaths) -> bool:
     return False
 
 
-def _start(config: Mapping[str, Any], paths: RunPaths, afresh: bool) -> Start:
+def _start(config: Mapping[str, Any], paths: RunPaths, afresh: bool, launch: str | None) -> Start:
     if not is_main_process():
+        if launch is not None:
+            return heard_start(paths, launch)
         return follow_start(config, paths)  # rank 0 has decided, and is at work on it
     if afresh:
-        return Start(earlier=EarlierRun.at(paths.root))
-    return plan_start(config, paths, _in_sweep())
+        start = Start(earlier=EarlierRun.at(paths.root))
+    else:
+        start = plan_start(config, paths, _in_sweep())
+    if launch is not None:
+        tell_start(paths, launch, start)
+    return start
 
 
 def _run_in(
@@ -172,11 +194,13 @@ def _execute(cfg: DictConfig, session: Session, overrides: list[str]) -> float |
     with Heartbeat(path, session.progress, write, lambda: record.seconds):
         _ignore_known_warnings()
         from coreai_opt.experiment.build import build
+        from coreai_opt.experiment.rank_processes import ranks_of_this_run
         from coreai_opt.experiment.train import train
 
         _quiet_lightning()
-        with _place_on_a_device(), _threads(session.start):
+        with _place_on_a_device(), _threads(session.start), ranks_of_this_run():
             objects = build(cfg, overrides, quiet=_in_sweep() or not sys.stdout.isatty())
+            _check_launch(objects.trainer.world_size)  # devices=auto is a number now
             objective: float | None = train(cfg, objects, session)
     record.complete()
     return objective
@@ -218,8 +242,9 @@ def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseExcept
     exit_code = exit_code_of(error)
     record.fail("interrupted" if exit_code is not None else "failed", error)
     if exit_code is not None:
-        onward = _way_on(record.content["config"], paths)
-        print(f"interrupted ({onward}); the record is in {paths.result}", file=sys.stderr)
+        if is_main_process():
+            onward = _way_on(record.content["config"], paths)
+            print(f"interrupted ({onward}); the record is in {paths.result}", file=sys.stderr)
         return RunEnded(exit_code)
     if isinstance(error, ConfigError):
         return error
@@ -267,5 +292,7 @@ def _ignore_known_warnings() -> None:
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty")
     # Lightning's own use of torch's pytree.
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.. is deprecated")
+    # A machine that has SLURM's programs, and a run that is not to go there.
+    warnings.filterwarnings("ignore", "The .srun. command is available on your system but is not")
     # Data in memory needs no workers.
     warnings.filterwarnings("ignore", ".*does not have many workers")

@@ -150,9 +150,10 @@ class Interruptions:
             if number != signal.SIGINT:
                 again = ""
             sentence = f"\n{name}: the run ends after this step, with a checkpoint{again}\n"
-            with suppress(OSError):  # a terminal that is gone
-                # Not print: the signal may have arrived in the middle of one.
-                os.write(2, sentence.encode())
+            if is_main_process():
+                with suppress(OSError):  # a terminal that is gone
+                    # Not print: the signal may have arrived in the middle of one.
+                    os.write(2, sentence.encode())
             return
         # Whoever asks twice is in no doubt, and an exception on the way out helps nobody.
         signal.signal(number, signal.SIG_IGN)

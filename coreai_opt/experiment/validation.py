@@ -19,6 +19,7 @@ from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.length import ramp_problem
 from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.places import typed_path, why_no_file
+from coreai_opt.experiment.ranks import sharding_problem
 from coreai_opt.experiment.settings import (
     CheckpointSettings,
     ObjectiveSettings,
@@ -181,6 +182,7 @@ def problems_of(reading: Reading) -> list[Problem]:
     problems += _target_problems(reading)
     problems += _unapplied_schedule(reading.values)
     problems += _missing_weights(reading)
+    problems += _sharding(reading)
     if not problems:
         problems += ramp_problem(reading.values)
     # A knob may stand in several nodes: it is named once.
@@ -329,6 +331,14 @@ def _missing_weights(reading: Reading) -> list[Problem]:
         return []
     allowed = described(RootSettings, ("init_from",))
     return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
+
+
+def _sharding(reading: Reading) -> list[Problem]:
+    trainer = reading.values.get("trainer")
+    if not isinstance(trainer, Mapping):
+        return []
+    problem = sharding_problem(trainer, reading.name(("trainer", "strategy")))
+    return [] if problem is None else [problem]
 
 
 def _exists(top: str) -> bool:
