@@ -34,6 +34,9 @@ Task = Callable[[DictConfig], Any]
 
 CONFIG_WRONG, RUN_FAILED = 1, 2
 
+# Other ranks inherit HYDRA_FULL_ERROR, and would take it for the user's own.
+SENTENCES = "COREAI_OPT_SENTENCES"
+
 
 def hydra_app(task: Task) -> Callable[[], None]:
     """Make a command of a task: ``hydra.main`` over the project's config tree.
@@ -59,7 +62,7 @@ def hydra_app(task: Task) -> Callable[[], None]:
         register_nodes()
         register_sweepers()
         decorate = hydra.main(str(conf_dir()), "config", version_base="1.3")
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" and SENTENCES not in os.environ:
             _run(decorate(job_of(task)))
         else:
             _run_with_sentences(decorate(_leaving_a_single_run(job_of(task))))
@@ -111,7 +114,7 @@ def _leaving_a_single_run(task: Task) -> Task:
 
 def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
     # With this set Hydra hands its errors on instead of printing them.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ |= {"HYDRA_FULL_ERROR": "1", SENTENCES: "1"}
     try:
         _run(hydra_main)
     except KeyboardInterrupt:
@@ -128,7 +131,8 @@ def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
         reason = f"the run directory cannot be written: {error.strerror}{name}"
         _exit_with(ConfigError.of("", f"{reason}; allowed: paths.output_root=DIR, writable"))
     finally:
-        del os.environ["HYDRA_FULL_ERROR"]
+        for name in ("HYDRA_FULL_ERROR", SENTENCES):
+            os.environ.pop(name, None)
 
 
 def _exit_with(error: ConfigError | RunFailedError) -> NoReturn:

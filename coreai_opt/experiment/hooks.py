@@ -45,7 +45,7 @@ class CheckConfig(Callback):
         is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
         launch, output_root = launch_id(os.environ), Path(plain["paths"]["output_root"])
         if not is_main_process():
-            if launch is not None and not is_given:
+            if launch is not None:
                 with read_write(config):
                     config.hydra.run.dir = str(_heard_directory(output_root, launch))
             return
@@ -55,10 +55,10 @@ class CheckConfig(Callback):
             root, sentences = choose_directory(plain, own, is_given)
             _refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
         except SystemExit:
-            if launch is not None and not is_given:
+            if launch is not None:
                 tell_directory(output_root, launch, None)
             raise
-        if launch is not None and not is_given:
+        if launch is not None:
             tell_directory(output_root, launch, root)
         for sentence in sentences:
             print(sentence)

@@ -25,8 +25,11 @@ __all__ = ["RankLostError", "ranks_of_this_run"]
 
 # What Lightning leaves behind: with these the next run of this process would start no ranks.
 LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+CONNECTIONS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+
 POLL_S = 0.5
 GRACE_S = 20.0  # for this process to notice that it has lost a rank
+LAST_WORDS_S = 5.0  # for a rank that has failed to say so and end
 END_S = 30.0  # for the other ranks to end by themselves
 
 Processes = Sequence["subprocess.Popen[bytes]"]
@@ -65,7 +68,7 @@ def ranks_of_this_run() -> Iterator[None]:
         with _command_of_one_run():
             yield
     except BaseException as error:
-        lost = ranks.lost() if isinstance(error, Exception) else None
+        lost = ranks.lost() if is_lost_connection(error) else None
         ranks.end(at_once=True)
         if lost is not None:
             raise RankLostError(*lost) from error
@@ -76,6 +79,23 @@ def ranks_of_this_run() -> Iterator[None]:
         _restore(environment)
         if not had_group and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error is what a process sees of another one that is gone.
+
+    Errors of its own are raised on all ranks, and say more than that the others have ended too.
+
+    Example:
+        >>> is_lost_connection(RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed"))
+        True
+        >>> is_lost_connection(RuntimeError("shapes do not match"))
+        False
+    """
+    by_torch = dist.is_available() and isinstance(error, dist.DistError)
+    return by_torch or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in CONNECTIONS)
+    )
 
 
 class _Ranks:
@@ -95,7 +115,7 @@ class _Ranks:
 
         What this process saw of it may be no more than a connection that was closed.
         """
-        deadline = time.monotonic() + POLL_S
+        deadline = time.monotonic() + LAST_WORDS_S
         while self._processes:
             for rank, process in enumerate(self._processes, start=1):
                 if process.poll():
