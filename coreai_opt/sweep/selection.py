@@ -15,6 +15,9 @@ from coreai_opt.sweep.lost import LostProcessError
 
 __all__ = ["Selection", "select"]
 
+# What a run has died of that is not its own doing: a process of it is gone.
+LOST = (LostProcessError.__name__, "RankLostError")
+
 
 @dataclass
 class Selection:
@@ -93,7 +96,7 @@ def _place(
 def _has_failed_by_itself(run: EarlierRun | None, state: EntryState) -> bool:
     # What was lost with its process has a checkpoint to go on from, and nothing against it.
     error = {} if run is None else run.record.get("error") or {}
-    return state == "failed" and error.get("type") != LostProcessError.__name__
+    return state == "failed" and error.get("type") not in LOST
 
 
 def _change(run: EarlierRun, now: Mapping[str, Any]) -> str | None:

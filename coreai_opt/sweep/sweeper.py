@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.orders import Orders
+from coreai_opt.experiment.ranks import processes_of
 from coreai_opt.sweep.driver import Driver, Outcome
 from coreai_opt.sweep.folder import Entry, SweepFolder
 from coreai_opt.sweep.launchers.choosing import entry_launcher, take_launcher_names
@@ -65,6 +66,7 @@ class SweepRun:
         """
         if problems := self.folder.problems(self.plan):
             raise ConfigError(problems)
+        self.check_ranks(launcher)
         selection = select(self.folder.entries(self.plan.points), self.plan.settings)
         self.folder.enter(self.plan, [*selection.settled_entries, *selection.to_run])
         self.save_config()
@@ -73,6 +75,18 @@ class SweepRun:
         order = [point.digest for point in self.plan.points]
         self.outcomes.sort(key=lambda outcome: order.index(outcome.entry.point.digest))
         return [_job_return(outcome) for outcome in self.outcomes]
+
+    def check_ranks(self, launcher: EntryLauncher) -> None:
+        """Refuse runs on several devices whose processes nobody can start.
+
+        Raises:
+            ConfigError: what to change.
+        """
+        configs = [self.plan.config, *(point.config for point in self.plan.points)]
+        asked = {processes_of(config.get("trainer") or {}) for config in configs}
+        found = (launcher.problem(processes) for processes in asked)
+        if problems := [problem for problem in found if problem is not None]:
+            raise ConfigError(problems)
 
     def save_config(self) -> None:
         """Write what Hydra has composed of the command, as its own sweeper does."""

@@ -89,6 +89,9 @@ class Stub:
     def orders(self, jobs: int) -> dict[str, Any]:
         return {}
 
+    def problem(self, processes: int | None) -> None:
+        return None
+
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> list[JobReturn]:
         assert len(orders) == len(entries)
         self.launches.append([entry.paths.root.name for entry in entries])

@@ -7,7 +7,9 @@ from typing import Any, Literal
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
+from coreai_opt.experiment.errors import Problem
 from coreai_opt.experiment.orders import Orders
+from coreai_opt.experiment.ranks import is_command, launch_problem
 from coreai_opt.sweep.folder import Entry
 
 __all__ = ["EntryLauncher", "JobEnd", "LostJob"]
@@ -51,6 +53,16 @@ class EntryLauncher:
     def orders(self, jobs: int) -> dict[str, Any]:
         """Return what each of so many jobs is told of its share of the machine, by field."""
         return {}
+
+    def problem(self, processes: int | None) -> Problem | None:
+        """Return why jobs of so many processes cannot be launched, None where they can.
+
+        Args:
+            processes: ranks of a job, None = only the job can tell.
+        """
+        kind = type(self._launcher)
+        target = f"{kind.__module__}.{kind.__qualname__}"
+        return launch_problem(target, processes, is_command(), by_cluster=False)
 
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
         """Return how the jobs ended, in order; nothing where they stand in a queue from now on.

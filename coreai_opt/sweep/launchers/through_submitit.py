@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.orders import Orders
 from coreai_opt.sweep.folder import Entry
 from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd, LostJob
@@ -95,6 +95,18 @@ class SlurmLauncher(_SubmititLauncher):
     def orders(self, jobs: int) -> dict[str, Any]:
         cpus = self._launcher.params.get("cpus_per_task")
         return {} if cpus is None else {"threads": int(cpus)}
+
+    def problem(self, processes: int | None) -> Problem | None:
+        params = self._launcher.params
+        tasks = int(params.get("tasks_per_node") or 1) * int(params.get("nodes") or 1)
+        if processes is None or tasks == processes:
+            return None
+        if tasks == 1:
+            return super().problem(processes)
+        name = "hydra.launcher.tasks_per_node"
+        sentence = f"{name} and nodes give {tasks} processes, the trainer wants {processes}"
+        allowed = f"allowed: trainer=ddp, with trainer.devices={name} and trainer.num_nodes"
+        return Problem(name, f"{sentence}; {allowed}")
 
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
         queue = slurm_queue()

@@ -66,6 +66,7 @@ class SearchRun(SweepRun):
             ConfigError: the study cannot be opened or gone on with, or another process is at work
                 on a search in this directory.
         """
+        self.check_ranks(launcher)
         with _alone_in(self.plan.root):
             space = self.space.distributions
             study = SearchStudy(self._settings, self.plan.name, space, self._config)
