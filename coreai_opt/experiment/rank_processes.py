@@ -18,7 +18,7 @@ from omegaconf import read_write
 from pytorch_lightning.strategies.launchers import subprocess_script
 
 from coreai_opt.experiment.places import is_main_process
-from coreai_opt.experiment.ranks import rank_arguments, run_dir_text
+from coreai_opt.experiment.ranks import is_command, rank_arguments, run_dir_text
 from lightning_callbacks._instance_hooks import InstanceHooks
 
 __all__ = ["RankLostError", "ranks_of_this_run"]
@@ -150,7 +150,9 @@ class _Ranks:
 
 @contextmanager
 def _command_of_one_run() -> Iterator[None]:
-    if not HydraConfig.initialized():
+    # A worker's command line is its launcher's, and starts no ranks.
+    is_worker = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if not HydraConfig.initialized() or (is_worker and not is_command()):
         yield
         return
     hydra: Any = HydraConfig.get()

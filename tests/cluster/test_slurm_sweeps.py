@@ -302,3 +302,29 @@ def test_the_jobs_of_a_node_that_goes_down_go_on_exactly(
     assert process.returncode == 0, (out, errors)
     assert sorted(sweep.record(seed)["attempts"] for seed in (1, 2, 3)) == [1, 2, 2]
     assert sweep.metrics() == undisturbed(tmp_path / "whole", *LONG, "seed=1,2,3")
+
+
+def test_a_run_in_two_tasks_is_requeued_and_goes_on_exactly(slurm: Slurm, tmp_path: Path) -> None:
+    given = ["trainer=ddp", "trainer.accelerator=cpu", *LONG, "seed=1"]
+    # The nodes of this cluster have names that lead nowhere.
+    tasks = ["tasks_per_node=2", 'setup=["export MASTER_ADDR=127.0.0.1"]']
+    sweep = Sweep(tmp_path, slurm, [*(f"hydra.launcher.{one}" for one in tasks), *given])
+    with sweep.started() as process:
+        wait_for(process, lambda: sweep.trains(1), "training")
+        slurm.run("scontrol", "requeue", sweep.job(1))
+        out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, (out, errors)
+    record = sweep.record(1)
+    assert (record["attempts"], len(record["resumed_at"])) == (2, 1)
+    rows = (sweep.folders()[1] / "sparsity.csv").read_text().splitlines()
+    assert len(rows) == len(set(rows))
+    assert sweep.metrics() == undisturbed(tmp_path / "whole", *given)
+
+
+def test_tasks_and_processes_have_to_be_as_many(slurm: Slurm, tmp_path: Path) -> None:
+    for more in (["trainer=ddp", "trainer.accelerator=cpu"], ["hydra.launcher.tasks_per_node=2"]):
+        with Sweep(tmp_path, slurm, [*more, "seed=1,2"]).started() as process:
+            out, errors = process.communicate(timeout=60)
+        assert (process.returncode, out) == (1, "")
+        assert re.match(r"error: a job has \d tasks \(hydra.launcher.tasks_per_node times", errors)
+    assert not list(tmp_path.glob("multirun/*/seed-*"))

@@ -347,8 +347,8 @@ def test_a_refusal_of_sbatch_says_what_to_change() -> None:
 
 def test_ray_is_told_of_gpus_and_of_its_own_cluster_only_where_there_are_any() -> None:
     given = {"address": None, "num_cpus": 2, "num_gpus": None, "include_dashboard": False}
-    loopback = {"_node_ip_address": "127.0.0.1"}
-    assert init_arguments(given, None) == {"num_cpus": 2, "include_dashboard": False, **loopback}
+    own = {"address": "local", "num_cpus": 2, "include_dashboard": False}
+    assert init_arguments(given, None) == own
     assert init_arguments(given, "10.0.0.1:6379") == {}
     assert init_arguments({**given, "address": "auto"}, None) == {"address": "auto"}
     assert init_arguments({**given, "address": "local"}, "10.0.0.1:6379")["num_cpus"] == 2

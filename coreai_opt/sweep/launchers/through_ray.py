@@ -1,7 +1,9 @@
 """Ray: tasks of a cluster, or of this machine."""
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
@@ -18,8 +20,22 @@ __all__ = ["RayLauncher", "init_arguments", "remote_arguments"]
 # What only makes sense for a cluster that this command starts.
 OF_A_NEW_CLUSTER = ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard")
 
-# Of this machine alone, and of nobody else's business.
-LOOPBACK = "127.0.0.1"
+LOOPBACK = ("127.", "localhost:", "[::1]")
+CONNECT_S = 10.0
+
+# A cluster of our own is for this machine alone: it listens on loopback, as Ray does by itself on
+# macOS and Windows, and reports to nobody.
+OF_OUR_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def joins(given: Mapping[str, Any], address: str | None) -> bool:
+    """Return whether a cluster is joined that runs already.
+
+    Args:
+        given: ``hydra.launcher.ray.init``.
+        address: ``RAY_ADDRESS`` of the environment, None where it is not set.
+    """
+    return (given.get("address") or address) not in (None, "local")
 
 
 def init_arguments(given: Mapping[str, Any], address: str | None) -> dict[str, Any]:
@@ -33,12 +49,13 @@ def init_arguments(given: Mapping[str, Any], address: str | None) -> dict[str, A
         >>> init_arguments({"address": "10.0.0.1:6379", "num_cpus": 4}, None)
         {'address': '10.0.0.1:6379'}
         >>> init_arguments({"address": None, "num_cpus": 4}, None)
-        {'num_cpus': 4, '_node_ip_address': '127.0.0.1'}
+        {'num_cpus': 4, 'address': 'local'}
     """
     told = {key: value for key, value in given.items() if value is not None}
-    if told.get("address", address) not in (None, "local"):
+    if joins(given, address):
         return {key: value for key, value in told.items() if key not in OF_A_NEW_CLUSTER}
-    return {**told, "_node_ip_address": told.get("_node_ip_address", LOOPBACK)}
+    # Without this Ray joins whatever was started on this machine by ray start.
+    return {**told, "address": "local"}
 
 
 def remote_arguments(
@@ -74,21 +91,25 @@ class RayLauncher(EntryLauncher):
         return {"threads": max(1, int(cpus))}
 
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
-        import ray
+        given, address = self._settings("init"), os.environ.get("RAY_ADDRESS")
+        place = str(given.get("address") or address)
+        is_own = not joins(given, address)
+        of_ray = dict(OF_OUR_OWN) if is_own or place.startswith(LOOPBACK) else {}
+        if not is_own and _has_token():
+            of_ray["RAY_AUTH_MODE"] = "token"
+        os.environ.update({key: of_ray[key] for key in of_ray if key not in os.environ})
+        _check_answer(place)
+        import ray  # reads them when it is imported
 
         setup_globals()
-        self._connect(ray)
+        self._connect(ray, init_arguments(given, address))
         first, overrides = self._numbered(entries, orders)
         tasks = [self._start(ray, first + at, texts) for at, texts in enumerate(overrides)]
         return [_end_of(ray, task) for task in tasks]
 
-    def _connect(self, ray: Any) -> None:
+    def _connect(self, ray: Any, arguments: Mapping[str, Any]) -> None:
         if ray.is_initialized():
             return
-        # A cluster that nobody asked to report to its makers.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Without this Ray hides all GPUs from tasks that ask for none, in a way of its own.
-        arguments = init_arguments(self._settings("init"), os.environ.get("RAY_ADDRESS"))
         try:
             ray.init(**arguments)
         except (ConnectionError, TypeError, ValueError, RuntimeError) as error:
@@ -119,6 +140,27 @@ class RayLauncher(EntryLauncher):
         node = self._launcher.ray_cfg.get(name) or {}
         given: Any = OmegaConf.to_container(node, resolve=True) if _is_config(node) else dict(node)
         return dict(given)
+
+
+def _has_token() -> bool:
+    """Return whether there is a token with which clusters that ask for one can be joined."""
+    # Ray itself shows it only when it is told to.
+    named = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or Path("~/.ray/auth_token").expanduser().is_file()
+
+
+def _check_answer(address: str) -> None:
+    """Refuse an address where nobody answers: Ray itself would try for a quarter of an hour."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "/" in host:
+        return  # auto, local, and ray://, which has time limits of its own
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        key = "hydra.launcher.ray.init.address"
+        sentence = f"{key}={address}: nobody answers there ({error.strerror or error})"
+        allowed = "allowed: HOST:PORT of a Ray cluster that runs, or null for one of its own"
+        raise ConfigError.of(key, f"{sentence}; {allowed}") from error
 
 
 def _is_config(node: Any) -> bool:

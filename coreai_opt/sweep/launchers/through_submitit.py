@@ -101,12 +101,13 @@ class SlurmLauncher(_SubmititLauncher):
         tasks = int(params.get("tasks_per_node") or 1) * int(params.get("nodes") or 1)
         if processes is None or tasks == processes:
             return None
-        if tasks == 1:
-            return super().problem(processes)
         name = "hydra.launcher.tasks_per_node"
-        sentence = f"{name} and nodes give {tasks} processes, the trainer wants {processes}"
-        allowed = f"allowed: trainer=ddp, with trainer.devices={name} and trainer.num_nodes"
-        return Problem(name, f"{sentence}; {allowed}")
+        return Problem(
+            name,
+            f"a job has {tasks} tasks ({name} times nodes), and trainer.devices times num_nodes "
+            f"is {processes}; allowed: as many tasks as processes, {name}=trainer.devices "
+            "and hydra.launcher.nodes=trainer.num_nodes",
+        )
 
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
         queue = slurm_queue()
