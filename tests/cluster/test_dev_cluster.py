@@ -63,6 +63,7 @@ def test_it_listens_on_loopback_alone(slurm: Slurm) -> None:
     assert {address.rpartition(":")[0] for address in sockets} == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_more_memory_than_it_asked_for_is_killed(
     slurm: Slurm, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ for _ in {1..600}; do sleep 0.1; done
 """
 
 
+@pytest.mark.slow
 def test_a_preempted_job_is_signalled_and_starts_again(slurm: Slurm, tmp_path: Path) -> None:
     (tmp_path / "job").write_text(REPORTS)
     job = slurm.sbatch("--nodelist=n1", "job", cwd=tmp_path)
@@ -98,6 +100,7 @@ def test_a_preempted_job_is_signalled_and_starts_again(slurm: Slurm, tmp_path: P
     assert slurm.accounted(job)[0] == "PREEMPTED 0:0"
 
 
+@pytest.mark.slow
 def test_a_killed_node_is_down_and_its_jobs_are_requeued(tmp_path: Path) -> None:
     with running(tmp_path / "cluster", "--nodes", 1, "--no-accounting") as slurm:
         kept = slurm.sbatch("--output=/dev/null", "--wrap=srun sleep 100")
@@ -111,6 +114,7 @@ def test_a_killed_node_is_down_and_its_jobs_are_requeued(tmp_path: Path) -> None
         wait_until(lambda: slurm.state(kept) == "RUNNING", "the job is back")
 
 
+@pytest.mark.slow
 def test_down_leaves_nothing_and_does_no_harm_again(slurm: Slurm, tmp_path: Path) -> None:
     before = slurm.pids()
     with running(tmp_path / "cluster", "--nodes", 1, "--no-accounting") as other:
@@ -156,6 +160,7 @@ def test_others_than_root_are_told_so(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_up_that_fails_says_why_and_leaves_nothing(slurm: Slurm, tmp_path: Path) -> None:
     broken = tmp_path / "bin" / "slurmctld"
     broken.parent.mkdir()
@@ -171,6 +176,7 @@ def test_an_up_that_fails_says_why_and_leaves_nothing(slurm: Slurm, tmp_path: Pa
     assert not (tmp_path / "cluster").exists()
 
 
+@pytest.mark.slow
 def test_an_up_that_is_interrupted_leaves_nothing(slurm: Slurm, tmp_path: Path) -> None:
     directory = tmp_path / "cluster"
     up = subprocess.Popen([SCRIPT, "up", "--dir", directory], stderr=subprocess.PIPE)

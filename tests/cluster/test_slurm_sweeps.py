@@ -19,7 +19,7 @@ from tests.integration.launchers import one_thread
 from tests.integration.processes import Process, in_terminal, record_in, started, wait_for
 from tests.slurm import Slurm, running, wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
 SLURM = [
     "-m",
