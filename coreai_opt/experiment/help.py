@@ -12,9 +12,11 @@ Trains a model while pruning it on a schedule, and records the run.
   {command} schedule=poly power=2
   {command} model=convnet data=digits target_sparsity=0.95 total_iters=200
   {command} -m schedule=poly power=1,2,3 total_iters=200,400
+  {command} -m hydra/launcher=slurm schedule=poly power=1,2,3
 
 Give GROUP=OPTION to choose, KNOB=VALUE to set, and any other key by its path
-(data.batch_size=128). With -m, lists of values are crossed into a sweep.
+(data.batch_size=128). With -m, lists of values are crossed into a sweep;
+hydra/launcher=joblib, slurm or ray runs it elsewhere (docs/clusters.md).
 With preview=true nothing is run: what would be is shown, with its schedules and
 how long it will take."""
 
