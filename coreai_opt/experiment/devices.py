@@ -4,7 +4,6 @@ A place is a locked file, so that jobs of different commands do not meet on one 
 that is killed leaves its place free.
 """
 
-import getpass
 import os
 import shutil
 import subprocess
@@ -82,7 +81,7 @@ def device_place(devices: Sequence[str], jobs_per_device: int = 1) -> Iterator[s
 
 
 def _free_place(devices: Sequence[str], jobs_per_device: int) -> tuple[FileLock, str]:
-    folder = Path(tempfile.gettempdir(), f"coreai-opt-devices-{getpass.getuser()}")
+    folder = Path(tempfile.gettempdir(), f"coreai-opt-devices-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     while True:
         # A second job goes to a device that is shared only when none is free.

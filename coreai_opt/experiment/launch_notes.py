@@ -21,6 +21,7 @@ __all__ = ["heard_directory", "heard_start", "refusal_told", "tell_directory", "
 
 PATIENCE_S = 120.0
 POLL_S = 0.2
+RECENT_S = 600.0  # a rank that is later than this has missed its training
 DAY_S = 24 * 3600.0
 
 
@@ -31,7 +32,7 @@ def tell_directory(output_root: Path, launch: str, root: Path | None) -> None:
         with suppress(OSError):
             if time.time() - old.stat().st_mtime > DAY_S:
                 old.unlink()
-    content = {"launch": launch, "root": None if root is None else str(root)}
+    content = {"launch": launch, "root": None if root is None else str(root), "time": time.time()}
     write_json(_note(output_root, launch), content)
 
 
@@ -51,7 +52,7 @@ def tell_start(paths: RunPaths, launch: str, start: Start) -> None:
     """Say how the run of a launch starts."""
     checkpoint = None if start.checkpoint is None else str(start.checkpoint)
     content = {"launch": launch, "checkpoint": checkpoint, "is_done": start.is_done}
-    write_json(paths.start, content)
+    write_json(paths.start, {**content, "time": time.time()})
 
 
 def heard_start(paths: RunPaths, launch: str) -> Start:
@@ -79,7 +80,7 @@ def refusal_told(paths: RunPaths, launch: str | None) -> Iterator[None]:
         if launch is not None and is_main_process():
             reason = " ".join(str(error).split())
             with suppress(OSError):
-                write_json(paths.start, {"launch": launch, "refused": reason})
+                write_json(paths.start, {"launch": launch, "refused": reason, "time": time.time()})
         raise
 
 
@@ -87,11 +88,16 @@ def _note(output_root: Path, launch: str) -> Path:
     return output_root / f".launch-{launch}.json"
 
 
+def _is_recent(content: Mapping[str, Any]) -> bool:
+    # Launches by torchrun, and those of a cluster that counts its jobs anew, may share a name.
+    return time.time() - float(content.get("time") or 0.0) < RECENT_S
+
+
 def _wait(path: Path, launch: str) -> Mapping[str, Any]:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         content = read_json(path)
-        if content is not None and content.get("launch") == launch:
+        if content is not None and content.get("launch") == launch and _is_recent(content):
             return content
         if time.monotonic() > deadline:
             raise ConfigError.of(

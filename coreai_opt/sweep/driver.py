@@ -17,7 +17,7 @@ from coreai_opt.experiment.errors import (
     SweepStoppedError,
 )
 from coreai_opt.sweep.folder import Entry
-from coreai_opt.sweep.launchers.launching import JobEnd, LostJob
+from coreai_opt.sweep.launchers.launching import JobEnd, LostJob, NotLaunchedError
 from coreai_opt.sweep.launchers.verdict import job_end
 from coreai_opt.sweep.lost import record_lost
 from lightning_callbacks._checkpoint_files import checkpoint_files
@@ -26,6 +26,7 @@ __all__ = ["ATTEMPTS", "Driver", "Listener", "Outcome", "cause_of", "objective_o
 
 ATTEMPTS = 3  # of a run whose process is lost before it gets further, in one command
 POLL_S = 1.0
+LOOKS_A_SECOND = 200  # at runs, so that a shared file system has time for others
 BUSY_S = 5.0  # until a run is tried again whose lock somebody held
 
 Launch = Callable[[Sequence[Entry]], Sequence[JobEnd]]
@@ -104,7 +105,7 @@ class Driver:
             self._seen.setdefault(entry.point.digest, entry.stamp())
             # What ended a job before this command is no reason not to launch its run.
             if entry.state() not in WAITED_FOR:
-                self._is_first_look(entry)
+                self._looked_at(entry)
         try:
             self._settle_all(still_open, listener)
         except BaseException:
@@ -120,7 +121,8 @@ class Driver:
                 listener.launched(batch)
             launched = self._launched(batch)
             if not launched.begun:
-                time.sleep(POLL_S)  # nobody was free, or another command was faster
+                # Nobody was free, or another command was faster. Thousands of files take time.
+                time.sleep(max(POLL_S, len(still_open) / LOOKS_A_SECOND))
             for entry in list(still_open):
                 outcome = self._settle(entry, launched)
                 if outcome is not None:
@@ -154,6 +156,8 @@ class Driver:
             returns = self._launch(batch)
         except ConfigError:
             raise  # nothing can be launched with these settings
+        except NotLaunchedError:
+            return _Launched(set(), {}, None, set())
         except Exception as error:
             # What a launcher raises when it lost a worker is the launcher's own: the records tell
             # what became of the runs.
@@ -163,12 +167,15 @@ class Driver:
         return _Launched(set(before), told, crash, begun)
 
     def _settle(self, entry: Entry, launched: "_Launched") -> Outcome | None:
-        run, state = entry.earlier(), entry.state()
-        if run is not None and self._has_ended(entry):
+        if self._has_ended(entry) and (run := entry.earlier()) is not None:
             return outcome_of(entry, run)
+        state = entry.state()
         end = launched.told.get(entry.point.digest)
-        if end is None and state not in WAITED_FOR and self._is_first_look(entry):
+        if end is None and state not in WAITED_FOR and self._may_look(entry):
             end = job_end(entry.job())
+            if end is None:
+                return None  # it is in the queue after all, or its record will be seen soon
+            self._looked_at(entry)
         if isinstance(end, LostJob):
             return None if state in WAITED_FOR else self._after(entry, end)
         error = error_of(end)
@@ -192,14 +199,15 @@ class Driver:
         said = "its process was lost" if crash is None else f"the launcher said: {_sentence(crash)}"
         return self._after(entry, LostJob(said), crash)
 
-    def _is_first_look(self, entry: Entry) -> bool:
+    def _may_look(self, entry: Entry) -> bool:
         """Whether an entry has a job in a cluster whose end was not looked at before."""
         job = entry.job()
-        key = (entry.point.digest, "" if job is None else job.id)
-        if job is None or key in self._over:
-            return False
-        self._over.add(key)
-        return True
+        return job is not None and (entry.point.digest, job.id) not in self._over
+
+    def _looked_at(self, entry: Entry) -> None:
+        job = entry.job()
+        if job is not None:
+            self._over.add((entry.point.digest, job.id))
 
     def _after(
         self, entry: Entry, lost: LostJob, crash: BaseException | None = None
@@ -254,7 +262,8 @@ def outcome_of(entry: Entry, run: EarlierRun, was_done: bool = False) -> Outcome
 
 def _as_it_stands(entry: Entry) -> Outcome | None:
     """Return how a run stands when the sweep is ended, None for one that has not begun."""
-    run, state = entry.earlier(), entry.state()
+    state = entry.state()
+    run = entry.earlier()  # later: what completes meanwhile has completed
     if run is None or state in WAITED_FOR:
         return None
     return Outcome(entry, "interrupted") if state == "interrupted" else outcome_of(entry, run)

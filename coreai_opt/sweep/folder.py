@@ -46,9 +46,10 @@ class Entry:
         state: EntryState = "new" if run is None else run.state
         if run is None and self.paths.result.exists():
             state = "unreadable"
-        job = None if state in ("completed", "running") else self.job()
-        # What has failed since the job was submitted has failed in it.
-        is_over = job is not None and state == "failed" and self.stamp() != job.since
+        job = None if state == "running" else self.job()
+        # What has ended since the job was submitted has ended in it.
+        has_ended = state in ("completed", "failed")
+        is_over = job is not None and has_ended and self.stamp() != job.since
         return (
             "queued" if job is not None and not is_over and slurm_queue().is_active(job) else state
         )

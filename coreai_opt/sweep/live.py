@@ -16,7 +16,7 @@ from rich.text import Text
 
 from coreai_opt.experiment.earlier import EarlierRun
 from coreai_opt.experiment.present import summary_line
-from coreai_opt.sweep.driver import Outcome, outcome_of
+from coreai_opt.sweep.driver import LOOKS_A_SECOND, Outcome, outcome_of
 from coreai_opt.sweep.folder import Entry, EntryState
 from coreai_opt.sweep.launchers.queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
@@ -150,7 +150,7 @@ class _Events:
                 self.ended(outcome_of(entry, run))
 
     def _watch(self) -> None:
-        while not self._stop.wait(REFRESH_S):
+        while not self._stop.wait(max(REFRESH_S, len(self._board.open_entries()) / LOOKS_A_SECOND)):
             self.look()
 
     def _say(self, text: str) -> None:

@@ -58,7 +58,8 @@ def select(entries: Iterable[Entry], settings: SweepSettings) -> Selection:
     for entry in entries:
         # First: what is written after this look has another stamp.
         selection.stamps[entry.point.digest] = entry.stamp()
-        run, state = entry.earlier(), entry.state()
+        state = entry.state()
+        run = entry.earlier()
         selection.states[entry.point.digest] = state
         is_at_work = state in ("running", "queued")
         change = None if run is None or is_at_work else _change(run, now)

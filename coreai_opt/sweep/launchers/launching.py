@@ -12,7 +12,7 @@ from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.ranks import is_command, launch_problem
 from coreai_opt.sweep.folder import Entry
 
-__all__ = ["EntryLauncher", "JobEnd", "LostJob"]
+__all__ = ["EntryLauncher", "JobEnd", "LostJob", "NotLaunchedError"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class LostJob:
 
 
 JobEnd = JobReturn | LostJob
+
+
+class NotLaunchedError(Exception):
+    """Nothing could be launched just now; it is to be tried again."""
 
 
 class EntryLauncher:

@@ -1,8 +1,9 @@
 """How jobs stand in SLURM's queue: asked for all of them at once, and not too often."""
 
-import getpass
+import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from coreai_opt.experiment.earlier import read_json
 from coreai_opt.experiment.record import write_json
 
 __all__ = [
+    "UNKNOWN",
     "Job",
     "JobState",
     "SlurmQueue",
@@ -39,6 +41,8 @@ OVER = {
     "TIMEOUT",
 }
 UNKNOWN = "UNKNOWN"
+
+SLURMS_MAX_ARRAY_SIZE = 1001  # by default
 
 LAST = 4000  # characters of what a job has written
 
@@ -107,17 +111,23 @@ def read_job(path: Path) -> Job | None:
 class SlurmQueue:
     """This user's jobs in the queue of the cluster that the commands of SLURM talk to.
 
-    What SLURM has said last counts while it does not answer.
+    What SLURM has said last counts while it does not answer. May be asked by several threads.
     """
 
     REFRESH_S = 3.0
     TIMEOUT_S = 60.0
+    # The file system may show what a job has written later than the queue shows its end.
+    LAG_S = 60.0
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._known: dict[str, JobState] = {}
+        self._expected: dict[str, float] = {}
         self._asked = float("-inf")
         self._has_answered = False
         self._over: dict[str, JobState] = {}
+        self._settings: dict[str, str] = {}
+        self._seen_over: dict[str, float] = {}
 
     @property
     def is_here(self) -> bool:
@@ -126,45 +136,85 @@ class SlurmQueue:
 
     @property
     def cluster(self) -> str:
-        """The name of the cluster; empty where SLURM does not answer."""
-        return _cluster_name()
+        """The name of the cluster; empty while SLURM does not answer."""
+        return self._setting("ClusterName")
+
+    @property
+    def most_at_once(self) -> int:
+        """How many jobs an array may have."""
+        told = self._setting("MaxArraySize")
+        return max(1, int(told)) if told.isdecimal() else SLURMS_MAX_ARRAY_SIZE
 
     def expect(self, ids: Sequence[str]) -> None:
-        """Count jobs as pending that were submitted just now."""
-        self._known |= {one: JobState("PENDING") for one in ids}
-        self._asked = float("-inf")
+        """Count jobs as pending that were submitted just now, until they are listed."""
+        with self._lock:
+            now = time.monotonic()
+            self._expected |= dict.fromkeys(ids, now)
+            self._known |= {one: JobState("PENDING") for one in ids}
 
     def state(self, job: Job) -> JobState:
         """Return how a job stands; ``UNKNOWN`` is one that SLURM knows nothing of (any more)."""
-        if not self.is_here or job.cluster != self.cluster:
-            return JobState(UNKNOWN)
-        self._refresh()
-        if job.id in self._known:
-            return self._known[job.id]
-        if job.id not in self._over:
-            self._over[job.id] = _state_in_accounting(job.id)
-        return self._over[job.id]
+        with self._lock:
+            if not self._is_of_this_cluster(job):
+                return JobState(UNKNOWN)
+            self._refresh()
+            if job.id in self._known:
+                return self._known[job.id]
+            if job.id in self._over:
+                return self._over[job.id]
+            state = _state_in_accounting(job.id)
+            if state.is_over:
+                self._over[job.id] = state
+            return state
 
     def is_active(self, job: Job) -> bool:
         """Return whether a job waits or runs; false as well for a job of another cluster."""
-        if not self.is_here or job.cluster != self.cluster:
-            return False
-        self._refresh()
-        # Where SLURM has not answered yet, nothing is known against the job.
-        known = self._known.get(job.id) if self._has_answered else JobState(UNKNOWN)
-        return known is not None and not known.is_over
+        with self._lock:
+            if not self._is_of_this_cluster(job):
+                return False
+            self._refresh()
+            # Where SLURM has not answered yet, nothing is known against the job.
+            known = self._known.get(job.id) if self._has_answered else JobState(UNKNOWN)
+            return known is not None and not known.is_over
+
+    def may_lag(self, job: Job) -> bool:
+        """Return whether what a job has written may not be seen yet, its end being so recent."""
+        since = self._seen_over.setdefault(job.id, time.monotonic())
+        return time.monotonic() - since < self.LAG_S
+
+    def _is_of_this_cluster(self, job: Job) -> bool:
+        # A name that is not known is no other one.
+        return self.is_here and (not (job.cluster and self.cluster) or job.cluster == self.cluster)
 
     def _refresh(self) -> None:
-        if time.monotonic() - self._asked < self.REFRESH_S:
+        now = time.monotonic()
+        if now - self._asked < self.REFRESH_S:
             return
-        told = _output(squeue_command(getpass.getuser()), self.TIMEOUT_S)
-        self._asked = time.monotonic()
-        if told is not None:
-            self._known, self._has_answered = parsed_queue(told), True
+        self._asked = now
+        told = _output(squeue_command(os.getuid()), self.TIMEOUT_S)
+        if told is None:
+            return
+        listed = parsed_queue(told)
+        # An answer may be older than a job.
+        recent = {one: at for one, at in self._expected.items() if one not in listed}
+        self._expected = {one: at for one, at in recent.items() if now - at < self.LAG_S}
+        pending = dict.fromkeys(self._expected, JobState("PENDING"))
+        self._known, self._has_answered = {**pending, **listed}, True
+
+    def _setting(self, name: str) -> str:
+        if not self._settings:
+            told = _output(["scontrol", "show", "config"], self.TIMEOUT_S) or ""
+            pairs = (line.partition("=") for line in told.splitlines() if "=" in line)
+            self._settings = {key.strip(): value.strip() for key, _, value in pairs}
+        return self._settings.get(name, "")
 
 
-def squeue_command(user: str) -> list[str]:
-    """Return the command that lists a user's jobs, each job of an array by itself."""
+def squeue_command(user: int) -> list[str]:
+    """Return the command that lists a user's jobs, each job of an array by itself.
+
+    Args:
+        user: the number: names come from the environment, where sudo leaves another one.
+    """
     states = ["--states=all", "--array", "--noheader"]
     return ["squeue", f"--user={user}", *states, "--format=%i|%T|%r"]
 
@@ -186,13 +236,6 @@ def _state_in_accounting(job_id: str) -> JobState:
     told = _output([*command, f"--jobs={job_id}"], SlurmQueue.TIMEOUT_S) or ""
     words = told.split()  # "CANCELLED by 0"
     return JobState(words[0].rstrip("+")) if words else JobState(UNKNOWN)
-
-
-@cache
-def _cluster_name() -> str:
-    told = _output(["scontrol", "show", "config"], SlurmQueue.TIMEOUT_S) or ""
-    named = [line.partition("=")[2] for line in told.splitlines() if line.startswith("ClusterName")]
-    return named[0].strip() if named else ""
 
 
 def _output(command: Sequence[str], timeout_s: float) -> str | None:
@@ -221,7 +264,10 @@ def returned(job: Job) -> Any:
     path = _paths(job).result_pickle
     if not path.exists():
         return None
-    kind, value = pickle_load(path)
+    try:
+        kind, value = pickle_load(path)
+    except Exception as error:  # an exception of the user's own, say, that cannot be made again
+        return RuntimeError(f"what it has returned cannot be read ({error}); it is in {path}")
     return value if kind == "success" else RuntimeError(_what_was_raised(str(value)))
 
 

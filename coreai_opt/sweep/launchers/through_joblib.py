@@ -40,8 +40,9 @@ class JoblibLauncher(EntryLauncher):
         """
         cores = len(os.sched_getaffinity(0))
         most = self._asked if self._asked > 0 else max(1, cores + 1 + self._asked)
-        if self._asked < 0 and self._devices:
-            most = len(self._devices) * self._jobs_per_gpu
+        places = len(self._devices) * self._jobs_per_gpu
+        if places:  # more would only wait for one
+            most = places if self._asked < 0 else min(most, places)
         return max(1, min(most, jobs))
 
     def orders(self, jobs: int) -> dict[str, Any]:

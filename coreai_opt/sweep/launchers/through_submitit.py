@@ -1,9 +1,12 @@
 """SLURM through submitit: jobs that stand in the queue while the sweep watches their records."""
 
 import os
+import signal
+import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
 from typing import Any
 
@@ -13,8 +16,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.orders import Orders
 from coreai_opt.sweep.folder import Entry
-from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd, LostJob
-from coreai_opt.sweep.launchers.queue import Job, slurm_queue, write_job
+from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd, LostJob, NotLaunchedError
+from coreai_opt.sweep.launchers.queue import Job, SlurmQueue, slurm_queue, write_job
 
 __all__ = ["LocalSubmititLauncher", "SlurmLauncher", "executor_parameters"]
 
@@ -32,6 +35,9 @@ OF_ALL_CLUSTERS = (
     "name",
     "stderr_to_stdout",
 )
+
+# Until jobs are submitted again that the cluster did not take when it had taken others.
+FIRST_WAIT_S, LAST_WAIT_S = 30.0, 600.0
 
 GPUS = ("gpus_per_node", "gpus_per_task", "cpus_per_gpu", "mem_per_gpu")
 
@@ -92,6 +98,10 @@ class SlurmLauncher(_SubmititLauncher):
 
     cluster = "slurm"
 
+    def __init__(self, launcher: Any, accelerator: str = "auto") -> None:
+        super().__init__(launcher, accelerator)
+        self._has_submitted, self._not_before, self._wait_s = False, 0.0, FIRST_WAIT_S
+
     def orders(self, jobs: int) -> dict[str, Any]:
         cpus = self._launcher.params.get("cpus_per_task")
         return {} if cpus is None else {"threads": int(cpus)}
@@ -116,18 +126,46 @@ class SlurmLauncher(_SubmititLauncher):
             raise ConfigError.of(
                 "hydra/launcher", f"{sentence}; allowed: a login node of a cluster"
             )
-        try:
-            # What sbatch says is in the error, and need not stand there twice.
-            with redirect_stderr(StringIO()):
-                jobs = self._submit(entries, orders)
-        except Exception as error:
-            raise ConfigError.of("hydra.launcher", _refusal(error)) from error
-        for entry, job in zip(entries, jobs, strict=True):
-            folder = str(self._launcher.params["submitit_folder"])
-            submitted = Job(str(job.job_id), queue.cluster, folder, entry.stamp())
-            write_job(entry.paths.job, submitted)
-        queue.expect([str(job.job_id) for job in jobs])
+        if time.monotonic() < self._not_before:
+            raise NotLaunchedError
+        at_once = queue.most_at_once
+        for first in range(0, len(entries), at_once):
+            part = slice(first, first + at_once)
+            self._submit_array(queue, entries[part], orders[part])
         return []
+
+    def _submit_array(
+        self, queue: SlurmQueue, entries: Sequence[Entry], orders: Sequence[Orders]
+    ) -> None:
+        # A signal between the submission and the files that tell of it would lose the jobs.
+        with _signals_later():
+            try:
+                # What sbatch says is in the error, and need not stand there twice.
+                with redirect_stderr(StringIO()), _outside_of_jobs():
+                    jobs = self._submit(entries, orders)
+            except Exception as error:
+                raise self._refused(error) from error
+            self._has_submitted, self._wait_s = True, FIRST_WAIT_S
+            folder = str(self._launcher.params["submitit_folder"])
+            for entry, job in zip(entries, jobs, strict=True):
+                submitted = Job(str(job.job_id), queue.cluster, folder, entry.stamp())
+                try:
+                    write_job(entry.paths.job, submitted)
+                except OSError as error:
+                    told = f"SLURM job {job.job_id} was submitted, and {entry.paths.job} cannot be"
+                    sentence = f"{told} written ({error.strerror}); to end it: scancel {job.job_id}"
+                    raise ConfigError.of("paths.sweep_root", sentence) from error
+            queue.expect([str(job.job_id) for job in jobs])
+
+    def _refused(self, error: Exception) -> Exception:
+        """Return what to raise: settings that are wrong, or a cluster that takes nothing now."""
+        sentence = _refusal(error)
+        if not self._has_submitted:
+            return ConfigError.of("hydra.launcher", sentence)
+        print(f"{sentence}; tried again in {self._wait_s:g} s", file=sys.stderr)
+        self._not_before = time.monotonic() + self._wait_s
+        self._wait_s = min(2 * self._wait_s, LAST_WAIT_S)
+        return NotLaunchedError(sentence)
 
 
 class LocalSubmititLauncher(_SubmititLauncher):
@@ -158,6 +196,38 @@ def _end_of(job: Any) -> JobEnd:
             failed.status, failed.return_value = JobStatus.FAILED, error
             return failed
     return LostJob(f"process {job.job_id} ended and left no result")
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of what must not be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, lambda sent, _: arrived.append(sent)) for one in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for sent in arrived[:1]:
+            signal.raise_signal(sent)
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Submit as from a login node: what SLURM tells a job of itself would be taken for options."""
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    from submitit.helpers import clean_env
+
+    kept = {key: os.environ[key] for key in os.environ if key.startswith(("SBATCH_", "SLURM_CONF"))}
+    with clean_env():
+        os.environ.update(kept)
+        yield
 
 
 def _refusal(error: Exception) -> str:

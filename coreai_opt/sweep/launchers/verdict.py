@@ -6,11 +6,19 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.experiment.errors import RunInterruptedError
 from coreai_opt.sweep.launchers.launching import JobEnd, LostJob
-from coreai_opt.sweep.launchers.queue import Job, JobState, errors_of, returned, slurm_queue
+from coreai_opt.sweep.launchers.queue import (
+    UNKNOWN,
+    Job,
+    JobState,
+    errors_of,
+    returned,
+    slurm_queue,
+)
 
 __all__ = ["job_end", "verdict"]
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
+KILLED_BY_MEMORY = ("FAILED", "CANCELLED", "COMPLETED")
 
 # Where memory is watched without cgroups the state only says that the job has failed.
 OF_MEMORY = re.compile(
@@ -19,10 +27,18 @@ OF_MEMORY = re.compile(
 
 
 def job_end(job: Job | None) -> JobEnd | None:
-    """Return how a job ended that has left the queue, None where there is no job."""
+    """Return how a job ended that has left the queue, None where none has, as far as is seen."""
     if job is None:
         return None
-    return verdict(job, slurm_queue().state(job), returned(job), errors_of(job))
+    queue = slurm_queue()
+    state = queue.state(job)
+    if not (state.is_over or state.state == UNKNOWN):
+        return None
+    value = returned(job)
+    is_done = value is None or (isinstance(value, JobReturn) and value.status != JobStatus.FAILED)
+    if state.state == "COMPLETED" and is_done and queue.may_lag(job):
+        return None
+    return verdict(job, state, value, errors_of(job))
 
 
 def verdict(job: Job, state: JobState, value: object, errors: str = "") -> JobEnd:
@@ -42,7 +58,8 @@ def verdict(job: Job, state: JobState, value: object, errors: str = "") -> JobEn
     if isinstance(value, JobReturn):
         error = value._return_value if value.status == JobStatus.FAILED else None
     told = f"SLURM job {job.id} {state}"
-    if state.state == OUT_OF_MEMORY or (state.is_over and OF_MEMORY.search(errors)):
+    is_memory = state.state in KILLED_BY_MEMORY and OF_MEMORY.search(errors)
+    if state.state == OUT_OF_MEMORY or is_memory:
         sentence = f"{told}: killed for more memory than it asked for"
         return LostJob(f"{sentence}; allowed: a larger hydra.launcher.mem_gb", "failed")
     is_signal = isinstance(error, RunInterruptedError)

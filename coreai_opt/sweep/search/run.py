@@ -21,7 +21,7 @@ from coreai_opt.sweep.search.space import Space
 from coreai_opt.sweep.search.study import SearchStudy, best_of
 from coreai_opt.sweep.search.summary import print_best, write_results
 from coreai_opt.sweep.selection import select
-from coreai_opt.sweep.summary import print_summary
+from coreai_opt.sweep.summary import print_queue, print_summary
 from coreai_opt.sweep.sweeper import SweepRun
 
 __all__ = ["SearchRun"]
@@ -144,6 +144,7 @@ class SearchRun(SweepRun):
             for outcome in [*selection.settled, *driver.outcomes]:
                 self._settled[outcome.entry.point.digest] = outcome
                 self.outcomes.append(outcome)
+            print_queue(selection.to_run)
             told = self._tell(study, board, points, new)
         return told
 
