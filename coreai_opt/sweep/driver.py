@@ -137,7 +137,8 @@ class Driver:
             for one in entries
             if one.state() not in WAITED_FOR and self._busy.get(one.point.digest, 0.0) <= now
         ]
-        free = [one for one in free if not self._has_ended(one)]
+        # What has ended, and what has left a queue, is settled first.
+        free = [one for one in free if not (self._has_ended(one) or self._may_look(one))]
         untried = [one for one in free if not self._lost[one.point.digest]]
         return free if self._isolates else untried or free[:1]
 

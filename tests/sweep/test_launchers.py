@@ -1,6 +1,7 @@
 """What launchers are told, what is heard of their jobs, and the queue as SLURM lists it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,12 +15,12 @@ from hydra.core.utils import JobReturn, JobStatus
 from coreai_opt.experiment.errors import ConfigError, RunBusyError, RunInterruptedError
 from coreai_opt.sweep.driver import Driver
 from coreai_opt.sweep.folder import Entry, SweepFolder
-from coreai_opt.sweep.launchers import choosing, queue, verdict
-from coreai_opt.sweep.launchers.launching import LostJob
+from coreai_opt.sweep.launchers import choosing, queue, through_submitit, verdict
+from coreai_opt.sweep.launchers.launching import LostJob, NotLaunchedError
 from coreai_opt.sweep.launchers.queue import Job, JobState, SlurmQueue, parsed_queue, read_job
 from coreai_opt.sweep.launchers.through_joblib import JoblibLauncher
 from coreai_opt.sweep.launchers.through_ray import init_arguments, remote_arguments
-from coreai_opt.sweep.launchers.through_submitit import _refusal, executor_parameters
+from coreai_opt.sweep.launchers.through_submitit import SlurmLauncher, _refusal, executor_parameters
 from coreai_opt.sweep.plan import Plan
 from tests.conftest import ROOT, Command
 from tests.sweep.stubs import Launches, Told, begin, complete
@@ -31,6 +32,12 @@ LISTED = """\
 13|NODE_FAIL|NodeDown
 
 some words that squeue wrote
+"""
+
+SETTINGS = """\
+Configuration data as of 2026-11-25T22:00:00
+ClusterName             = here
+MaxArraySize            = 3
 """
 
 
@@ -49,12 +56,16 @@ def test_the_queue_is_read_as_squeue_lists_it() -> None:
 def slurm_queue(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SlurmQueue]:
     """A queue whose commands answer as a test says; None = they do not."""
 
-    def make(squeue: str | None, sacct: str | None = None) -> SlurmQueue:
-        answers = {"squeue": squeue, "sacct": sacct}
+    def make(
+        squeue: str | None, sacct: str | None = None, scontrol: str | None = SETTINGS
+    ) -> SlurmQueue:
+        made = SlurmQueue()
+        made.answers = {"squeue": squeue, "sacct": sacct, "scontrol": scontrol}  # type: ignore[attr-defined]
+        answers = made.answers  # type: ignore[attr-defined]
         monkeypatch.setattr(queue, "_output", lambda command, timeout_s: answers[command[0]])
-        monkeypatch.setattr(queue, "_cluster_name", lambda: "here")
         monkeypatch.setattr(SlurmQueue, "is_here", True)
-        return SlurmQueue()
+        monkeypatch.setattr(SlurmQueue, "REFRESH_S", 0.0)
+        return made
 
     return make
 
@@ -77,7 +88,31 @@ def test_a_job_is_active_while_slurm_has_it(slurm_queue: Callable[..., SlurmQueu
 def test_a_controller_that_does_not_answer_has_nothing_against_a_job(
     slurm_queue: Callable[..., SlurmQueue],
 ) -> None:
-    assert slurm_queue(None).is_active(job("99"))
+    known = slurm_queue(None, scontrol=None)
+    assert known.is_active(job("99"))
+    # A name that is not known now is asked for again.
+    known.answers |= {"squeue": LISTED, "scontrol": SETTINGS}  # type: ignore[attr-defined]
+    assert known.is_active(job("12_0"))
+    assert not known.is_active(job("99"))
+    assert (known.cluster, known.most_at_once) == ("here", 3)
+    known.answers["squeue"] = None  # type: ignore[attr-defined]
+    assert known.is_active(job("12_0"))
+
+
+def test_an_answer_that_is_older_than_a_job_says_nothing_of_it(
+    slurm_queue: Callable[..., SlurmQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = slurm_queue(LISTED)
+    known.expect(["14"])
+    assert known.is_active(job("14"))
+    known.answers["squeue"] = LISTED + "14|RUNNING|None\n"  # type: ignore[attr-defined]
+    assert str(known.state(job("14"))) == "RUNNING"
+    known.answers["squeue"] = LISTED  # type: ignore[attr-defined]
+    assert not known.is_active(job("14"))
+    # One that is never listed is not waited for for ever.
+    known.expect(["15"])
+    monkeypatch.setattr(SlurmQueue, "LAG_S", 0.0)
+    assert not known.is_active(job("15"))
 
 
 def test_what_the_controller_has_forgotten_is_looked_up_in_the_accounting(
@@ -154,6 +189,7 @@ class Cluster:
     def __init__(self) -> None:
         self.active: set[str] = set()
         self.last = JobState("COMPLETED")
+        self.lags = 0
 
     def is_active(self, job: Job) -> bool:
         return job.id in self.active
@@ -161,10 +197,15 @@ class Cluster:
     def state(self, job: Job) -> JobState:
         return JobState("RUNNING") if job.id in self.active else self.last
 
+    def may_lag(self, job: Job) -> bool:
+        self.lags -= 1
+        return self.lags >= 0
+
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster()
+    monkeypatch.setattr(verdict, "returned", lambda job: None)
     for module in ("folder", "launchers.verdict"):
         monkeypatch.setattr(f"coreai_opt.sweep.{module}.slurm_queue", lambda: made)
     monkeypatch.setattr("coreai_opt.sweep.driver.POLL_S", 0.01)
@@ -367,6 +408,7 @@ def test_ray_is_told_of_gpus_and_of_its_own_cluster_only_where_there_are_any() -
         (-1, 0, 1, 99, len(os.sched_getaffinity(0))),
         (-1, 3, 2, 99, 6),
         (2, 3, 2, 99, 2),
+        (9, 2, 2, 99, 4),
         (-1, 3, 2, 1, 1),
     ],
 )
@@ -445,3 +487,147 @@ def test_each_launcher_composes_and_is_commented(name: str, command: Command) ->
     values = [line for line in text.splitlines() if ":" in line and not line.startswith("#")]
     bare = [line for line in values if "#" not in line and not line.endswith(":")]
     assert not bare
+
+
+def test_a_completed_run_that_is_run_again_waits_for_its_job(
+    entries: list[Entry], cluster: Cluster
+) -> None:
+    complete(entries[0], 0.1)
+    launch = Submits(cluster)
+
+    def done() -> None:
+        complete(entries[0], 0.7)
+        cluster.active.clear()
+
+    driver = Driver(launch, isolates=True)
+    driver.run(entries[:1], Ends(cluster, lambda: None, done))
+    assert launch.batches == 1
+    assert [(one.end, one.value) for one in driver.outcomes] == [("completed", 0.7)]
+
+
+def test_a_record_that_the_file_system_shows_late_is_waited_for(
+    entries: list[Entry], cluster: Cluster
+) -> None:
+    launch = Submits(cluster)
+    cluster.lags = 99
+    seen = [cluster.active.clear, lambda: None, lambda: None, lambda: complete(entries[0])]
+    driver = Driver(launch, isolates=True)
+    driver.run(entries[:1], Ends(cluster, *seen))
+    assert (launch.batches, driver.outcomes[0].end) == (1, "completed")
+
+
+def test_a_record_that_is_never_shown_is_not_waited_for_for_ever(
+    entries: list[Entry], cluster: Cluster
+) -> None:
+    launch = Submits(cluster)
+    cluster.lags = 2
+    seen = [cluster.active.clear, *[lambda: None] * 2, *[cluster.active.clear] * 2]
+    driver = Driver(launch, isolates=True)
+    driver.run(entries[:1], Ends(cluster, *seen))
+    assert (launch.batches, driver.outcomes[0].end) == (3, "failed")
+
+
+def test_a_record_that_ends_during_a_look_counts(
+    entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(entries[0])
+    driver = Driver(Launches(), {entries[0].point.digest: 0})
+    state, ended = Entry.state, []
+
+    def ends_first(entry: Entry) -> Any:
+        if not ended:
+            ended.append(complete(entry, 0.9))
+        return state(entry)
+
+    monkeypatch.setattr(Entry, "state", ends_first)
+    driver.run(entries[:1], Told())
+    assert [(one.end, one.value) for one in driver.outcomes] == [("completed", 0.9)]
+
+
+class Sbatch:
+    """A cluster that takes so many arrays, and refuses the next ones for a while."""
+
+    most_at_once = 2
+    is_here = True
+    cluster = "here"
+
+    def __init__(self, takes: int) -> None:
+        self.takes, self.arrays = takes, []
+        self.expected: list[str] = []
+
+    def expect(self, ids: list[str]) -> None:
+        self.expected += ids
+
+    def submit(self, entries: Any, orders: Any) -> list[Any]:
+        if len(self.arrays) >= self.takes:
+            raise RuntimeError("sbatch: error: Socket timed out on send/recv operation")
+        self.arrays.append(len(entries))
+        number = len(self.arrays)
+        return [SimpleNamespace(job_id=f"{number}_{at}") for at in range(len(entries))]
+
+
+@pytest.fixture
+def sbatch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[Sbatch, SlurmLauncher]]:
+    def make(takes: int) -> tuple[Sbatch, SlurmLauncher]:
+        made = Sbatch(takes)
+        monkeypatch.setattr(through_submitit, "slurm_queue", lambda: made)
+        launcher = SlurmLauncher(SimpleNamespace(params={"submitit_folder": "x/%j"}))
+        monkeypatch.setattr(launcher, "_submit", made.submit)
+        return made, launcher
+
+    return make
+
+
+def test_a_sweep_is_submitted_in_arrays_that_the_cluster_takes(
+    plan: Callable[..., Plan], tmp_path: Path, sbatch: Any
+) -> None:
+    made = plan("power=1,2,3,4,5", f"paths.sweep_root={tmp_path}")
+    points = SweepFolder(made.root).entries(made.points)
+    cluster, launcher = sbatch(9)
+    assert launcher.launch(points, [None] * 5) == []
+    assert cluster.arrays == [2, 2, 1]
+    ids = [queue.read_job(entry.paths.job).id for entry in points]  # type: ignore[union-attr]
+    assert ids == cluster.expected == ["1_0", "1_1", "2_0", "2_1", "3_0"]
+
+
+def test_a_cluster_that_takes_nothing_is_refused_at_first_and_tried_again_later(
+    entries: list[Entry], sbatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, launcher = sbatch(0)
+    with pytest.raises(ConfigError, match="the jobs were not taken: Socket timed out"):
+        launcher.launch(entries, [None, None])
+    cluster, launcher = sbatch(1)
+    assert launcher.launch(entries, [None, None]) == []
+    for _ in range(3):
+        with pytest.raises(NotLaunchedError):
+            launcher.launch(entries, [None, None])
+    # It was tried once, and is not until the time that it told has passed.
+    assert capsys.readouterr().err.count("; tried again in 30 s\n") == 1
+    launcher._not_before, cluster.takes = 0.0, 2
+    assert launcher.launch(entries, [None, None]) == []
+
+
+def test_ctrl_c_waits_for_the_end_of_a_submission(entries: list[Entry], sbatch: Any) -> None:
+    cluster, launcher = sbatch(9)
+    submit = cluster.submit
+
+    def pressed(*given: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return submit(*given)
+
+    launcher._submit = pressed
+    with pytest.raises(KeyboardInterrupt):
+        launcher.launch(entries, [None, None])
+    assert [queue.read_job(entry.paths.job) is not None for entry in entries] == [True, True]
+
+
+def test_a_submission_from_within_a_job_is_one_from_a_login_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "100", "SLURM_CONF": "/x", "SBATCH_QOS": "a"}
+    for key, value in given.items():
+        monkeypatch.setenv(key, value)
+    with through_submitit._outside_of_jobs():
+        left = {key: os.environ[key] for key in given if key in os.environ}
+    assert left == {"SLURM_CONF": "/x", "SBATCH_QOS": "a"}
+    assert all(os.environ[key] == value for key, value in given.items())
