@@ -124,7 +124,15 @@ class Disturbed:
 
 
 @pytest.fixture(scope="module")
-def disturbed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
+    """The metrics of the long runs where nothing happens to them."""
+    return undisturbed(tmp_path_factory.mktemp("whole") / "runs", *LONG, "seed=1,2,3,5")
+
+
+@pytest.fixture(scope="module")
+def disturbed(
+    slurm: Slurm, whole: dict[int, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Disturbed:
     folder = tmp_path_factory.mktemp("disturbed")
     work = folder / "it's a=b, ü"
     work.mkdir()
@@ -143,7 +151,6 @@ def disturbed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Disturb
             time.sleep(0.05)
         out, errors = process.communicate(timeout=300)
     assert not events, (out, errors)
-    whole = undisturbed(folder / "whole", *LONG, "seed=1,3,5")
     return Disturbed(sweep, process.returncode, out, errors, whole)
 
 
@@ -201,7 +208,9 @@ def test_a_job_that_takes_too_much_memory_has_failed(disturbed: Disturbed) -> No
     assert "hydra.launcher.mem_gb" in record["error"]["message"]
 
 
-def test_a_job_that_is_preempted_goes_on_exactly(slurm: Slurm, tmp_path: Path) -> None:
+def test_a_job_that_is_preempted_goes_on_exactly(
+    slurm: Slurm, whole: dict[int, Any], tmp_path: Path
+) -> None:
     sweep = Sweep(tmp_path, slurm, [*LONG, "seed=1,2"])
     with sweep.started() as process:
         wait_for(process, lambda: sweep.trains(1) and sweep.trains(2), "training")
@@ -214,7 +223,7 @@ def test_a_job_that_is_preempted_goes_on_exactly(slurm: Slurm, tmp_path: Path) -
     for seed in (1, 2):
         assert sweep.record(seed)["attempts"] == 2
         assert sweep.record(seed)["resumed_at"][0] > 0
-    assert sweep.metrics() == undisturbed(tmp_path / "whole", *LONG, "seed=1,2")
+    assert sweep.metrics() == {seed: whole[seed] for seed in (1, 2)}
 
 
 def test_a_job_that_ends_at_its_time_limit_goes_on_exactly(slurm: Slurm, tmp_path: Path) -> None:
@@ -288,7 +297,7 @@ def test_settings_that_the_cluster_does_not_take_are_one_sentence(
 
 
 def test_the_jobs_of_a_node_that_goes_down_go_on_exactly(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    whole: dict[int, Any], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     with running(tmp_path_factory.mktemp("down") / "cluster") as cluster:
         sweep = Sweep(tmp_path, cluster, [*LONG, "seed=1,2,3"])
@@ -301,7 +310,7 @@ def test_the_jobs_of_a_node_that_goes_down_go_on_exactly(
             out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, (out, errors)
     assert sorted(sweep.record(seed)["attempts"] for seed in (1, 2, 3)) == [1, 2, 2]
-    assert sweep.metrics() == undisturbed(tmp_path / "whole", *LONG, "seed=1,2,3")
+    assert sweep.metrics() == {seed: whole[seed] for seed in (1, 2, 3)}
 
 
 def test_a_run_in_two_tasks_is_requeued_and_goes_on_exactly(slurm: Slurm, tmp_path: Path) -> None:
