@@ -23,6 +23,7 @@ from coreai_opt.experiment.places import conf_dir
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
 from coreai_opt.sweep.plan import Plan, Planner
+from coreai_opt.sweep.sweeper import register_sweepers
 from tests.slurm import slurm
 
 __all__ = ["slurm"]  # a fixture for all tests
@@ -95,6 +96,7 @@ def plan() -> Callable[..., Plan]:
 @functools.cache
 def _loader() -> ConfigLoader:
     register_nodes()
+    register_sweepers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         loader: ConfigLoader = GlobalHydra.instance().config_loader()
         return loader

@@ -133,7 +133,7 @@ def test_help_and_cfg_import_nothing_heavy(work: Path, arguments: list[str]) -> 
 
 def test_help_names_groups_options_knobs_and_examples(command: Command) -> None:
     text = command("--help").stdout
-    assert len(re.findall(r"^  python train\.py ", text, re.MULTILINE)) == 3
+    assert len(re.findall(r"^  python train\.py ", text, re.MULTILINE)) == 4
     schedules = ("poly", "cosine", "exponential", "multistep", "constant", "none")
     for option in (*schedules, "mlp", "resnet", "mnist_subset", "adamw", "ddp"):
         assert re.search(rf"^    {option} +\S", text, re.MULTILINE), option
