@@ -112,7 +112,7 @@ def _unknown_key(key: str, bad: str, others: list[str]) -> str:
             own = ", ".join(knob.name for knob in option.knobs) or "none"
             having = " and ".join(f"{group.name}={name}" for name in names)
             return f"{bad}: {group.name}={chosen} has no {key!r}; allowed: {own}; {having} has it"
-    known = _known_keys(others)
+    known = _known_keys(others, of_hydra=key.startswith("hydra."))
     depth = key.count(".")
     same_depth = [name for name in known if name.count(".") == depth]
     parent = key.rpartition(".")[0]
@@ -137,11 +137,13 @@ def _chosen(group: Group, overrides: list[str]) -> str | None:
     return None if choice is None else str(choice)
 
 
-def _known_keys(overrides: list[str]) -> list[str]:
+def _known_keys(overrides: list[str], of_hydra: bool = False) -> list[str]:
     try:
         composed = _compose(tuple(overrides))
     except (HydraException, OmegaConfBaseException, ValueError):
         composed = _compose(())
+    if of_hydra:
+        return sorted(_dotted(composed.hydra, "hydra."))
     groups = [group.name for group in config_groups()]
     return sorted({*groups, *_dotted(composed)})
 

@@ -128,13 +128,19 @@ class RayLauncher(EntryLauncher):
             config.hydra.job.id, config.hydra.job.num = f"job_id_for_{number}", number
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0
         remote = remote_arguments(self._settings("remote"), has_gpus, self._accelerator)
-        return launch_job_on_ray(
-            launcher.hydra_context,
-            OmegaConf.create(remote),
-            config,
-            launcher.task_function,
-            Singleton.get_state(),
-        )
+        try:
+            return launch_job_on_ray(
+                launcher.hydra_context,
+                OmegaConf.create(remote),
+                config,
+                launcher.task_function,
+                Singleton.get_state(),
+            )
+        except (TypeError, ValueError) as error:
+            told = ", ".join(f"{key}={value}" for key, value in remote.items())
+            sentence = f"hydra.launcher.ray.remote ({told}): {' '.join(str(error).split())}"
+            allowed = "allowed: arguments of ray.remote, num_gpus=0.5 or so"
+            raise ConfigError.of("hydra.launcher.ray.remote", f"{sentence}; {allowed}") from error
 
     def _settings(self, name: str) -> dict[str, Any]:
         node = self._launcher.ray_cfg.get(name) or {}
