@@ -110,6 +110,14 @@ def test_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_what_clusters_do_is_backed_by_tests() -> None:
+    page = (ROOT / "docs" / "clusters.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    written = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    assert named
+    assert [name for name in named if f"def {name}(" not in written] == []
+
+
 @pytest.mark.parametrize("code", list(blocks("python")))
 @pytest.mark.filterwarnings("ignore:.*`ModelCheckpoint.*:UserWarning")
 def test_documented_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
