@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,19 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+def of_session(leader: int) -> list[int]:
+    """Return the processes that were started by one, and by those, and itself."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(words[1])
+    found = [leader]
+    for process in found:
+        found += [child for child, parent in parents.items() if parent == process]
+    return found
 
 
 @pytest.fixture
@@ -55,7 +69,10 @@ def address() -> Iterator[str]:
         yield told
         assert head.poll() is None, "the sweep has ended the cluster"
     finally:
-        os.killpg(head.pid, signal.SIGTERM)
+        # Asked to end, it takes half a minute, and longer on a machine that is busy.
+        for process in of_session(head.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         head.wait(timeout=60)
         head.stdout.close()
 
