@@ -44,6 +44,19 @@ class Hog(pl.Callback):
 """
 
 
+# Trains for longer than it computes, so that there is time to disturb it on any machine.
+IDLE = """
+import time
+
+import pytorch_lightning as pl
+
+
+class Idle(pl.Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        time.sleep(0.5)
+"""
+
+
 @dataclass
 class Sweep:
     """A sweep through SLURM in a directory of its own."""
@@ -54,7 +67,9 @@ class Sweep:
 
     @contextmanager
     def started(self, *more: str) -> Iterator[Process]:
-        given = [*SLURM, *QUIET, *self.arguments, *more]
+        (self.work / "idle.py").write_text(IDLE)
+        idle = "+callbacks.idle._target_=idle.Idle"
+        given = [*SLURM, *QUIET, idle, *self.arguments, *more]
         environment = one_thread(self.cluster.environment)
         with started(self.work, *given, environment=environment) as process:
             yield process
@@ -228,7 +243,7 @@ def test_a_job_that_is_preempted_goes_on_exactly(
 
 def test_a_job_that_ends_at_its_time_limit_goes_on_exactly(slurm: Slurm, tmp_path: Path) -> None:
     # A minute is the shortest limit; the signal comes up to a minute earlier than it should.
-    given = ["trainer.max_epochs=400", "trainer.limit_train_batches=20", "checkpoint.keep=1"]
+    given = ["trainer.max_epochs=160", "trainer.limit_train_batches=5", "checkpoint.keep=1"]
     limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5"]
     sweep = Sweep(tmp_path, slurm, [*given, *limit, "seed=1"])
     with sweep.started() as process:

@@ -197,5 +197,8 @@ def test_workers_are_told_how_it_is_done(work: Path) -> None:
     with group(work, "-m", *TWO, "seed=1,2", "hydra/launcher=joblib") as process:
         out, errors = process.communicate(timeout=100)
     assert process.returncode == 1
-    assert "a worker of hydra/launcher=joblib cannot start the other ranks; allowed: the" in f"{out}{errors}"
+    assert (
+        "a worker of hydra/launcher=joblib cannot start the other ranks; allowed: the"
+        in f"{out}{errors}"
+    )
     assert not list(work.glob("multirun/*/seed-*"))
