@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,6 +46,14 @@ def of_session(leader: int) -> list[int]:
     return found
 
 
+def until_it_blocks(lines: Iterable[str]) -> Iterator[str]:
+    yield ""
+    for line in lines:
+        yield line
+        if "--block" in line:
+            return
+
+
 @pytest.fixture
 def address() -> Iterator[str]:
     """A cluster of two cores that somebody else has started."""
@@ -53,18 +61,24 @@ def address() -> Iterator[str]:
     told = f"127.0.0.1:{free_port()}"
     options = [f"--port={told.rpartition(':')[2]}", "--num-cpus=2", "--include-dashboard=false"]
     ray = Path(sys.executable).with_name("ray")
-    head = subprocess.Popen(
-        [ray, "start", "--head", "--block", *options],
-        env={**os.environ, **LOCAL},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert head.stdout is not None
-    for line in head.stdout:
-        if "--block" in line:
+    deadline = time.monotonic() + 90
+    while True:
+        head = subprocess.Popen(
+            [ray, "start", "--head", "--block", *options],
+            env={**os.environ, **LOCAL},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert head.stdout is not None
+        said = list(until_it_blocks(head.stdout))
+        if "--block" in said[-1]:
             break
+        # The cluster of an earlier test may take a while to end, and Ray wants none beside it.
+        head.communicate()
+        assert time.monotonic() < deadline, said
+        time.sleep(3)
     try:
         yield told
         assert head.poll() is None, "the sweep has ended the cluster"

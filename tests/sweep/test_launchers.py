@@ -89,8 +89,17 @@ def test_joblibs_jobs_share_the_machine(
     assert settings == {"n_jobs": n_jobs}  # joblib itself knows nothing of GPUs
     assert launcher.side_by_side(jobs) == side_by_side
     told = launcher.orders(jobs)
-    assert told["threads"] == max(1, len(os.sched_getaffinity(0)) // side_by_side)
+    many = launcher.side_by_side(10**6)
+    assert told["threads"] == max(1, len(os.sched_getaffinity(0)) // many)
     assert told["devices"] == tuple(str(number) for number in range(gpus))
+
+
+def test_joblib_has_a_worker_for_a_job_that_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"n_jobs": 1}
+    launcher = JoblibLauncher(SimpleNamespace(joblib=settings, launch=lambda jobs, **_: []))
+    monkeypatch.setattr(launcher, "_numbered", lambda entries, orders: (0, []))
+    asked = [(launcher.launch([None] * jobs, [None] * jobs), settings["n_jobs"]) for jobs in (3, 1)]
+    assert [number for _, number in asked] == [1, 2]
 
 
 def test_joblibs_jobs_that_compute_on_the_cpu_take_no_gpu() -> None:

@@ -14,6 +14,8 @@ __all__ = ["JoblibLauncher"]
 
 NODE = "hydra.launcher"
 
+MANY = 1000  # jobs a core: more than will ever run side by side
+
 
 class JoblibLauncher(EntryLauncher):
     """Runs jobs in worker processes of this machine.
@@ -48,13 +50,17 @@ class JoblibLauncher(EntryLauncher):
     def orders(self, jobs: int) -> dict[str, Any]:
         cores = len(os.sched_getaffinity(0))
         return {
-            "threads": max(1, cores // self.side_by_side(jobs)),
+            # Not by how many there are: what is launched again alone computes as it did before.
+            "threads": max(1, cores // self.side_by_side(cores * MANY)),
             "devices": tuple(self._devices),
             "jobs_per_device": self._jobs_per_gpu,
         }
 
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
-        self._launcher.joblib["n_jobs"] = self.side_by_side(len(entries))
+        # Not by how many there are: with one at a time joblib works in this very process, and a run
+        # that takes its process down, launched again alone, would end the sweep.
+        at_once = self.side_by_side(len(os.sched_getaffinity(0)) * MANY)
+        self._launcher.joblib["n_jobs"] = max(at_once, 2) if len(entries) == 1 else at_once
         return super().launch(entries, orders)
 
 

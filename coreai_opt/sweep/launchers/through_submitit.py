@@ -173,9 +173,13 @@ class LocalSubmititLauncher(_SubmititLauncher):
 
     cluster = "local"
     POLL_S = 0.2
+    _threads: int | None = None
 
     def orders(self, jobs: int) -> dict[str, Any]:
-        return {"threads": max(1, len(os.sched_getaffinity(0)) // max(jobs, 1))}
+        # What is launched again alone computes as it did before.
+        if self._threads is None:
+            self._threads = max(1, len(os.sched_getaffinity(0)) // max(jobs, 1))
+        return {"threads": self._threads}
 
     def launch(self, entries: Sequence[Entry], orders: Sequence[Orders]) -> Sequence[JobEnd]:
         jobs = self._submit(entries, orders)
