@@ -67,6 +67,18 @@ def record_in(root: Path) -> dict[str, Any]:
     return record
 
 
+def folders(work: Path) -> dict[str, Path]:
+    """Return the folders of the runs of a sweep by what varies."""
+    found = sorted(path.parent for path in work.glob("multirun/*/*/result.json"))
+    return {path.name.rpartition("_")[0]: path for path in found}
+
+
+def facts(work: Path) -> dict[str, tuple[str, int]]:
+    """Return how the runs of a sweep stand, and in how many attempts, by what varies."""
+    records = {name: record_in(path) for name, path in folders(work).items()}
+    return {name: (one["status"], one["attempts"]) for name, one in records.items()}
+
+
 def checkpoints(work: Path) -> list[Path]:
     """Return the files that a run below a directory can go on from, the newest first."""
     return sorted(work.glob("outputs/*/*/resume/step-*.ckpt"), reverse=True)

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS = 1500
 LONG = [*QUICK, "trainer.max_epochs=20"]
-KILLS = 4  # that hit after a checkpoint
+KILLS = 6  # that hit after a checkpoint
 TIMES = ("run_id", "started", "finished", "wall_seconds", "attempts", "resumed_at", "git")
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT
 
 from .launchers import LAUNCHERS, MINE, NOTE, Chosen, chosen, needed, one_thread
-from .processes import Process, record_in, started
+from .processes import Process, facts, folders, record_in, started
 
 SHORT = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=2", "total_iters=30", "trunk=off"]
 LONG = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=15", "total_iters=60", "trunk=off"]
@@ -37,16 +37,6 @@ def sweep(work: Path, launcher: Chosen, *arguments: str) -> "subprocess.Complete
         text=True,
         timeout=300,
     )
-
-
-def folders(work: Path) -> dict[str, Path]:
-    found = sorted(path.parent for path in work.glob("multirun/*/*/result.json"))
-    return {path.name.rpartition("_")[0]: path for path in found}
-
-
-def facts(work: Path) -> dict[str, tuple[str, int]]:
-    records = {name: record_in(path) for name, path in folders(work).items()}
-    return {name: (one["status"], one["attempts"]) for name, one in records.items()}
 
 
 def test_bad_runs_cost_themselves_alone_and_what_is_done_is_skipped(

@@ -22,6 +22,8 @@ from tests.conftest import ROOT, Command
 from tests.integration.launchers import needed
 from tests.integration.processes import (
     Process,
+    facts,
+    folders,
     in_terminal,
     record_in,
     started,
@@ -32,17 +34,6 @@ SHORT = ["experiment=quick", "trainer.max_epochs=2", "total_iters=30", "trunk=of
 LONG = ["experiment=quick", "trainer.max_epochs=15", "total_iters=60", "trunk=off"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-def folders(work: Path) -> dict[str, Path]:
-    """Return the folders of runs by what varies."""
-    found = sorted(path.parent for path in work.glob("multirun/*/*/result.json"))
-    return {path.name.rpartition("_")[0]: path for path in found}
-
-
-def facts(work: Path) -> dict[str, tuple[str, int]]:
-    records = {name: record_in(path) for name, path in folders(work).items()}
-    return {name: (one["status"], one["attempts"]) for name, one in records.items()}
 
 
 def test_a_sweep_run_again_does_what_is_not_done(command: Command, work: Path) -> None:
