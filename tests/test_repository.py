@@ -69,6 +69,7 @@ TRAIN = [
 
 REPORT = [line for line in commands() if line.startswith("scripts/report")]
 TRUNKS = [line for line in commands() if line.startswith("scripts/trunks")]
+CLUSTER = [line for line in commands() if "scripts/slurm-dev-cluster" in line]
 
 
 def sorting_key(name: str) -> tuple[int, str]:
@@ -180,8 +181,18 @@ def test_documented_reports_work(
     assert "6 runs: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("line", CLUSTER)
+def test_documented_commands_of_the_cluster_are_those_of_its_script(line: str) -> None:
+    # What they do is run by tests/cluster, and install by .ci/run.
+    usage = subprocess.run(
+        [ROOT / "scripts" / "slurm-dev-cluster", "--help"], capture_output=True, text=True
+    )
+    assert line in usage.stdout
+
+
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    others = [line for line in commands() if line not in [*TRAIN, *SEARCH, *TRUNKS, *REPORT]]
+    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER]
+    others = [line for line in commands() if line not in tested]
     assert others == ["pip install -c constraints.txt -e '.[dev]'"]
 
 
