@@ -28,7 +28,8 @@ def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
     Raises:
         RuntimeError: the model carries no mask, it must be prepared first.
     """
-    holders = [holder for holder, _ in masked_holders(model)]
+    pairs = list(masked_holders(model))
+    holders = [holder for holder, _ in pairs]
     if not holders:
         raise RuntimeError("the model carries no mask: it must be prepared for pruning first")
     for holder in holders:
@@ -36,6 +37,8 @@ def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
         parametrize.remove_parametrizations(
             holder.module, holder.parameter, leave_parametrized=masked
         )
+    for _, impl in pairs:
+        impl.unwatch()
     for holder in holders:
         _restore_order(holder.module)
     return model

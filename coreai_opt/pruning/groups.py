@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import nn
 
 from coreai_opt.pruning.allocation import allocate
 from coreai_opt.pruning.config.pruner import Allocation, MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import AllocationError, NoGradientError, PruningError
 from coreai_opt.pruning.masks import global_masks
+from coreai_opt.pruning.selection import Scores
 from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured
 from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets
 
@@ -67,16 +68,20 @@ class MaskGroup:
             scores = [self._scores(tensor) for tensor in self.tensors]
             for tensor, mask in zip(self.tensors, global_masks(scores, sparsity), strict=True):
                 tensor.impl.replace_mask(mask, sparsity)
+                tensor.impl.forget(tensor.original)
             return
         for tensor, share in zip(self.tensors, self._shares(sparsity), strict=True):
             if share != tensor.impl.sparsity:
+                weight = tensor.original
                 with _named(tensor):
-                    tensor.impl.update(tensor.original, share)
-            tensor.impl.scheduled = sparsity
+                    tensor.impl.update(weight, share)
+                tensor.impl.forget(weight)
+            if tensor.impl.scheduled != sparsity:
+                tensor.impl.scheduled = sparsity
 
-    def _scores(self, tensor: PrunedTensor) -> Tensor:
+    def _scores(self, tensor: PrunedTensor) -> Scores:
         with _named(tensor):
-            return tensor.impl.scores(tensor.original)
+            return tensor.impl.ranking(tensor.original)
 
     def _shares(self, sparsity: float) -> list[float]:
         return allocate(self.allocation, [tensor.shape for tensor in self.tensors], sparsity)

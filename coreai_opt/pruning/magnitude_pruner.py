@@ -18,6 +18,7 @@ from coreai_opt.pruning.groups import MaskGroup, grouped
 from coreai_opt.pruning.operations import uses_by_call
 from coreai_opt.pruning.optimizer_state import OptimizerMasking
 from coreai_opt.pruning.reachable import unreachable_table
+from coreai_opt.pruning.selection import has_nan
 from coreai_opt.pruning.spec.prune_impl import ScheduleClock
 from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets, pruned_tensors
 
@@ -228,14 +229,12 @@ class MagnitudePruner:
         if not tensors:
             return
         _refuse_nan(tensors)
-        if self._masking is not None:
-            # Those that come back now start without momentum, and so do those that go.
-            self._masking.clear_moments(tensors)
         self.update_count += 1
+        before = [] if self._masking is None else [each.impl.mask.clone() for each in tensors]
         for group, sparsity in moved:
             group.move_to(sparsity)
         if self._masking is not None:
-            self._masking.clear_moments(tensors)
+            self._masking.clear_moments(tensors, before)
 
     def _settle(self) -> None:
         for group in self._groups:
@@ -278,7 +277,9 @@ def _refuse_nan(tensors: Iterable[PrunedTensor]) -> None:
     if not checked:
         return
     device = checked[0].impl.mask.device
-    flags = torch.stack([tensor.original.isnan().any().to(device) for tensor in checked])
+    flags = torch.stack([has_nan(tensor.original).to(device) for tensor in checked])
     if flags.any():
-        bad = zip(checked, flags.tolist(), strict=True)
-        raise DivergedWeightError([tensor.name for tensor, found in bad if found])
+        suspects = zip(checked, flags.tolist(), strict=True)
+        bad = [tensor.name for tensor, found in suspects if found and tensor.original.isnan().any()]
+        if bad:
+            raise DivergedWeightError(bad)

@@ -1,7 +1,6 @@
 """Which elements: pure functions from scores and a sparsity to a mask (True = keep).
 
-Only torch operations that exist on every device are used, and nothing is copied to the host:
-the counts stay tensors.
+What is a score, a pattern, a share is here; which of many scores are the lowest, in ``selection``.
 """
 
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from coreai_opt.pruning.selection import Magnitude, Scores, keep_highest
 from coreai_opt.pruning.spec.schemes import (
     BlockStructured,
     ChannelStructured,
@@ -22,11 +22,12 @@ from coreai_opt.pruning.spec.schemes import (
 __all__ = ["compute_mask", "global_masks", "prune_count", "scheme_mask", "unstructured_mask"]
 
 
-def compute_mask(scores: Tensor, sparsity: float, scheme: PruningScheme) -> Tensor:
+def compute_mask(scores: Scores, sparsity: float, scheme: PruningScheme) -> Tensor:
     """Return the mask that a scheme makes of scores.
 
     Args:
-        scores: any shape and real dtype; higher = keep. NaN counts as the highest.
+        scores: any shape and real dtype; higher = keep. NaN counts as the highest. A ``Magnitude``
+            spares the tensor of absolute values where the scheme can do without it.
         sparsity: share to prune, in [0, 1].
         scheme: the pattern in which elements are pruned.
 
@@ -41,7 +42,10 @@ def compute_mask(scores: Tensor, sparsity: float, scheme: PruningScheme) -> Tens
         raise TypeError(f"no mask is defined for the pruning scheme {scheme!r}")
     prune_count(0, sparsity)  # refuses what is outside 0 to 1, whatever the scheme
     scheme.check(tuple(scores.shape))
-    return scheme_mask(scheme, scores, sparsity)
+    if type(scheme) is Unstructured:
+        return unstructured_mask(scores, sparsity)
+    tensor = scores.tensor() if isinstance(scores, Magnitude) else scores
+    return scheme_mask(scheme, tensor, sparsity)
 
 
 @singledispatch
@@ -95,13 +99,13 @@ def _n_of_m(scheme: NMStructured, scores: Tensor, sparsity: float) -> Tensor:
     return mask.reshape(moved.shape).movedim(-1, scheme.axis).contiguous()
 
 
-def global_masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
+def global_masks(scores: Sequence[Scores], sparsity: float) -> list[Tensor]:
     """Prune the lowest ``floor(total * sparsity)`` elements of several tensors by one threshold.
 
     Ties go by index in the order of the tensors, lowest pruned first.
 
     Args:
-        scores: one tensor for each weight, any shapes and real dtypes; higher = keep.
+        scores: one for each weight, any shapes and real dtypes; higher = keep.
         sparsity: share of all elements to prune, in [0, 1].
 
     Returns:
@@ -112,18 +116,10 @@ def global_masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
         >>> [mask.tolist() for mask in masks]
         [[False, True], [False, True]]
     """
-    if not scores:
-        return []
-    device = scores[0].device
-    joined = torch.cat([score.flatten().to(device) for score in scores])
-    sizes = [score.numel() for score in scores]
-    parts = torch.split(unstructured_mask(joined, sparsity), sizes)
-    return [
-        part.view(score.shape).to(score.device) for part, score in zip(parts, scores, strict=True)
-    ]
+    return keep_highest(scores, prune_count(sum(score.numel() for score in scores), sparsity))
 
 
-def unstructured_mask(scores: Tensor, sparsity: float) -> Tensor:
+def unstructured_mask(scores: Scores, sparsity: float) -> Tensor:
     """Prune exactly the ``floor(numel * sparsity)`` elements of the lowest score.
 
     Ties go by index, lowest pruned first, so that every rank and every device picks the same mask.
@@ -137,18 +133,8 @@ def unstructured_mask(scores: Tensor, sparsity: float) -> Tensor:
         >>> unstructured_mask(torch.tensor([3.0, 1.0, 1.0, 1.0]), 0.5).tolist()
         [True, False, False, True]
     """
-    count = prune_count(scores.numel(), sparsity)
-    if count == 0:
-        return torch.ones_like(scores, dtype=torch.bool)
-    if count == scores.numel():
-        return torch.zeros_like(scores, dtype=torch.bool)
-    flat = _ordered(scores).flatten()
-    threshold = _kth_smallest(flat, count)
-    below = flat < threshold
-    ties = flat == threshold
-    room = count - below.sum()
-    pruned = below | (ties & (ties.cumsum(0) <= room))
-    return pruned.logical_not_().view(scores.shape)
+    (mask,) = keep_highest([scores], prune_count(scores.numel(), sparsity))
+    return mask
 
 
 def _ordered(scores: Tensor) -> Tensor:
@@ -161,11 +147,3 @@ def _sum(scores: Tensor, axes: list[int]) -> Tensor:
     # MPS has no float64.
     dtype = torch.float32 if scores.device.type == "mps" else torch.float64
     return _ordered(scores).sum(axes, keepdim=True, dtype=dtype)
-
-
-def _kth_smallest(flat: Tensor, k: int) -> Tensor:
-    # On the CPU a selection is eight times as fast as a sort. Elsewhere a sort is at least as fast
-    # (kthvalue on CUDA gives a single row to a single block) and exists on every backend.
-    if flat.device.type == "cpu":
-        return flat.kthvalue(k).values
-    return flat.sort().values[k - 1]

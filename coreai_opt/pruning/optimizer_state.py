@@ -1,15 +1,34 @@
 """Keeping an optimizer's hands off pruned weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
+from coreai_opt.pruning.masking import mask_in_place, put_back
 from coreai_opt.pruning.targets import PrunedTensor
 
 __all__ = ["OptimizerMasking"]
+
+# These evaluate their closure before they move anything, and move each element by its own gradient
+# and moments alone: where those are 0, by its weight decay. A subclass may do anything.
+ELEMENTWISE = (SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, RAdam, RMSprop)
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """A weight that an optimizer may move where it is pruned, and what it was before.
+
+    ``before`` None = it is 0 where it is pruned.
+    """
+
+    tensor: PrunedTensor
+    weight: Tensor
+    before: Tensor | None
+    has_moments: bool
 
 
 class OptimizerMasking:
@@ -19,8 +38,10 @@ class OptimizerMasking:
     weight decay reach it. Moments of the optimizer are zero for a weight that is pruned, and for
     one that has just come back.
 
-    Any optimizer that keeps its state in tensors of the weight's shape is served. A copy of the
-    pruned weights is held during its step.
+    Any optimizer that keeps its state in tensors of the weight's shape is served. Those of torch
+    that work element by element leave a weight alone whose gradient and moments are 0, unless it
+    decays: then, and under any other optimizer, a copy of the pruned weights is held during the
+    step.
 
     Args:
         tensors: the pruned tensors.
@@ -29,7 +50,7 @@ class OptimizerMasking:
     def __init__(self, tensors: Sequence[PrunedTensor]) -> None:
         self._tensors = tensors
         self._optimizers: list[Optimizer] = []
-        self._saved: list[list[tuple[PrunedTensor, Tensor]]] = []
+        self._guarded: list[list[_Guarded]] = []
         self._handles: list[Any] = []
 
     def attach(self, optimizer: Optimizer) -> None:
@@ -40,8 +61,8 @@ class OptimizerMasking:
         ):
             return
         self._optimizers.append(optimizer)
-        self._handles.append(optimizer.register_step_pre_hook(self._save))
-        self._handles.append(optimizer.register_step_post_hook(self._restore))
+        self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+        self._handles.append(optimizer.register_step_post_hook(self._after_step))
         loaded = optimizer.register_load_state_dict_post_hook
         self._handles.append(loaded(lambda _: self.clear_moments(self._tensors)))
         # It may have been at work before the weights were pruned.
@@ -52,12 +73,19 @@ class OptimizerMasking:
         while self._handles:
             self._handles.pop().remove()
         self._optimizers.clear()
-        self._saved.clear()
+        self._guarded.clear()
 
-    @torch.no_grad()
-    def clear_moments(self, tensors: Sequence[PrunedTensor]) -> None:
-        """Set the moments of the weights that are pruned now to zero."""
+    def clear_moments(self, tensors: Sequence[PrunedTensor], before: Sequence[Tensor] = ()) -> None:
+        """Set the moments of the weights that are pruned now to zero.
+
+        Args:
+            tensors: the pruned tensors.
+            before: their masks until now, where they have changed: those that come back start
+                without momentum too.
+        """
         masks = {id(each.original): each.impl.mask for each in tensors if each.is_masked}
+        for each, mask in zip(tensors, before, strict=bool(before)):
+            masks[id(each.original)] = each.impl.mask & mask
         for optimizer in self._optimizers:
             for weight in _weights(optimizer):
                 if id(weight) in masks:
@@ -65,7 +93,7 @@ class OptimizerMasking:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied optimizer comes without hooks: it is to be handed over again.
-        return {**self.__dict__, "_optimizers": [], "_saved": [], "_handles": []}
+        return {**self.__dict__, "_optimizers": [], "_guarded": [], "_handles": []}
 
     def _by_weight(self) -> dict[int, PrunedTensor]:
         # Looked up each time: loading a state dict may put other parameters in their place.
@@ -73,31 +101,80 @@ class OptimizerMasking:
         there = [tensor for tensor in self._tensors if tensor.is_masked]
         return {id(tensor.original): tensor for tensor in there}
 
-    def _save(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        saved, tensors = [], self._by_weight()
-        for weight in _weights(optimizer):
-            tensor = tensors.get(id(weight))
-            # Before the first mask there is nothing to protect. The gradient of a pruned weight is
-            # not always zero: a penalty in the loss may read the dense weight.
-            if tensor is not None and tensor.impl.sparsity > 0:
-                saved.append((tensor, weight.detach().clone()))
+    def _before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        guarded: list[_Guarded] = []
         # A stack: the step of a subclass calls that of its base, and each calls the hooks.
-        self._saved.append(saved)
+        self._guarded.append(guarded)
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if type(optimizer) not in ELEMENTWISE or closure is None:
+            guarded += self._guard(optimizer)
+            return None
 
-    @torch.no_grad()
-    def _restore(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for tensor, before in self._saved.pop():
-            weight = tensor.original
-            torch.where(tensor.impl.mask, weight, before, out=before)
-            weight.copy_(before)
-            # What is added to the gradient, as weight decay in SGD, has gone into them.
-            _clear(optimizer, weight, tensor.impl.mask)
+        # The gradients come with the closure, and masked copies of the weights have gone by then.
+        def closure_and_guard() -> Any:
+            result = closure()
+            guarded.extend(self._guard(optimizer))
+            return result
+
+        if len(args) > 1:
+            return (args[0], closure_and_guard, *args[2:]), kwargs
+        return args, {**kwargs, "closure": closure_and_guard}
+
+    def _guard(self, optimizer: Optimizer) -> Iterator[_Guarded]:
+        """Mask the gradients, and yield what may be moved all the same."""
+        tensors = self._by_weight()
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                tensor = tensors.get(id(weight))
+                # Before the first mask there is nothing to protect.
+                if tensor is None or tensor.impl.sparsity == 0:
+                    continue
+                # A penalty in the loss may read the dense weight, or somebody add noise.
+                if weight.grad is not None and weight.grad.layout is torch.strided:
+                    tensor.impl.gradient.ensure(weight.grad, tensor.impl.mask)
+                yield from _guard_one(optimizer, group, weight, tensor)
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for each in self._guarded.pop():
+            mask = each.tensor.impl.mask
+            if each.before is None:
+                mask_in_place(each.weight, mask)
+            else:
+                put_back(each.weight, mask, each.before)
+            if each.has_moments:
+                _clear(optimizer, each.weight, mask)
+
+
+def _guard_one(
+    optimizer: Optimizer, group: dict[str, Any], weight: Tensor, tensor: PrunedTensor
+) -> Iterator[_Guarded]:
+    impl = tensor.impl
+    by_element = _is_elementwise(optimizer, group, weight)
+    decays = group.get("weight_decay", 0) != 0
+    if by_element and not (decays and impl.allow_regrowth):
+        return
+    before = None
+    if impl.allow_regrowth:
+        room = impl.room.like(weight)
+        before = torch.empty_like(weight) if room is None else room.detach()
+        before.copy_(weight.detach())
+    # What is added to the gradient, as weight decay in SGD, goes into the moments.
+    decoupled = type(optimizer) is AdamW or group.get("decoupled_weight_decay", False)
+    yield _Guarded(tensor, weight, before, has_moments=not (by_element and decoupled))
+
+
+def _is_elementwise(optimizer: Optimizer, group: dict[str, Any], weight: Tensor) -> bool:
+    # With an epsilon of 0, which it may round to, 0 would be divided by 0.
+    epsilon = torch.tensor(group.get("eps", 1.0), dtype=weight.dtype)
+    return type(optimizer) in ELEMENTWISE and bool(epsilon > 0)
 
 
 def _clear(optimizer: Optimizer, weight: Tensor, mask: Tensor) -> None:
     for moment in optimizer.state.get(weight, {}).values():
         if isinstance(moment, Tensor) and moment.shape == mask.shape:
-            moment.masked_fill_(~mask.to(moment.device), 0)
+            mask_in_place(moment, mask.to(moment.device))
 
 
 def _weights(optimizer: Optimizer) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """By what score: the criteria that come with the package."""
 
+import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from coreai_opt.pruning import masks
 from coreai_opt.pruning.errors import NoGradientError
 from coreai_opt.pruning.mixing import GOLDEN, mixed, shifted
+from coreai_opt.pruning.selection import Hint, Magnitude, Scores
 from coreai_opt.pruning.spec.prune_impl import (
     PruneImplBase,
     ScheduleClock,
@@ -36,12 +38,23 @@ class MagnitudePruneImpl(PruneImplBase):
         [True, True, False, False]
     """
 
+    def __init__(
+        self, weight: Tensor, spec: "PruningSpec", clock: ScheduleClock | None = None
+    ) -> None:
+        super().__init__(weight, spec, clock)
+        self._hint = Hint()
+
     def score(self, weight: Tensor) -> Tensor:
         return weight.abs()
 
+    def ranking(self, weight: Tensor) -> Scores:
+        if type(self).score is not MagnitudePruneImpl.score:
+            return super().ranking(weight)
+        return Magnitude(weight, None if self.allow_regrowth else self.mask, self._hint)
+
     @staticmethod
     def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: PruningScheme) -> Tensor:
-        return masks.compute_mask(weight.abs(), sparsity, pruning_scheme)
+        return masks.compute_mask(Magnitude(weight), sparsity, pruning_scheme)
 
 
 @PruneImplBase.register("random")
@@ -105,21 +118,20 @@ class TaylorPruneImpl(PruneImplBase):
         self.register_buffer("importance", torch.zeros_like(weight, dtype=torch.float32))
         self._passes = 0  # since the last update
         self._used = False  # the sum has been used for a mask; the next pass starts a new one
-        self._watched: tuple[Tensor, ...] = ()  # a tuple, or it would be taken for a parameter
-
-    def forward(self, weight: Tensor) -> Tensor:
-        # The dense weight may be replaced (assigned from a state dict, copied): it is looked at
-        # whenever it is used. In a compiled graph it has been by then.
-        if not torch.compiler.is_compiling() and not any(weight is seen for seen in self._watched):
-            self.watch(weight)
-        return super().forward(weight)
 
     def watch(self, weight: Tensor) -> None:
         """Add up the importance in every backward pass through this dense weight."""
-        if weight.requires_grad and weight.is_leaf:
-            self._watched = (weight,)
-            hook = weight.register_hook  # torch does not annotate it
-            hook(lambda gradient: self._add(weight, gradient))  # type: ignore[no-untyped-call]
+        known = self._watched
+        super().watch(weight)
+        if self._watched is known:
+            return
+        owner = weakref.ref(self)
+
+        def hook(gradient: Tensor) -> None:
+            if (impl := owner()) is not None:
+                impl._add(weight, gradient)
+
+        self._handles.append(weight.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def score(self, weight: Tensor) -> Tensor:
         if self._passes == 0 and not self._used:
@@ -152,10 +164,6 @@ class TaylorPruneImpl(PruneImplBase):
             torch.zeros_like(there, dtype=kept.dtype) if is_new else kept.to(there.device)
         )
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy has a dense weight of its own, which it has yet to see.
-        return {**self.__dict__, "_watched": ()}
 
     @torch.no_grad()
     def _add(self, weight: Tensor, gradient: Tensor) -> None:

@@ -1,14 +1,18 @@
 """The parametrization that holds the mask of one tensor; criteria are subclasses of it."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from coreai_opt.pruning import masks
 from coreai_opt.pruning._registry import Registry
+from coreai_opt.pruning.gradients import MaskedGradient, Room, masking_hook
+from coreai_opt.pruning.masking import Masked, mask_in_place, masked
+from coreai_opt.pruning.selection import Scores, count_true
 from coreai_opt.pruning.spec.schemes import PruningScheme
 
 if TYPE_CHECKING:
@@ -62,7 +66,8 @@ class PruneImplBase(nn.Module, Registry):
             unless the scheme fixes its own or an allocation gives it another.
         scheduled: the sparsity that the schedule has asked for, in [0, 1]; with an allocation other
             than uniform it is that of several tensors together.
-        allow_regrowth: whether a pruned weight may come back.
+        allow_regrowth: whether a pruned weight may come back. Where it may not, its dense value is
+            set to 0, and no masked copy of the weight is needed.
     """
 
     mask: Tensor
@@ -78,6 +83,10 @@ class PruneImplBase(nn.Module, Registry):
         self.allow_regrowth = True
         self._sparsity = 0.0
         self._revived: int | Tensor = 0
+        self.room = Room()  # of the masked weight
+        self.gradient = MaskedGradient()
+        self._watched: tuple[Tensor, ...] = ()  # a tuple, or it would be taken for a parameter
+        self._handles: list[Any] = []
         with torch.inference_mode(False):  # a mask made in it could never be trained under
             self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
 
@@ -93,9 +102,47 @@ class PruneImplBase(nn.Module, Registry):
         return int(self._revived) if counted else 0
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight with its pruned elements at 0; their gradients are 0 too."""
-        # where, not a product: an infinite weight that is pruned has to become 0, not NaN.
-        return torch.where(self.mask, weight, 0)
+        """Return the weight with its pruned elements at 0; their gradients are 0 too.
+
+        Gradients are masked where they reach the dense weight, in place: masking them on the way
+        would take a second tensor of their size.
+        """
+        if not _is_dense(weight):
+            # where, not a product: an infinite weight that is pruned has to become 0, not NaN.
+            return torch.where(self.mask, weight, 0)
+        self.watch(weight)
+        self.forget(weight)
+        if not self.allow_regrowth:
+            return weight
+        if torch.is_grad_enabled() and weight.requires_grad:
+            function: Any = Masked
+            result: Tensor = function.apply(weight, self.mask, self.room.like(weight))
+            return result
+        return masked(weight.detach(), self.mask, self.room.like(weight))
+
+    def watch(self, weight: Tensor) -> None:
+        """Mask the gradients of this dense weight from now on.
+
+        It may be replaced (assigned from a state dict, copied): each forward pass looks.
+        """
+        if any(weight is seen for seen in self._watched) or not weight.requires_grad:
+            return
+        self.unwatch()
+        self._watched = (weight,)
+        # The weight is not to keep its mask alive.
+        hook = masking_hook(weakref.ref(self))
+        self._handles.append(weight.register_hook(hook))  # type: ignore[no-untyped-call]
+
+    def forget(self, weight: Tensor) -> None:
+        """Set what is pruned of the dense weight to 0, in place, if it may not come back."""
+        if not self.allow_regrowth:
+            mask_in_place(weight, self.mask)
+
+    def unwatch(self) -> None:
+        """Leave the gradients of the dense weight to themselves."""
+        self._watched = ()
+        while self._handles:
+            self._handles.pop().remove()
 
     def score(self, weight: Tensor) -> Tensor:
         """Return how much each element is worth: the weight's shape, higher = keep."""
@@ -110,24 +157,27 @@ class PruneImplBase(nn.Module, Registry):
     def update(self, weight: Tensor, sparsity: float) -> None:
         """Recompute the mask in place from the dense weight, at a new sparsity in [0, 1]."""
         if self.has_score():
-            scores = self.scores(weight)
-            mask = masks.compute_mask(scores, sparsity, self.spec.pruning_scheme)
+            mask = masks.compute_mask(self.ranking(weight), sparsity, self.spec.pruning_scheme)
         else:
             mask = self.compute_mask(weight.detach(), sparsity, self.spec.pruning_scheme).bool()
         self.replace_mask(mask, sparsity)
 
-    @torch.no_grad()
     def replace_mask(self, mask: Tensor, sparsity: float) -> None:
         """Put a mask in force, in place, as the one that belongs to a sparsity in [0, 1]."""
         if not self.allow_regrowth:
             mask = mask & self.mask
-        revived = (mask & ~self.mask).sum()
-        before = self._revived
-        self._revived = revived + (before if isinstance(before, int) else before.to(revived.device))
+        revived, before = count_true(mask > self.mask), self._revived
+        if isinstance(revived, Tensor) and isinstance(before, Tensor):
+            before = before.to(revived.device)
         self.mask.copy_(mask)
-        self.scheduled = sparsity
         # Where nothing may come back, less sparsity changes nothing.
-        self._sparsity = sparsity if self.allow_regrowth else max(sparsity, self._sparsity)
+        force = sparsity if self.allow_regrowth else max(sparsity, self._sparsity)
+        # Not by assignment: a module looks into each value, longer than a small mask takes.
+        vars(self).update(_revived=revived + before, _sparsity=force, scheduled=sparsity)
+
+    def ranking(self, weight: Tensor) -> Scores:
+        """Return the scores that masks are made of; ``Magnitude`` spares the tensor of them."""
+        return self.scores(weight)
 
     @torch.no_grad()
     def scores(self, weight: Tensor) -> Tensor:
@@ -138,6 +188,10 @@ class PruneImplBase(nn.Module, Registry):
             return scores
         scores = scores if scores.is_floating_point() else scores.float()
         return torch.where(self.mask, scores, -torch.inf)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has a dense weight of its own, which it has yet to see.
+        return {**self.__dict__, "_watched": (), "_handles": []}
 
     def get_extra_state(self) -> Tensor:
         return as_bits([self._sparsity, self.scheduled, self.clock.step_count, self.revived])
@@ -157,3 +211,17 @@ class PruneImplBase(nn.Module, Registry):
             known for known in cls.__mro__ if {"score", "compute_mask"} & vars(known).keys()
         )
         return "score" in vars(nearest)
+
+
+def _is_dense(weight: Tensor) -> bool:
+    """Return whether this is the weight that an optimizer moves, in a pass that runs now.
+
+    It is not where torch follows the pass to make a graph of it, or takes it apart otherwise.
+    """
+    return (
+        type(weight) is nn.Parameter
+        and weight.layout is torch.strided
+        and not weight.is_meta
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    )

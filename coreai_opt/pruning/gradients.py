@@ -1,0 +1,140 @@
+"""Masking the gradient of a dense weight, in its own memory where nobody else holds it."""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from coreai_opt.pruning.masking import mask_in_place
+
+__all__ = ["MaskedGradient", "Room", "masking_hook"]
+
+
+class Room:
+    """Memory for a tensor, which is used again when nobody holds it any more."""
+
+    def __init__(self) -> None:
+        self._tensor: Tensor | None = None
+        self._alone: int | None = None
+
+    def like(self, values: Tensor) -> Tensor | None:
+        """Return room for a tensor of the same kind; None = it is for the caller to make."""
+        if torch.is_inference_mode_enabled() or values.device.type != "cpu":
+            return None  # made in inference mode, it could not be used in a training afterwards
+        there = self._tensor
+        if (
+            there is not None
+            and (there.shape, there.dtype) == (values.shape, values.dtype)
+            and self._alone is not None
+            and _storage_holders(there) == self._alone
+        ):
+            return there
+        self._tensor = torch.empty_like(values, requires_grad=False)
+        self._alone = _storage_holders(self._tensor)
+        return self._tensor
+
+    def __deepcopy__(self, memo: Any) -> "Room":
+        return Room()
+
+    def __reduce__(self) -> tuple[type["Room"], tuple[()]]:
+        return Room, ()
+
+
+class MaskedGradient:
+    """Remembers the gradient that was masked last, as long as nobody changes it or the mask."""
+
+    def __init__(self) -> None:
+        self._memory: StorageWeakRef | None = None
+        self._versions = (0, 0)
+
+    def mask(self, gradient: Tensor, mask: Tensor) -> Tensor:
+        """Return what a backward pass gives to a leaf, masked: in place where it is nobody else's.
+
+        To be called by a hook of the leaf alone.
+        """
+        if torch.is_grad_enabled() or _holders(gradient) not in _alone():
+            # To be differentiated once more, or somebody else's as well.
+            gradient = torch.where(mask, gradient, 0)
+        else:
+            mask_in_place(gradient, mask)
+        self._remember(gradient, mask)
+        return gradient
+
+    def ensure(self, gradient: Tensor, mask: Tensor) -> None:
+        """Mask a gradient that has been summed up, in place, unless it is as it was masked."""
+        versions = (gradient._version, mask._version)
+        if self._memory is None or (self._memory, self._versions) != (_memory(gradient), versions):
+            mask_in_place(gradient, mask)
+            self._remember(gradient, mask)
+
+    def _remember(self, gradient: Tensor, mask: Tensor) -> None:
+        self._memory, self._versions = _memory(gradient), (gradient._version, mask._version)
+
+    def __deepcopy__(self, memo: Any) -> "MaskedGradient":
+        return MaskedGradient()
+
+    def __reduce__(self) -> tuple[type["MaskedGradient"], tuple[()]]:
+        return MaskedGradient, ()
+
+
+def masking_hook(owner: Callable[[], Any]) -> Callable[[Tensor], Tensor]:
+    """Return a hook for a dense weight that masks its gradient; the owner may be gone."""
+
+    def hook(gradient: Tensor) -> Tensor:
+        impl = owner()
+        return gradient if impl is None else impl.gradient.mask(gradient, impl.mask)
+
+    return hook
+
+
+def _memory(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def _storage_holders(tensor: Tensor) -> int | None:
+    """Return how many hold the memory of a tensor; None = this torch does not tell."""
+    count = getattr(torch._C, "_storage_Use_Count", None)
+    return None if count is None else count(tensor.untyped_storage()._cdata)
+
+
+def _holders(gradient: Tensor) -> tuple[int | None, ...]:
+    """Return how many hold a gradient: its memory, the tensor itself, and what it is a view of."""
+    base = gradient._base
+    counts = [_storage_holders(gradient)]
+    tensors: Any = (gradient,) if base is None else (gradient, base)
+    for tensor in tensors:
+        counts += [tensor._use_count(), sys.getrefcount(tensor)]
+    return tuple(counts)
+
+
+@cache
+def _alone() -> set[tuple[int | None, ...]]:
+    """Return what ``_holders`` says within a hook when nobody else holds the gradient.
+
+    It is seen, not known: of a product, and of what a linear layer gives, which is a view.
+    """
+    seen: set[tuple[int | None, ...]] = set()
+    if not hasattr(Tensor, "_use_count") or not hasattr(torch._C, "_storage_Use_Count"):
+        return seen
+
+    class Witness(MaskedGradient):
+        def mask(self, gradient: Tensor, mask: Tensor) -> Tensor:
+            seen.add(_holders(gradient))
+            return gradient
+
+    with torch.enable_grad(), torch.inference_mode(False):
+        weight: Any = nn.Parameter(torch.ones(2, 2))
+        owner = SimpleNamespace(gradient=Witness(), mask=None)
+        weight.register_hook(masking_hook(lambda: owner))
+        results: Any = (
+            weight * torch.full((2, 2), 2.0),
+            nn.functional.linear(torch.ones(3, 2), weight).square(),
+        )
+        for result in results:
+            result.sum().backward()
+    return seen

@@ -1,0 +1,181 @@
+"""Measures what a mask costs: against topk and a scatter, from 1e4 to 1e8 weights; see bench."""
+
+import time
+from collections.abc import Callable
+from statistics import geometric_mean, median
+from typing import Any
+
+import torch
+from benchmarking import parser, write
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
+from coreai_opt.pruning.config import PolynomialDecaySchedule
+from coreai_opt.pruning.masks import unstructured_mask
+from coreai_opt.pruning.selection import Magnitude
+from coreai_opt.pruning.spec import MagnitudePruneImpl, PruningSpec
+
+SPARSITIES = (0.3, 0.5, 0.7, 0.9)
+SIDE = 4096
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+# As many weights in layers of 10,000 as in one.
+LAYERS, SMALL, LARGE = 500, 100, 2236
+
+
+def main() -> None:
+    """Run all comparisons, print their tables and write the JSON."""
+    arguments = _parser().parse_args()
+    torch.manual_seed(0)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    clock = Clock(torch.device(arguments.device), arguments.repeats)
+    sides, sizes = (arguments.side, [size for size in SIZES if size <= arguments.largest])
+    results = {
+        "device": clock.name,
+        "threads": torch.get_num_threads(),
+        "weights": sides**2,
+        "masks": against_topk(clock, sides),
+        "sizes": by_size(clock, sizes),
+        "layers": by_layers(clock, arguments.layers),
+    }
+    for table in tables(results):
+        Console().print(table)
+    write(arguments.json, "scripts/bench masks", results)
+
+
+def _parser() -> Any:
+    made = parser("masks", __doc__)
+    made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    made.add_argument("--threads", type=int, help="torch's threads (default: torch's own)")
+    made.add_argument("--repeats", type=int, default=9, help="the median of so many (default: 9)")
+    made.add_argument("--side", type=int, default=SIDE, help="of the square weight")
+    made.add_argument("--largest", type=int, default=SIZES[-1], help="weights of the largest")
+    made.add_argument("--layers", type=int, default=LAYERS, help="layers of 10,000 weights")
+    return made
+
+
+class Clock:
+    """Times functions on a device, in seconds."""
+
+    def __init__(self, device: torch.device, repeats: int) -> None:
+        self.device, self._repeats = device, repeats
+        on_gpu = device.type == "cuda"
+        self.name = torch.cuda.get_device_name(device) if on_gpu else "cpu"
+        self._wait: Callable[[], None] = torch.cuda.synchronize if on_gpu else lambda: None
+
+    def median(self, function: Callable[[], object], repeats: int | None = None) -> float:
+        """Return the median over the repeats, after one that does not count."""
+        function()
+        return median(self.once(function) for _ in range(repeats or self._repeats))
+
+    def once(self, function: Callable[[], object]) -> float:
+        self._wait()
+        began = time.perf_counter()
+        function()
+        self._wait()
+        return time.perf_counter() - began
+
+
+def topk_and_scatter(weight: Tensor, sparsity: float) -> Tensor:
+    """Return the mask as it is often made: ones at the places of the largest magnitudes."""
+    kept = weight.numel() - int(weight.numel() * sparsity)
+    places = weight.abs().flatten().topk(kept).indices
+    return torch.zeros(weight.numel(), device=weight.device).scatter_(0, places, 1.0)
+
+
+def against_topk(clock: Clock, side: int) -> list[dict[str, float]]:
+    """Time a mask from scratch, and the update of a ramp that has gone on by one step."""
+    weight = torch.randn(side, side, device=clock.device) * 0.02
+    read = clock.median(weight.sum)
+    rows = []
+    for sparsity in SPARSITIES:
+        topk = clock.median(lambda s=sparsity: topk_and_scatter(weight, s), 3)
+        mask = clock.median(lambda s=sparsity: unstructured_mask(Magnitude(weight), s))
+        update = _update(clock, weight, sparsity)
+        rows.append(
+            {"sparsity": sparsity, "read_s": read, "topk_s": topk, "mask_s": mask}
+            | {"update_s": update, "ratio": topk / mask, "update_ratio": topk / update}
+        )
+    return rows
+
+
+def _update(clock: Clock, weight: Tensor, sparsity: float) -> float:
+    """Time what a pruner does for a weight: a new mask in force, what comes back counted."""
+    impl = MagnitudePruneImpl(weight, PruningSpec(target_sparsity=sparsity))
+    times, moving = [], weight.clone()
+    for step in range(7):
+        moving.add_(torch.randn_like(weight), alpha=1e-4)
+        share = sparsity - (7 - step) * 1e-3
+        times.append(clock.once(lambda s=share: impl.update(moving, s)))
+    return median(times[1:])
+
+
+def by_size(clock: Clock, sizes: list[int]) -> list[dict[str, float]]:
+    """Time masks of one tensor, small to large."""
+    rows = []
+    for size in sizes:
+        weight = torch.randn(size, device=clock.device)
+        repeats = 200 if size <= 100_000 else None
+        seconds = clock.median(lambda w=weight: unstructured_mask(Magnitude(w), 0.7), repeats)
+        rows.append({"weights": size, "mask_s": seconds, "ns_a_weight": seconds * 1e9 / size})
+    return rows
+
+
+def by_layers(clock: Clock, layers: int) -> list[dict[str, float]]:
+    """Time a step of a pruner whose masks all change, of many small layers and of a large one."""
+    side = round((layers * SMALL**2) ** 0.5)
+    rows = []
+    for count, width in ((layers, SMALL), (1, side)):
+        many = [nn.Linear(width, width, bias=False) for _ in range(count)]
+        model = nn.Sequential(*many).to(clock.device)
+        ramp = PolynomialDecaySchedule(total_iters=100_000, initial_sparsity=0.5, power=1)
+        pruner = MagnitudePruner(model, MagnitudePrunerConfig.uniform(0.9, ramp))
+        pruner.prepare()
+        weights = count * width**2
+        seconds = clock.median(lambda p=pruner: p.step(100))
+        rows.append(
+            {"layers": count, "weights": weights, "step_s": seconds}
+            | {"ns_a_weight": seconds * 1e9 / weights}
+        )
+    return rows
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Return what is printed."""
+    masks = results["masks"]
+    title = f"a mask of {results['weights']:,} weights on {results['device']}"
+    first = Table(title=f"{title}, {results['threads']} threads")
+    for name in ("sparsity", "topk ms", "mask ms", "times", "update ms", "times", "read once ms"):
+        first.add_column(name, justify="right")
+    for row in masks:
+        first.add_row(
+            str(row["sparsity"]),
+            *(f"{row[key] * 1e3:.1f}" for key in ("topk_s", "mask_s")),
+            f"{row['ratio']:.0f}",
+            f"{row['update_s'] * 1e3:.1f}",
+            f"{row['update_ratio']:.0f}",
+            f"{row['read_s'] * 1e3:.2f}",
+        )
+    means = [geometric_mean(row[key] for row in masks) for key in ("ratio", "update_ratio")]
+    first.add_row("mean", "", "", f"{means[0]:.0f}", "", f"{means[1]:.0f}", "")
+    second = Table(title="by size")
+    third = Table(title="a step of a pruner, by layers")
+    for table, rows, keys in (
+        (second, results["sizes"], ("weights", "mask_s", "ns_a_weight")),
+        (third, results["layers"], ("layers", "weights", "step_s", "ns_a_weight")),
+    ):
+        for key in keys:
+            table.add_column(key.replace("_", " "), justify="right")
+        for row in rows:
+            table.add_row(*(_number(row[key]) for key in keys))
+    return [first, second, third]
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()
