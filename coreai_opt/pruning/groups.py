@@ -1,10 +1,10 @@
 """Tensors that share a schedule and a target: what an allocation divides among them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from coreai_opt.pruning.allocation import allocate
 from coreai_opt.pruning.config.pruner import Allocation, MagnitudePrunerConfig
@@ -16,6 +16,14 @@ from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured
 from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets
 
 __all__ = ["MaskGroup", "grouped", "will_prune"]
+
+
+Changing = Callable[[PrunedTensor, Tensor], AbstractContextManager[None]]
+
+
+def nothing(tensor: PrunedTensor, weight: Tensor) -> AbstractContextManager[None]:
+    """Do nothing around the change of a mask."""
+    return nullcontext()
 
 
 @dataclass
@@ -62,18 +70,25 @@ class MaskGroup:
             )
         return sparsity
 
-    def move_to(self, sparsity: float) -> None:
-        """Recompute the masks for a sparsity of the whole group, in [0, 1]."""
+    def move_to(self, sparsity: float, changing: Changing = nothing) -> None:
+        """Recompute the masks for a sparsity of the whole group, in [0, 1].
+
+        Args:
+            sparsity: of the whole group.
+            changing: entered with each tensor and its dense weight around the change of its mask.
+        """
         if self.allocation == "global":
             scores = [self._scores(tensor) for tensor in self.tensors]
             for tensor, mask in zip(self.tensors, global_masks(scores, sparsity), strict=True):
-                tensor.impl.replace_mask(mask, sparsity)
-                tensor.impl.forget(tensor.original)
+                weight = tensor.original
+                with changing(tensor, weight):
+                    tensor.impl.replace_mask(mask, sparsity)
+                tensor.impl.forget(weight)
             return
         for tensor, share in zip(self.tensors, self._shares(sparsity), strict=True):
             if share != tensor.impl.sparsity:
                 weight = tensor.original
-                with _named(tensor):
+                with _named(tensor), changing(tensor, weight):
                     tensor.impl.update(weight, share)
                 tensor.impl.forget(weight)
             if tensor.impl.scheduled != sparsity:

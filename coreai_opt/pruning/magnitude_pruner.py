@@ -14,7 +14,7 @@ from coreai_opt.common import ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import DivergedWeightError, UnreachableSparsityWarning
 from coreai_opt.pruning.folding import fold_masks, remember_order
-from coreai_opt.pruning.groups import MaskGroup, grouped
+from coreai_opt.pruning.groups import MaskGroup, grouped, nothing
 from coreai_opt.pruning.operations import uses_by_call
 from coreai_opt.pruning.optimizer_state import OptimizerMasking
 from coreai_opt.pruning.reachable import unreachable_table
@@ -230,11 +230,9 @@ class MagnitudePruner:
             return
         _refuse_nan(tensors)
         self.update_count += 1
-        before = [] if self._masking is None else [each.impl.mask.clone() for each in tensors]
+        changing = nothing if self._masking is None else self._masking.mask_changes()
         for group, sparsity in moved:
-            group.move_to(sparsity)
-        if self._masking is not None:
-            self._masking.clear_moments(tensors, before)
+            group.move_to(sparsity, changing)
 
     def _settle(self) -> None:
         for group in self._groups:

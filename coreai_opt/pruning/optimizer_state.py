@@ -1,6 +1,7 @@
 """Keeping an optimizer's hands off pruned weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,17 +76,29 @@ class OptimizerMasking:
         self._optimizers.clear()
         self._guarded.clear()
 
-    def clear_moments(self, tensors: Sequence[PrunedTensor], before: Sequence[Tensor] = ()) -> None:
-        """Set the moments of the weights that are pruned now to zero.
+    def mask_changes(self) -> Callable[[PrunedTensor, Tensor], AbstractContextManager[None]]:
+        """Return what is to be entered with a tensor and its weight while its mask changes.
 
-        Args:
-            tensors: the pruned tensors.
-            before: their masks until now, where they have changed: those that come back start
-                without momentum too.
+        The moments of what is pruned by then are zero, and those of what has just come back.
         """
+        owners: dict[int, list[Optimizer]] = {}
+        for optimizer in self._optimizers:
+            for weight in _weights(optimizer):
+                owners.setdefault(id(weight), []).append(optimizer)
+
+        @contextmanager
+        def changing(tensor: PrunedTensor, weight: Tensor) -> Iterator[None]:
+            before = tensor.impl.mask.clone()
+            yield
+            before &= tensor.impl.mask
+            for optimizer in owners.get(id(weight), []):
+                _clear(optimizer, weight, before)
+
+        return changing
+
+    def clear_moments(self, tensors: Sequence[PrunedTensor]) -> None:
+        """Set the moments of the weights that are pruned now to zero."""
         masks = {id(each.original): each.impl.mask for each in tensors if each.is_masked}
-        for each, mask in zip(tensors, before, strict=bool(before)):
-            masks[id(each.original)] = each.impl.mask & mask
         for optimizer in self._optimizers:
             for weight in _weights(optimizer):
                 if id(weight) in masks:

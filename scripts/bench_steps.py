@@ -1,0 +1,212 @@
+"""Measures what pruning adds to a training step, in time and memory; see bench."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from bench_masks import Clock
+from benchmarking import parser, write
+from rich.console import Console
+from rich.table import Table
+from step_models import MODELS, Case
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
+from coreai_opt.pruning.config import PolynomialDecaySchedule
+from coreai_opt.pruning.targets import pruned_tensors
+
+OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
+    "sgd": lambda weights: SGD(weights, lr=0.01, momentum=0.9),
+    "adamw": lambda weights: AdamW(weights, lr=1e-3),
+}
+# All end at 90 %; a ramp updates its masks in every step.
+PHASES = {
+    "ramp": {"ends": False, "allow_regrowth": True},
+    "after": {"ends": True, "allow_regrowth": True},
+    "ramp, no regrowth": {"ends": False, "allow_regrowth": False},
+    "after, no regrowth": {"ends": True, "allow_regrowth": False},
+}
+WARM_UP = 3
+
+
+def main() -> None:
+    """Time all models in all phases, print the table and write the JSON."""
+    arguments = _parser().parse_args()
+    clock = Clock(torch.device(arguments.device), 1)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    rows = []
+    for name in arguments.models:
+        for optimizer in arguments.optimizers:
+            rows += compare(MODELS[name], optimizer, clock, arguments)
+    results = {
+        "device": clock.name,
+        "threads": torch.get_num_threads(),
+        "compiled": arguments.compile,
+        "steps": arguments.steps,
+        "rows": rows,
+    }
+    Console().print(table(results))
+    write(arguments.json, _command(arguments), results)
+
+
+def _parser() -> Any:
+    made = parser("steps", __doc__)
+    made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    made.add_argument("--threads", type=int, help="torch's threads (default: torch's own)")
+    made.add_argument("--steps", type=int, default=25, help="the median of so many (default: 25)")
+    made.add_argument("--compile", action="store_true", help="with torch.compile")
+    made.add_argument(
+        "--models", nargs="+", choices=MODELS, default=["mlp", "conv", "transformer"], help="which"
+    )
+    made.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
+    made.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
+    return made
+
+
+def _command(arguments: Any) -> str:
+    options = [f"--models {' '.join(arguments.models)}", f"--device {arguments.device}"]
+    return " ".join(["scripts/bench steps", *options, *(["--compile"] * arguments.compile)])
+
+
+@dataclass
+class Training:
+    """A model in training, pruned or not."""
+
+    model: nn.Module
+    forward: Callable[..., Any]
+    optimizer: Optimizer
+    pruner: MagnitudePruner | None
+    batch: tuple[Any, ...]
+
+    def step(self) -> None:
+        """Make a training step, as a loop of one's own would."""
+        self.optimizer.zero_grad()
+        *inputs, target = self.batch
+        output = self.forward(*inputs)
+        nn.functional.cross_entropy(output.flatten(0, -2), target.flatten()).backward()
+        self.optimizer.step()
+        if self.pruner is not None:
+            self.pruner.step()
+
+    @property
+    def weights(self) -> int:
+        """How many weights carry a mask."""
+        return sum(tensor.impl.mask.numel() for tensor in pruned_tensors(self.model))
+
+
+def make(case: Case, optimizer: str, phase: str | None, device: Any, compiled: bool) -> Training:
+    """Return a training; phase None = dense."""
+    torch.manual_seed(0)
+    model = case.model().to(device)
+    pruner = None
+    if phase is not None:
+        ramp = PolynomialDecaySchedule(
+            total_iters=1 if PHASES[phase]["ends"] else 10_000, initial_sparsity=0.5, power=1
+        )
+        config = MagnitudePrunerConfig.uniform(0.9, ramp)
+        config.allow_regrowth = PHASES[phase]["allow_regrowth"]
+        pruner = MagnitudePruner(model, config)
+        pruner.prepare()
+        pruner.step(2)
+    made = OPTIMIZERS[optimizer](model.parameters())
+    if pruner is not None:
+        pruner.mask_optimizer_state(made)
+    batch = tuple(part.to(device) for part in case.batch())
+    forward = torch.compile(model) if compiled else model
+    return Training(model, forward, made, pruner, batch)
+
+
+def compare(case: Case, optimizer: str, clock: Clock, arguments: Any) -> list[dict[str, Any]]:
+    """Time the phases of one model side by side, and look at their memory one after another."""
+    phases = [None, *arguments.phases]
+    trainings = [make(case, optimizer, phase, clock.device, arguments.compile) for phase in phases]
+    times: list[list[float]] = [[] for _ in phases]
+    for step in range(WARM_UP + arguments.steps):
+        for training, taken in zip(trainings, times, strict=True):
+            seconds = clock.once(training.step)
+            if step >= WARM_UP:
+                taken.append(seconds)
+    weights, medians = trainings[-1].weights, [median(taken) for taken in times]
+    waits = [_waits(training, clock) for training in trainings]
+    del trainings, training
+    peaks = [_peak(case, optimizer, phase, clock.device, arguments.compile) for phase in phases]
+    return [
+        {"model": case.name, "optimizer": optimizer, "phase": phase or "dense"}
+        | {"weights": weights, "step_s": medians[index], "ratio": medians[index] / medians[0]}
+        | {"extra_bytes_a_weight": (peaks[index] - peaks[0]) / weights, "waits": waits[index]}
+        for index, phase in enumerate(phases)
+    ]
+
+
+def _waits(training: Training, clock: Clock) -> bool | None:
+    """Return whether a step waits for the GPU; None = there is none."""
+    if clock.device.type != "cuda":
+        return None
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training.step()
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return False
+
+
+def _peak(case: Case, optimizer: str, phase: str | None, device: Any, compiled: bool) -> int:
+    """Return the most bytes that tensors held at once in some steps, what is there included."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        training = make(case, optimizer, phase, device, compiled)
+        training.step()
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(2):
+            training.step()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        training = make(case, optimizer, phase, device, compiled)
+        for _ in range(3):
+            training.step()
+    # torch has no public name for the allocations that it recorded.
+    events = profile.profiler.kineto_results.events()
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            highest = max(highest, held)
+    return highest
+
+
+def table(results: dict[str, Any]) -> Table:
+    """Return what is printed."""
+    how = "compiled" if results["compiled"] else "eager"
+    made = Table(title=f"a training step on {results['device']}, {how}")
+    for name in ("model", "optimizer", "phase"):
+        made.add_column(name)
+    for name in ("weights", "step ms", "ratio", "extra bytes a weight", "waits"):
+        made.add_column(name, justify="right")
+    for row in results["rows"]:
+        waits = {None: "", True: "yes", False: "no"}[row["waits"]]
+        made.add_row(
+            *(row[name] for name in ("model", "optimizer", "phase")),
+            f"{row['weights']:,}",
+            f"{row['step_s'] * 1e3:.1f}",
+            f"{row['ratio']:.3f}",
+            f"{row['extra_bytes_a_weight']:.2f}",
+            waits,
+        )
+    return made
+
+
+if __name__ == "__main__":
+    main()
