@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -87,7 +86,7 @@ def masking_hook(owner: Callable[[], Any]) -> Callable[[Tensor], Tensor]:
 
     def hook(gradient: Tensor) -> Tensor:
         impl = owner()
-        return gradient if impl is None else impl.gradient.mask(gradient, impl.mask)
+        return gradient if impl is None else impl.mask_gradient(gradient)
 
     return hook
 
@@ -127,10 +126,17 @@ def _alone() -> set[tuple[int | None, ...]]:
             seen.add(_holders(gradient))
             return gradient
 
+    class Owner:
+        """Calls as deep as a ``PruneImplBase``: what is called holds the gradient as well."""
+
+        def mask_gradient(self, gradient: Tensor) -> Tensor:
+            return witness.mask(gradient, gradient)
+
+    witness = Witness()
+
     with torch.enable_grad(), torch.inference_mode(False):
         weight: Any = nn.Parameter(torch.ones(2, 2))
-        owner = SimpleNamespace(gradient=Witness(), mask=None)
-        weight.register_hook(masking_hook(lambda: owner))
+        weight.register_hook(masking_hook(Owner))
         results: Any = (
             weight * torch.full((2, 2), 2.0),
             nn.functional.linear(torch.ones(3, 2), weight).square(),

@@ -18,6 +18,7 @@ INTEGERS = {
 }
 # What is multiplied at once stays in the cache, together with the mask as wide integers.
 AT_ONCE = 1 << 19
+SMALL = 1 << 13
 
 
 class Masked(torch.autograd.Function):
@@ -26,15 +27,11 @@ class Masked(torch.autograd.Function):
     It is for a hook of the weight to mask the gradient: there it can be done in place.
     """
 
-    generate_vmap_rule = True
-
+    # Not with a setup_context: torch would look up the signature in every call.
     @staticmethod
-    def forward(weight: Tensor, mask: Tensor, room: Tensor | None) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, mask: Tensor, room: Tensor | None) -> Tensor:
+        ctx.mask = mask
         return masked(weight.detach(), mask, room)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Any], output: Tensor) -> None:
-        ctx.mask = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
@@ -88,9 +85,13 @@ def put_back(values: Tensor, mask: Tensor, before: Tensor) -> None:
 
 
 def _in_a_row(values: Tensor, mask: Tensor) -> bool:
-    """Return whether both lie in the memory of the host, element after element."""
+    """Return whether both lie in the memory of the host, element after element.
+
+    Small tensors are left to torch's own ways, which need fewer calls.
+    """
     return (
-        type(values) in (Tensor, nn.Parameter)
+        values.numel() >= SMALL
+        and type(values) in (Tensor, nn.Parameter)
         and type(mask) is Tensor
         and values.device.type == "cpu"
         and values.dtype in INTEGERS

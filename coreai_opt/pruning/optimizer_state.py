@@ -180,8 +180,9 @@ def _guard_one(
 
 def _is_elementwise(optimizer: Optimizer, group: dict[str, Any], weight: Tensor) -> bool:
     # With an epsilon of 0, which it may round to, 0 would be divided by 0.
-    epsilon = torch.tensor(group.get("eps", 1.0), dtype=weight.dtype)
-    return type(optimizer) in ELEMENTWISE and bool(epsilon > 0)
+    numbers = torch.finfo(weight.dtype)
+    least = numbers.smallest_normal * numbers.eps
+    return type(optimizer) in ELEMENTWISE and bool(group.get("eps", 1.0) >= least)
 
 
 def _clear(optimizer: Optimizer, weight: Tensor, mask: Tensor) -> None:

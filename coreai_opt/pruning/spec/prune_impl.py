@@ -18,6 +18,8 @@ from coreai_opt.pruning.spec.schemes import PruningScheme
 if TYPE_CHECKING:
     from coreai_opt.pruning.spec.spec import PruningSpec
 
+LARGE = 1 << 15
+
 __all__ = ["PruneImplBase", "ScheduleClock", "as_bits", "from_bits"]
 
 
@@ -111,9 +113,11 @@ class PruneImplBase(nn.Module, Registry):
             # where, not a product: an infinite weight that is pruned has to become 0, not NaN.
             return torch.where(self.mask, weight, 0)
         self.watch(weight)
-        self.forget(weight)
         if not self.allow_regrowth:
+            self.forget(weight)
             return weight
+        if not _is_large(weight):
+            return torch.where(self.mask, weight, 0)
         if torch.is_grad_enabled() and weight.requires_grad:
             function: Any = Masked
             result: Tensor = function.apply(weight, self.mask, self.room.like(weight))
@@ -121,7 +125,7 @@ class PruneImplBase(nn.Module, Registry):
         return masked(weight.detach(), self.mask, self.room.like(weight))
 
     def watch(self, weight: Tensor) -> None:
-        """Mask the gradients of this dense weight from now on.
+        """Look at the gradients of this dense weight from now on.
 
         It may be replaced (assigned from a state dict, copied): each forward pass looks.
         """
@@ -137,6 +141,15 @@ class PruneImplBase(nn.Module, Registry):
         """Set what is pruned of the dense weight to 0, in place, if it may not come back."""
         if not self.allow_regrowth:
             mask_in_place(weight, self.mask)
+
+    def mask_gradient(self, gradient: Tensor) -> Tensor:
+        """Return what a backward pass gives to the dense weight, masked; for a hook of the weight.
+
+        What has come through ``torch.where`` is masked.
+        """
+        if self.allow_regrowth and not _is_large(gradient):
+            return gradient
+        return self.gradient.mask(gradient, self.mask)
 
     def unwatch(self) -> None:
         """Leave the gradients of the dense weight to themselves."""
@@ -213,6 +226,14 @@ class PruneImplBase(nn.Module, Registry):
         return "score" in vars(nearest)
 
 
+def _is_large(weight: Tensor) -> bool:
+    """Return whether a copy of the weight is masked in memory of our own, and its gradient later.
+
+    Elsewhere ``torch.where`` does both sooner than Python calls anything.
+    """
+    return weight.device.type == "cpu" and weight.numel() >= LARGE
+
+
 def _is_dense(weight: Tensor) -> bool:
     """Return whether this is the weight that an optimizer moves, in a pass that runs now.
 
@@ -224,4 +245,5 @@ def _is_dense(weight: Tensor) -> bool:
         and not weight.is_meta
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and not torch._C._are_functorch_transforms_active()
     )
