@@ -1,7 +1,7 @@
 """Tensors that share a schedule and a target: what an allocation divides among them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -21,9 +21,12 @@ __all__ = ["MaskGroup", "grouped", "will_prune"]
 Changing = Callable[[PrunedTensor, Tensor], AbstractContextManager[None]]
 
 
+NOTHING = nullcontext()
+
+
 def nothing(tensor: PrunedTensor, weight: Tensor) -> AbstractContextManager[None]:
     """Do nothing around the change of a mask."""
-    return nullcontext()
+    return NOTHING
 
 
 @dataclass
@@ -88,27 +91,26 @@ class MaskGroup:
         for tensor, share in zip(self.tensors, self._shares(sparsity), strict=True):
             if share != tensor.impl.sparsity:
                 weight = tensor.original
-                with _named(tensor), changing(tensor, weight):
-                    tensor.impl.update(weight, share)
+                with changing(tensor, weight):
+                    self._update(tensor, weight, share)
                 tensor.impl.forget(weight)
             if tensor.impl.scheduled != sparsity:
                 tensor.impl.scheduled = sparsity
 
+    def _update(self, tensor: PrunedTensor, weight: Tensor, share: float) -> None:
+        try:
+            tensor.impl.update(weight, share)
+        except NoGradientError as error:  # a criterion does not know the name of its tensor
+            raise NoGradientError(tensor.name) from error
+
     def _scores(self, tensor: PrunedTensor) -> Scores:
-        with _named(tensor):
+        try:
             return tensor.impl.ranking(tensor.original)
+        except NoGradientError as error:
+            raise NoGradientError(tensor.name) from error
 
     def _shares(self, sparsity: float) -> list[float]:
         return allocate(self.allocation, [tensor.shape for tensor in self.tensors], sparsity)
-
-
-@contextmanager
-def _named(tensor: PrunedTensor) -> Iterator[None]:
-    # A criterion does not know the name of its tensor.
-    try:
-        yield
-    except NoGradientError as error:
-        raise NoGradientError(tensor.name) from error
 
 
 def grouped(

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -219,11 +220,16 @@ class PruneImplBase(nn.Module, Registry):
     @classmethod
     def has_score(cls) -> bool:
         """Return whether masks come from ``score``; a class may override ``compute_mask`` alone."""
-        # A subclass may override either; the nearest one counts, score where both stand.
-        nearest = next(
-            known for known in cls.__mro__ if {"score", "compute_mask"} & vars(known).keys()
-        )
-        return "score" in vars(nearest)
+        return _has_score(cls)
+
+
+@cache  # asked for every layer at every update
+def _has_score(kind: Any) -> bool:
+    # A subclass may override either; the nearest one counts, score where both stand.
+    nearest = next(
+        known for known in kind.__mro__ if {"score", "compute_mask"} & vars(known).keys()
+    )
+    return "score" in vars(nearest)
 
 
 def _is_large(weight: Tensor) -> bool:
