@@ -220,7 +220,8 @@ class PruneImplBase(nn.Module, Registry):
     @classmethod
     def has_score(cls) -> bool:
         """Return whether masks come from ``score``; a class may override ``compute_mask`` alone."""
-        return _has_score(cls)
+        kind: Any = cls  # a module's class is no Hashable to mypy
+        return _has_score(kind)
 
 
 @cache  # asked for every layer at every update
