@@ -1,11 +1,15 @@
 """Measures what pruning adds to a training step, in time and memory; see bench."""
 
 import gc
-from collections.abc import Callable
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from bench_masks import Clock
 from benchmarking import parser, write
@@ -14,10 +18,12 @@ from rich.table import Table
 from step_models import MODELS, Case
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.utils.data import DataLoader, TensorDataset
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks import ScheduledPruning
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda weights: SGD(weights, lr=0.01, momentum=0.9),
@@ -31,6 +37,8 @@ PHASES = {
     "after, no regrowth": {"ends": True, "allow_regrowth": False},
 }
 WARM_UP = 3
+PARTS = ("forward", "backward", "optimizer", "pruner")
+LAYERS = (1, 10, 100, 400)
 
 
 def main() -> None:
@@ -50,7 +58,10 @@ def main() -> None:
         "steps": arguments.steps,
         "rows": rows,
     }
-    Console().print(table(results))
+    if clock.device.type == "cpu":
+        results["callback"] = [by_callback(count) for count in arguments.layers]
+    for each in tables(results):
+        Console().print(each)
     write(arguments.json, _command(arguments), results)
 
 
@@ -64,6 +75,9 @@ def _parser() -> Any:
         "--models", nargs="+", choices=MODELS, default=["mlp", "conv", "transformer"], help="which"
     )
     made.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
+    made.add_argument(
+        "--layers", nargs="*", type=int, default=LAYERS, help="of the models with a callback"
+    )
     made.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
     return made
 
@@ -71,6 +85,17 @@ def _parser() -> Any:
 def _command(arguments: Any) -> str:
     options = [f"--models {' '.join(arguments.models)}", f"--device {arguments.device}"]
     return " ".join(["scripts/bench steps", *options, *(["--compile"] * arguments.compile)])
+
+
+class _Times:
+    """Seconds of steps, and of the parts of other steps."""
+
+    def __init__(self) -> None:
+        self.whole: list[float] = []
+        self.parts: list[list[float]] = []
+
+    def by_part(self) -> Iterator[tuple[str, tuple[float, ...]]]:
+        return zip(PARTS, zip(*self.parts, strict=True), strict=True)
 
 
 @dataclass
@@ -83,15 +108,23 @@ class Training:
     pruner: MagnitudePruner | None
     batch: tuple[Any, ...]
 
-    def step(self) -> None:
-        """Make a training step, as a loop of one's own would."""
-        self.optimizer.zero_grad()
-        *inputs, target = self.batch
-        output = self.forward(*inputs)
-        nn.functional.cross_entropy(output.flatten(0, -2), target.flatten()).backward()
-        self.optimizer.step()
-        if self.pruner is not None:
-            self.pruner.step()
+    def step(self, clock: Clock | None = None) -> list[float]:
+        """Make a training step, as a loop of one's own would; return the seconds of its parts."""
+        loss: list[torch.Tensor] = []
+
+        def forward() -> None:
+            self.optimizer.zero_grad()
+            *inputs, target = self.batch
+            output = self.forward(*inputs)
+            loss.append(nn.functional.cross_entropy(output.flatten(0, -2), target.flatten()))
+
+        parts = [forward, lambda: loss[0].backward(), self.optimizer.step]
+        parts.append(self.pruner.step if self.pruner is not None else lambda: None)
+        if clock is not None:
+            return [clock.once(part) for part in parts]
+        for part in parts:
+            part()
+        return []
 
     @property
     def weights(self) -> int:
@@ -125,13 +158,14 @@ def compare(case: Case, optimizer: str, clock: Clock, arguments: Any) -> list[di
     """Time the phases of one model side by side, and look at their memory one after another."""
     phases = [None, *arguments.phases]
     trainings = [make(case, optimizer, phase, clock.device, arguments.compile) for phase in phases]
-    times: list[list[float]] = [[] for _ in phases]
+    times = [_Times() for _ in phases]
     for step in range(WARM_UP + arguments.steps):
         for training, taken in zip(trainings, times, strict=True):
-            seconds = clock.once(training.step)
+            whole, parts = clock.once(training.step), training.step(clock)
             if step >= WARM_UP:
-                taken.append(seconds)
-    weights, medians = trainings[-1].weights, [median(taken) for taken in times]
+                taken.whole.append(whole)
+                taken.parts.append(parts)
+    weights, medians = trainings[-1].weights, [median(taken.whole) for taken in times]
     waits = [_waits(training, clock) for training in trainings]
     del trainings, training
     peaks = [_peak(case, optimizer, phase, clock.device, arguments.compile) for phase in phases]
@@ -139,6 +173,7 @@ def compare(case: Case, optimizer: str, clock: Clock, arguments: Any) -> list[di
         {"model": case.name, "optimizer": optimizer, "phase": phase or "dense"}
         | {"weights": weights, "step_s": medians[index], "ratio": medians[index] / medians[0]}
         | {"extra_bytes_a_weight": (peaks[index] - peaks[0]) / weights, "waits": waits[index]}
+        | {f"{part}_s": median(each) for part, each in times[index].by_part()}
         for index, phase in enumerate(phases)
     ]
 
@@ -187,8 +222,65 @@ def _peak(case: Case, optimizer: str, phase: str | None, device: Any, compiled: 
     return highest
 
 
-def table(results: dict[str, Any]) -> Table:
+def by_callback(layers: int) -> dict[str, Any]:
+    """Time the callback after batches in which it changes nothing."""
+    ramp = PolynomialDecaySchedule(total_iters=20, power=1)
+    callback = ScheduledPruning(ramp, target_sparsity=0.5)
+    times: list[float] = []
+    hook = callback.on_train_batch_end
+
+    def timed(*arguments: Any) -> None:
+        began = time.perf_counter()
+        hook(*arguments)
+        times.append(time.perf_counter() - began)
+
+    callback.on_train_batch_end = timed  # type: ignore[method-assign]
+    data = DataLoader(TensorDataset(torch.randn(200, 8)))
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet |= {"enable_checkpointing": False}
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's, of SLURM and of workers
+        trainer = pl.Trainer(max_epochs=1, callbacks=[callback], accelerator="cpu", **quiet)
+        trainer.fit(Stack(layers), data)
+    return {"layers": layers, "callback_s": median(times[50:])}
+
+
+class Stack(pl.LightningModule):
+    """Small layers, one after the other."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*[nn.Linear(8, 8) for _ in range(layers)])
+
+    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+        return self.layers(batch[0]).square().mean()
+
+    def configure_optimizers(self) -> Optimizer:
+        return SGD(self.parameters(), lr=0.01)
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
     """Return what is printed."""
+    parts = Table(title="where the time of a step goes, ms")
+    for name in ("model", "optimizer", "phase"):
+        parts.add_column(name)
+    for name in PARTS:
+        parts.add_column(name, justify="right")
+    for row in results["rows"]:
+        parts.add_row(
+            *(row[name] for name in ("model", "optimizer", "phase")),
+            *(f"{row[f'{part}_s'] * 1e3:.1f}" for part in PARTS),
+        )
+    callback = Table(title="the callback, where nothing changes")
+    for name in ("layers", "microseconds"):
+        callback.add_column(name, justify="right")
+    for row in results.get("callback", []):
+        callback.add_row(str(row["layers"]), f"{row['callback_s'] * 1e6:.0f}")
+    return [_steps(results), parts, *([callback] if results.get("callback") else [])]
+
+
+def _steps(results: dict[str, Any]) -> Table:
     how = "compiled" if results["compiled"] else "eager"
     made = Table(title=f"a training step on {results['device']}, {how}")
     for name in ("model", "optimizer", "phase"):

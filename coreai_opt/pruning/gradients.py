@@ -122,6 +122,8 @@ def _alone() -> set[tuple[int | None, ...]]:
         return seen
 
     class Witness(MaskedGradient):
+        no_mask = torch.ones(0)
+
         def mask(self, gradient: Tensor, mask: Tensor) -> Tensor:
             seen.add(_holders(gradient))
             return gradient
@@ -130,7 +132,7 @@ def _alone() -> set[tuple[int | None, ...]]:
         """Calls as deep as a ``PruneImplBase``: what is called holds the gradient as well."""
 
         def mask_gradient(self, gradient: Tensor) -> Tensor:
-            return witness.mask(gradient, gradient)
+            return witness.mask(gradient, witness.no_mask)
 
     witness = Witness()
 
