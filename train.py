@@ -1,8 +1,7 @@
 """Trains a model while pruning it on a schedule: python train.py --help."""
 
 import sys
-
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 try:
     from coreai_opt.app import hydra_app
@@ -14,9 +13,12 @@ except ImportError:
         sys.exit(f"error: {' and '.join(owners)} both provide coreai_opt; uninstall one of them")
     raise
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 
 @hydra_app
-def main(cfg: DictConfig) -> float | None:
+def main(cfg: "DictConfig") -> float | None:
     """Run once and return the objective."""
     from coreai_opt.experiment.run import run
 

@@ -1,44 +1,17 @@
-"""``hydra.main`` with errors that are sentences, sweeps that can be trusted, and a preview."""
+"""The command, as far as ``--help`` needs it: what runs anything is imported when it is to."""
 
 import functools
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from coreai_opt.experiment.errors import ConfigError, RunFailedError
-from coreai_opt.experiment.help import help_text
-from coreai_opt.experiment.hooks import print_problems
-from coreai_opt.experiment.nodes import register_nodes
-from coreai_opt.experiment.places import conf_dir
-from coreai_opt.experiment.ranks import remember_command
-from coreai_opt.experiment.signals import CTRL_C
-from coreai_opt.sweep.command import planned_sweep, show_preview, wants_preview
-from coreai_opt.sweep.jobs import job_of
-from coreai_opt.sweep.launchers.choosing import check_installed
-from coreai_opt.sweep.sweeper import register_sweepers
-from coreai_opt.sweep.texts import program
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 __all__ = ["hydra_app"]
 
-Task = Callable[[DictConfig], Any]
 
-CONFIG_WRONG, RUN_FAILED = 1, 2
-
-# Other ranks inherit HYDRA_FULL_ERROR, and would take it for the user's own.
-SENTENCES = "COREAI_OPT_SENTENCES"
-
-
-def hydra_app(task: Task) -> Callable[[], None]:
+def hydra_app(task: "Callable[[DictConfig], Any]") -> Callable[[], None]:
     """Make a command of a task: ``hydra.main`` over the project's config tree.
 
     Hydra's and OmegaConf's errors become one sentence each and exit code 1; a run that fails, and a
@@ -52,92 +25,13 @@ def hydra_app(task: Task) -> Callable[[], None]:
     @functools.wraps(task)
     def main() -> None:
         if {"--help", "-h"} & set(sys.argv[1:]):
+            from coreai_opt.experiment.help import help_text
+            from coreai_opt.sweep.texts import program
+
             print(help_text(program()))
             return
-        _check_flags()
-        remember_command()
-        # As with python -m: the user's own modules lie where the command is typed.
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
-        register_nodes()
-        register_sweepers()
-        decorate = hydra.main(str(conf_dir()), "config", version_base="1.3")
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" and SENTENCES not in os.environ:
-            _run(decorate(job_of(task)))
-        else:
-            _run_with_sentences(decorate(_leaving_a_single_run(job_of(task))))
+        from coreai_opt.command_line import run_command
+
+        run_command(task)
 
     return main
-
-
-def _run(hydra_main: Callable[[], None]) -> None:
-    """Preview, sweep or run, as the command line says."""
-    arguments = get_args_parser().parse_args()
-    check_installed(arguments.overrides)
-    if wants_preview(arguments):
-        show_preview(arguments)
-        return
-    sweep = planned_sweep(arguments)
-    if sweep is None:
-        hydra_main()
-        return
-    with sweep.announced():
-        hydra_main()
-    if sweep.has_failed:
-        sys.exit(RUN_FAILED)
-
-
-def _check_flags() -> None:
-    try:
-        get_args_parser().parse_args()
-    except SystemExit as error:  # argparse has said what is wrong, and means 2 by it
-        sys.exit(CONFIG_WRONG if error.code else 0)
-
-
-def _leaving_a_single_run(task: Task) -> Task:
-    """Let the errors of a single run leave as SystemExit: Hydra prints a heading above all others.
-
-    In a sweep they stay exceptions, for the other runs to go on.
-    """
-
-    @functools.wraps(task)
-    def run_task(cfg: DictConfig) -> Any:
-        try:
-            return task(cfg)
-        except (ConfigError, RunFailedError) as error:
-            if HydraConfig.get().mode != RunMode.RUN:
-                raise
-            _exit_with(error)
-
-    return run_task
-
-
-def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
-    # With this set Hydra hands its errors on instead of printing them.
-    os.environ |= {"HYDRA_FULL_ERROR": "1", SENTENCES: "1"}
-    try:
-        _run(hydra_main)
-    except KeyboardInterrupt:
-        print("interrupted by Ctrl-C", file=sys.stderr)
-        sys.exit(CTRL_C)
-    except (ConfigError, RunFailedError) as error:
-        _exit_with(error)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        from coreai_opt.experiment.diagnosis import diagnose
-
-        _exit_with(ConfigError(diagnose(error, get_args_parser().parse_args().overrides)))
-    except OSError as error:
-        name = f" {error.filename!r}" if error.filename else ""
-        reason = f"the run directory cannot be written: {error.strerror}{name}"
-        _exit_with(ConfigError.of("", f"{reason}; allowed: paths.output_root=DIR, writable"))
-    finally:
-        for name in ("HYDRA_FULL_ERROR", SENTENCES):
-            os.environ.pop(name, None)
-
-
-def _exit_with(error: ConfigError | RunFailedError) -> NoReturn:
-    if isinstance(error, ConfigError):
-        print_problems(error.problems)
-        sys.exit(CONFIG_WRONG)
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(RUN_FAILED)

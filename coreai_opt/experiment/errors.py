@@ -1,5 +1,6 @@
 """What a user did that cannot be run, and a run that failed."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ __all__ = [
     "RunFailedError",
     "RunInterruptedError",
     "SweepStoppedError",
+    "print_problems",
 ]
 
 
@@ -74,3 +76,9 @@ class RunInterruptedError(Exception):
 
 class SweepStoppedError(Exception):
     """A run was not begun: another one had failed, and ``sweep.fail_fast`` is set."""
+
+
+def print_problems(problems: list[Problem]) -> None:
+    """Print one line for each problem."""
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)

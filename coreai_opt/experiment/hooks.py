@@ -1,7 +1,6 @@
 """What Hydra calls before a run or a sweep makes its first directory."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.experiment.cluster import launch_id
-from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.errors import ConfigError, Problem, print_problems
 from coreai_opt.experiment.launch_notes import heard_directory, tell_directory
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.resuming import (
@@ -27,7 +26,7 @@ from coreai_opt.experiment.resuming import (
 )
 from coreai_opt.experiment.validation import find_problems
 
-__all__ = ["CheckConfig", "first_point", "print_problems", "task_config"]
+__all__ = ["CheckConfig", "first_point", "task_config"]
 
 
 class CheckConfig(Callback):
@@ -90,12 +89,6 @@ def _heard_directory(output_root: Path, launch: str) -> Path:
     except ConfigError as error:
         _refuse(error.problems)
         raise
-
-
-def print_problems(problems: list[Problem]) -> None:
-    """Print one line for each problem."""
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
 
 
 def first_point(overrides: list[str]) -> list[str]:

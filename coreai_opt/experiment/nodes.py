@@ -9,15 +9,15 @@ import dataclasses
 import types
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, make_dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from coreai_opt.experiment import settings
+from coreai_opt.experiment.lazy_nodes import store_lazily
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 
@@ -56,11 +56,10 @@ def nodes() -> list[Node]:
 
 
 def register_nodes() -> None:
-    """Put the schema of every node into Hydra's ConfigStore; doing it twice does no harm."""
-    store = ConfigStore.instance()
+    """Let Hydra's ConfigStore make the schema of every node; doing it twice does no harm."""
     for node in nodes():
-        schema = schema_of(node.model, node.target, node.partial)
-        store.store(group=node.group, name=f"base_{node.name}", node=schema, provider="coreai_opt")
+        make = partial(schema_of, node.model, node.target, node.partial)
+        store_lazily(node.group, f"base_{node.name}", make, "coreai_opt")
 
 
 def model_of_target(target: str) -> type[BaseModel] | None:
@@ -68,7 +67,7 @@ def model_of_target(target: str) -> type[BaseModel] | None:
     return next((node.model for node in nodes() if node.target == target), None)
 
 
-def schema_of(model: type[BaseModel], target: str | None = None, partial: bool = False) -> type:
+def schema_of(model: type[BaseModel], target: str | None = None, is_partial: bool = False) -> type:
     """Return a dataclass with the fields of a pydantic class, as OmegaConf can hold them.
 
     Names, types and defaults are taken over; ranges stay with the pydantic class. A tuple of any
@@ -79,7 +78,7 @@ def schema_of(model: type[BaseModel], target: str | None = None, partial: bool =
     fields: list[tuple[str, Any, Any]] = []
     if target is not None:
         fields.append(("_target_", str, field(default=target)))
-    if partial:
+    if is_partial:
         fields.append(("_partial_", bool, field(default=True)))
     for name, info in model.model_fields.items():
         if info.default_factory is dict or _is_absent_dict(info):

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from hydra.utils import to_absolute_path
-
 from coreai_opt.experiment.cluster import rank_of
 
 __all__ = ["RunPaths", "conf_dir", "is_main_process", "typed_path", "why_no_file"]
@@ -46,6 +44,8 @@ def typed_path(text: str) -> Path:
     Args:
         text: the path as it was typed.
     """
+    from hydra.utils import to_absolute_path  # Hydra is slow to import, and --help needs no paths
+
     # Not Path.expanduser: that one raises where there is no user of the name.
     return Path(to_absolute_path(os.path.expanduser(text)))  # noqa: PTH111
 

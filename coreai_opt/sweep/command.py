@@ -9,15 +9,12 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 
 from coreai_opt.experiment.composing import command_context
+from coreai_opt.sweep.asked import is_sweep, shows
 from coreai_opt.sweep.plan import Planner
-from coreai_opt.sweep.preview.request import read_request, without_png
 from coreai_opt.sweep.search.sweeper import planned_search
 from coreai_opt.sweep.sweeper import SweepRun, current_sweep
 
-__all__ = ["AnnouncedSweep", "plan_of", "planned_sweep", "show_preview", "wants_preview"]
-
-# Hydra's own ways to show something instead of running.
-SHOWING = ("cfg", "info", "hydra_help", "version", "shell_completion", "experimental_rerun")
+__all__ = ["AnnouncedSweep", "plan_of", "planned_sweep", "show_preview"]
 
 
 class AnnouncedSweep:
@@ -59,7 +56,7 @@ def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
     Raises:
         ConfigError: everything that is wrong with one of its points.
     """
-    if not _is_sweep(arguments) or _shows(arguments):
+    if not is_sweep(arguments) or shows(arguments):
         return None
     with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
@@ -93,24 +90,6 @@ def plan_of(
     return None if search is None else (search, search.fitting)
 
 
-def wants_preview(arguments: Namespace) -> bool:
-    """Return whether a command line asks what would be run.
-
-    What only the preview understands is taken out of the command line, here and in ``sys.argv``:
-    Hydra has no key for it. Where Hydra itself is asked to show something, it answers.
-
-    Raises:
-        ConfigError: ``preview`` is neither true nor false.
-    """
-    request = read_request(arguments.overrides)
-    is_wanted = request.is_wanted and not _shows(arguments)
-    kept = request.overrides if is_wanted else without_png(arguments.overrides)
-    taken = [text for text in arguments.overrides if text not in kept]
-    sys.argv[1:] = [word for word in sys.argv[1:] if word not in taken]
-    arguments.overrides, arguments.png = list(kept), request.png
-    return is_wanted
-
-
 def show_preview(arguments: Namespace) -> None:
     """Print what would be run.
 
@@ -122,19 +101,10 @@ def show_preview(arguments: Namespace) -> None:
     """
     from coreai_opt.sweep.preview.show import show
 
-    show(arguments, _is_sweep(arguments), arguments.png)
+    show(arguments, is_sweep(arguments), arguments.png)
 
 
 def _flags(arguments: Namespace) -> list[str]:
     """Return what finds the config, as typed besides the overrides."""
     given = {"--config-dir": arguments.config_dir, "--config-name": arguments.config_name}
     return [f"{flag}={value}" for flag, value in given.items() if value]
-
-
-def _is_sweep(arguments: Namespace) -> bool:
-    modes = ("hydra.mode=MULTIRUN", "hydra.mode=RunMode.MULTIRUN")
-    return arguments.multirun or any(mode in arguments.overrides for mode in modes)
-
-
-def _shows(arguments: Namespace) -> bool:
-    return any(getattr(arguments, name, None) for name in SHOWING)

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from coreai_opt.experiment.errors import RunInterruptedError, SweepStoppedError
 from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.signals import CTRL_C, exit_code_of
-from coreai_opt.sweep.folder import SweepFolder
 
 __all__ = ["job_of"]
 
@@ -37,6 +36,8 @@ def job_of(task: Task) -> Task:
     def run_job(cfg: DictConfig) -> Any:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             return task(cfg)
+        from coreai_opt.sweep.folder import SweepFolder
+
         orders = Orders.received()
         stops_all = orders is not None and orders.is_fail_fast
         token = "" if orders is None else orders.token

@@ -22,9 +22,10 @@ from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.ranks import processes_of
 from coreai_opt.sweep.driver import Driver, Outcome
 from coreai_opt.sweep.folder import Entry, SweepFolder
-from coreai_opt.sweep.launchers.choosing import entry_launcher, take_launcher_names
+from coreai_opt.sweep.launchers.choosing import entry_launcher
 from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd
 from coreai_opt.sweep.plan import Plan, Planner
+from coreai_opt.sweep.plugins import take_names
 from coreai_opt.sweep.selection import Selection, select
 
 __all__ = ["GridSweeper", "SweepRun", "current_sweep", "register_sweepers"]
@@ -185,14 +186,13 @@ def register_sweepers() -> None:
             sys.modules[package].__path__ = []
         sys.modules[PLUGINS] = ModuleType(PLUGINS)
         setattr(importlib.import_module(package), name, sys.modules[PLUGINS])
-    from coreai_opt.sweep.search.sweeper import OptunaSearch, take_names  # built on the one above
+    from coreai_opt.sweep.search.sweeper import OptunaSearch  # built on the one above
 
+    take_names()
     for sweeper in (GridSweeper, OptunaSearch):
         sweeper.__module__ = PLUGINS
         setattr(sys.modules[PLUGINS], sweeper.__name__, sweeper)
         Plugins.instance().register(sweeper)
-    take_names()
-    take_launcher_names()
 
 
 def _job_return(outcome: Outcome) -> JobReturn:

@@ -52,7 +52,7 @@ class PruningScheme(BaseModel, Registry):
     mask function with ``coreai_opt.pruning.masks.scheme_mask.register``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def pruned_elements(self, shape: Shape, sparsity: float) -> int:
         """Return how many elements of a tensor of this shape are pruned at a sparsity in [0, 1].

@@ -25,6 +25,10 @@ __all__ = ["PruningSpec", "default_weight_pruning_spec"]
 # Known without importing torch, which the classes behind them need.
 CRITERIA = ("default", "random", "taylor")
 
+# Made without validation, which would build the class's validator whenever this is imported; the
+# first validator looks for pydantic's plugins in all installed packages.
+UNSTRUCTURED = Unstructured.model_construct()
+
 
 class PruningSpec(BaseModel):
     """How far (``target_sparsity``), in what pattern and by what criterion a tensor is pruned.
@@ -51,7 +55,7 @@ class PruningSpec(BaseModel):
     target_sparsity: float = Field(0.5, ge=0, le=1, description="share of weights to prune, 0 to 1")
     pruning_scheme: Annotated[
         SerializeAsAny[PruningScheme], BeforeValidator(PruningScheme.maybe_build_from_dict)
-    ] = Field(Unstructured(), description="pattern in which weights are pruned")
+    ] = Field(UNSTRUCTURED, description="pattern in which weights are pruned")
     pruning_algo: Any = Field(
         "default", description="criterion: default, random, taylor, or the dotted path of a class"
     )

@@ -1,22 +1,18 @@
 """Which of our ways to launch goes with one of Hydra's launchers, and what is not installed."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.plugins.launcher import Launcher
-from omegaconf import open_dict
 
 from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.sweep.launchers.launching import EntryLauncher
+from coreai_opt.sweep.plugins import GROUP, PLUGINS, is_installed
 
-__all__ = ["check_installed", "entry_launcher", "take_launcher_names"]
+if TYPE_CHECKING:
+    from coreai_opt.sweep.launchers.launching import EntryLauncher
 
-GROUP = "hydra/launcher"
-PLUGINS = "hydra_plugins"
+__all__ = ["check_installed", "entry_launcher"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +32,6 @@ EXTRAS = {
     "joblib": Extra("joblib", "hydra_joblib_launcher"),
 }
 
-# Options that a plugin brings under a name that ours have.
-TAKEN = {"joblib": "joblib_launcher", "ray": "ray_launcher"}
-
 
 def check_installed(of_hydra: Sequence[str]) -> None:
     """Refuse a launcher whose package is not installed, with the command that installs it.
@@ -51,13 +44,13 @@ def check_installed(of_hydra: Sequence[str]) -> None:
     """
     chosen = [one.partition("=")[2] for one in of_hydra if one.partition("=")[0] == GROUP]
     extra = EXTRAS.get(chosen[-1]) if chosen else None
-    if extra is None or _is_installed(extra.plugin):
+    if extra is None or is_installed(extra.plugin):
         return
     sentence = f"{GROUP}={chosen[-1]} needs the package {extra.plugin.replace('_', '-')}"
     raise ConfigError.of(GROUP, f"{sentence}: pip install 'hydra-coreai-opt[{extra.name}]'")
 
 
-def entry_launcher(launcher: Launcher, config: Mapping[str, Any]) -> EntryLauncher:
+def entry_launcher(launcher: Launcher, config: Mapping[str, Any]) -> "EntryLauncher":
     """Return our way to launch with one of Hydra's launchers.
 
     Args:
@@ -80,35 +73,6 @@ def entry_launcher(launcher: Launcher, config: Mapping[str, Any]) -> EntryLaunch
         from coreai_opt.sweep.launchers.through_ray import RayLauncher
 
         return RayLauncher(launcher, accelerator)
+    from coreai_opt.sweep.launchers.launching import EntryLauncher
+
     return EntryLauncher(launcher, accelerator)
-
-
-def take_launcher_names() -> None:
-    """Let our options be what ``hydra/launcher=joblib`` and ``=ray`` mean.
-
-    Hydra would hold our files against the plugins' nodes of the same names; those are what ours
-    begin with, as ``base_joblib`` and ``base_ray``.
-    """
-    group = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for option, provider in TAKEN.items():
-        node = group.get(f"{option}.yaml")
-        if not isinstance(node, ConfigNode) or node.provider != provider:
-            continue
-        del group[f"{option}.yaml"]
-        schema = _with_gpus(node.node) if option == "joblib" else node.node
-        ConfigStore.instance().store(group=GROUP, name=f"base_{option}", node=schema)
-
-
-def _with_gpus(node: Any) -> Any:
-    """Return joblib's node with what is ours: joblib itself knows nothing of GPUs."""
-    node = deepcopy(node)
-    with open_dict(node):
-        node.gpus, node.jobs_per_gpu = None, 1
-    return node
-
-
-def _is_installed(plugin: str) -> bool:
-    try:
-        return importlib.util.find_spec(f"{PLUGINS}.{plugin}") is not None
-    except ModuleNotFoundError:
-        return False

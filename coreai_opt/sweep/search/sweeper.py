@@ -4,7 +4,6 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -16,7 +15,7 @@ from coreai_opt.sweep.sweeper import GridSweeper, current_sweep
 if TYPE_CHECKING:
     from coreai_opt.sweep.search.run import SearchRun
 
-__all__ = ["OptunaSearch", "planned_search", "take_names"]
+__all__ = ["OptunaSearch", "planned_search"]
 
 TARGET = ".OptunaSearch"
 
@@ -63,23 +62,6 @@ class OptunaSearch(GridSweeper):
     def _search(self) -> "SearchRun":
         search: Any = self.sweep_run
         return search  # type: ignore[no-any-return]
-
-
-def take_names() -> None:
-    """Let our options be what ``hydra/sweeper=optuna`` and its samplers mean.
-
-    Where hydra-optuna-sweeper is installed, Hydra would hold our files against its schemas of the
-    same names.
-    """
-    sweepers = ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {})
-    for group in (sweepers, sweepers.get("sampler", {})):
-        theirs = [
-            name
-            for name, node in group.items()
-            if isinstance(node, ConfigNode) and node.provider == "optuna_sweeper"
-        ]
-        for name in theirs:
-            del group[name]
 
 
 def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> "SearchRun | None":
