@@ -42,6 +42,11 @@ class LazyNode(ConfigNode):
         # Set in a copy of the node, which Hydra makes as shallow as can be.
         self._made = [value]
 
+    def __copy__(self) -> "LazyNode":
+        copied = LazyNode.__new__(LazyNode)
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     def __deepcopy__(self, memo: Any) -> "LazyNode":
         return self
 

@@ -20,6 +20,7 @@ from coreai_opt.experiment import settings
 from coreai_opt.experiment.lazy_nodes import store_lazily
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
+from coreai_opt.pruning.spec.schemes import PruningScheme
 
 __all__ = ["Node", "model_of_target", "nodes", "register_nodes", "schema_of"]
 
@@ -135,6 +136,10 @@ def _default(info: FieldInfo) -> Any:
     value = info.get_default(call_default_factory=False)
     if info.default_factory is not None:
         return field(default=MISSING)
+    if isinstance(value, PruningScheme):
+        # As model_dump gives it, whose serializer would have to be built first: 20 ms.
+        plain = {"type": value.registry_key(), **dict(value)}
+        return field(default_factory=lambda: dict(plain))
     if isinstance(value, BaseModel):
         return field(default_factory=value.model_dump)
     if isinstance(value, tuple):
