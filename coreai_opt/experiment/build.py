@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
     ClusterEnvironment,
@@ -47,11 +46,11 @@ class Objects:
     trainer: pl.Trainer
 
 
-def build(cfg: DictConfig, overrides: Sequence[str], quiet: bool) -> Objects:
+def build(config: Mapping[str, Any], overrides: Sequence[str], quiet: bool) -> Objects:
     """Seed all random numbers, and build model, data, callbacks, loggers and trainer.
 
     Args:
-        cfg: the composed config, already checked.
+        config: the resolved config, already checked.
         overrides: what the user set, ``key=value`` each; other values of an option may be left
             out for a class of the user's own that does not take them.
         quiet: no progress bar.
@@ -60,7 +59,6 @@ def build(cfg: DictConfig, overrides: Sequence[str], quiet: bool) -> Objects:
         ConfigError: a class that cannot be imported, or that refuses its arguments, or a file
             whose weights are not those of the model.
     """
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     data = _make(config["data"], "data", given)

@@ -46,7 +46,7 @@ def draw_run(paths: RunPaths) -> str | None:
             axes.plot(steps, values, "o-", markersize=3, label=column)
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
-    canvas.print_png(paths.plot)
+    canvas.print_png(paths.plot)  # type: ignore[no-untyped-call]
     return None
 
 

@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def run(cfg: DictConfig) -> float | None:
         for sentence in start.sentences:
             print(sentence)
         if not start.is_done:
-            return _run_in(cfg, config, paths, start)
+            return _run_in(config, paths, start)
         assert start.earlier is not None
         objective = start.earlier.record.get("objective") or {}
         value: float | None = objective.get("value")
@@ -147,15 +148,13 @@ def _start(config: Mapping[str, Any], paths: RunPaths, afresh: bool, launch: str
     return start
 
 
-def _run_in(
-    cfg: DictConfig, config: Mapping[str, Any], paths: RunPaths, start: Start
-) -> float | None:
+def _run_in(config: Mapping[str, Any], paths: RunPaths, start: Start) -> float | None:
     overrides = _overrides()
     record = _record(paths, config, overrides, start)
     with Interruptions(_in_sweep()) as interruptions:
         session = Session(paths, record, Progress(start.step), start, interruptions)
         try:
-            objective = _execute(cfg, session, overrides)
+            objective = _execute(config, session, overrides)
         except BaseException as error:
             outcome = _failed(record, paths, error)
             if isinstance(outcome, RunEnded):
@@ -188,7 +187,7 @@ def _record(
     return Record(paths, config, overrides, earlier=earlier.record, seconds=seconds, sweep=sweep)
 
 
-def _execute(cfg: DictConfig, session: Session, overrides: list[str]) -> float | None:
+def _execute(config: Mapping[str, Any], session: Session, overrides: list[str]) -> float | None:
     record = session.record
     path, write = session.paths.progress, is_main_process()
     with Heartbeat(path, session.progress, write, lambda: record.seconds):
@@ -199,9 +198,11 @@ def _execute(cfg: DictConfig, session: Session, overrides: list[str]) -> float |
 
         _quiet_lightning()
         with _place_on_a_device(), _threads(session.start), ranks_of_this_run():
-            objects = build(cfg, overrides, quiet=_in_sweep() or not sys.stdout.isatty())
+            # Copies: what is made of a config may change it, and the record has it as it was.
+            quiet = _in_sweep() or not sys.stdout.isatty()
+            objects = build(deepcopy(config), overrides, quiet)
             _check_launch(objects.trainer.world_size)  # devices=auto is a number now
-            objective: float | None = train(cfg, objects, session)
+            objective: float | None = train(deepcopy(config), objects, session)
     record.complete()
     return objective
 

@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -84,8 +83,13 @@ class _SignalCallback(pl.Callback):
         trainer._signal_connector.received_sigterm = False
 
 
-def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
+def train(config: Mapping[str, Any], objects: Objects, session: Session) -> float | None:
     """Fit, then measure and export the best checkpoint at target sparsity.
+
+    Args:
+        config: the resolved config.
+        objects: what is made of it.
+        session: the process at work on the run.
 
     Returns:
         The objective at that checkpoint, None when no metric of that name was logged.
@@ -95,7 +99,7 @@ def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
     if session.start.checkpoint is not None:
         record.content["resumed_at"].append(session.start.step)
     record.save()  # now: a run that is killed writes nothing more
-    _fit(cfg, objects, session)
+    _fit(config, objects, session)
     files = data_files(record.content["config"], objects.data)  # now: a first run has fetched them
     record.update(training=_training(trainer), data={"files": files})
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
@@ -103,7 +107,7 @@ def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
     metrics |= _evaluate(objects, best or last)
     report = count_sparsity(model)
     parameters = _export(objects, paths)
-    name, mode = cfg.objective.name, cfg.objective.mode
+    name, mode = config["objective"]["name"], config["objective"]["mode"]
     value = metrics.get(name, metrics.get(f"last/{name}"))
     record.update(
         objective={"name": name, "mode": mode, "value": value},
@@ -119,8 +123,7 @@ def train(cfg: DictConfig, objects: Objects, session: Session) -> float | None:
     return value
 
 
-def _fit(cfg: DictConfig, objects: Objects, session: Session) -> None:
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
+def _fit(config: Mapping[str, Any], objects: Objects, session: Session) -> None:
     with _trunk(config, objects, session) as shared:
         _fit_from(config, objects, session, shared)
 

@@ -6,11 +6,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from coreai_opt.experiment.build import build, locate
+from coreai_opt.experiment.build import locate
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.models import Classifier
 from coreai_opt.pruning import MagnitudePruner
 from lightning_callbacks import ScheduledPruning
+from tests.experiment.building import build
 
 from .conftest import QUICK_FOR_THEIRS
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pytorch_lightning import Trainer
 
-from coreai_opt.experiment.build import build
 from coreai_opt.experiment.groups import config_groups
 from coreai_opt.experiment.validation import find_problems
+from tests.experiment.building import build
 
 OPTIONS = [(group.name, option.name) for group in config_groups() for option in group.options]
 PARTS_OF_OTHERS = {("callbacks", name) for name in (

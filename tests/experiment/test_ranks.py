@@ -10,7 +10,6 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from coreai_opt.experiment import launch_notes, ranks
-from coreai_opt.experiment.build import build
 from coreai_opt.experiment.cluster import launch_id, rank_of, starter, starts_ranks
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.places import RunPaths, is_main_process
@@ -23,6 +22,7 @@ from coreai_opt.experiment.ranks import (
 from coreai_opt.experiment.resuming import Start
 from coreai_opt.experiment.validation import find_problems
 from tests.conftest import Compose
+from tests.experiment.building import build
 
 JOB = {"SLURM_JOB_ID": "71", "SLURM_JOB_NAME": "train"}
 STEP = {**JOB, "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS_PER_NODE": "2"}
