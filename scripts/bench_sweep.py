@@ -23,16 +23,16 @@ MUST_S, AIM_S = 0.5, 0.3
 
 OVERRIDES = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=1", "total_iters=10"]
 
-RUN, FIT = "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_sweep_config", "fit"
+RUN, FIT = "coreai_opt.sweep.job_configs:JobConfigs.load_sweep_config", "fit"
 
 # What is timed, each without what it calls of the others; the second ones once torch is there.
 EXPERIMENT = "coreai_opt.experiment"
 LIGHT = {
     RUN: "compose the config",
-    "hydra.core.utils:run_job": "Hydra's files, logging and the rest",
+    "hydra.core.utils:run_job": "Hydra's files and logging, the rest",
     f"{EXPERIMENT}.run:_check": "check the config",
     f"{EXPERIMENT}.run:_start": "look for an earlier run",
-    f"{EXPERIMENT}.record:code_and_versions": "versions, state of the checkout",
+    f"{EXPERIMENT}.record:code_of_this_run": "versions, state of the checkout",
     f"{EXPERIMENT}.record:write_json": "write record and heartbeat",
 }
 HEAVY = {
@@ -142,10 +142,11 @@ def _arguments(arguments: Sequence[str]) -> Namespace:
 def _sweep(runs: int) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as name:
         times = Path(name, "times.json")
-        command = ["-m", *OVERRIDES, f"seed=range({runs})"]
+        place = [f"hydra.sweep.dir={name}/sweep", f"paths.sweep_root={name}"]
+        command = ["-m", *OVERRIDES, f"seed=range({runs})", *place]
         program = [sys.executable, __file__, "--inside", str(times), "--", *command]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(program, cwd=name, env=environment, check=True, capture_output=True)
+        subprocess.run(program, cwd=ROOT, env=environment, check=True, capture_output=True)
         found: list[dict[str, float]] = json.loads(times.read_text())
     assert len(found) == runs
     return found

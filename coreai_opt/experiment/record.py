@@ -12,8 +12,10 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,7 @@ from typing import Any, Self
 
 from coreai_opt import __version__
 from coreai_opt.experiment.identity import config_hash
+from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.places import RunPaths, typed_path
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "Progress",
     "Record",
     "code_and_versions",
+    "code_of_this_run",
     "finite",
     "launch_in_cluster",
     "write_json",
@@ -97,7 +101,7 @@ class Record:
             "config": dict(config),
             "config_hash": digest,
             "seed": config.get("seed"),
-            **code_and_versions(),
+            **code_of_this_run(),
             "data": None,
             "threads": None,
             "device": None,
@@ -262,6 +266,21 @@ def _versions() -> dict[str, str]:
 def code_and_versions() -> dict[str, Any]:
     """Return the fields of a record that say with what code a run is made."""
     return {"git": _git(), "versions": _versions()}
+
+
+def code_of_this_run() -> dict[str, Any]:
+    """Return the same for the run that is made here.
+
+    The jobs of one sweep in one process are of the code that the first of them has found: what is
+    changed in files later is not imported again.
+    """
+    orders = Orders.received()
+    return deepcopy(code_and_versions() if orders is None else _code_in_sweep(orders.token))
+
+
+@lru_cache(maxsize=1)
+def _code_in_sweep(token: str) -> dict[str, Any]:
+    return code_and_versions()
 
 
 def _git() -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from coreai_opt.experiment.earlier import (
 from coreai_opt.experiment.errors import ConfigError, Problem, RunBusyError
 from coreai_opt.experiment.identity import config_hash
 from coreai_opt.experiment.places import RunPaths, typed_path
-from coreai_opt.experiment.record import code_and_versions
+from coreai_opt.experiment.record import code_and_versions, code_of_this_run
 from lightning_callbacks._checkpoint_files import CheckpointFile, newest_checkpoint
 
 __all__ = [
@@ -192,7 +192,7 @@ def _go_on(earlier: EarlierRun, given: Path | None) -> Start:
 
 def _changes(earlier: EarlierRun) -> list[str]:
     """Return what keeps a run from ending as the one that was interrupted would have."""
-    now = code_and_versions()
+    now = code_of_this_run()
     before = earlier.record.get("versions") or {}
     changed = [
         f"{name} {before.get(name)} -> {version}"

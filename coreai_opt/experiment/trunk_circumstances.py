@@ -13,7 +13,7 @@ import torch
 import coreai_opt
 import lightning_callbacks
 from coreai_opt.experiment.places import typed_path
-from coreai_opt.experiment.record import code_and_versions
+from coreai_opt.experiment.record import code_of_this_run
 
 __all__ = ["circumstances"]
 
@@ -31,7 +31,7 @@ def circumstances(config: Mapping[str, Any], device: Any) -> dict[str, Any]:
     """
     start = config.get("init_from")
     return {
-        **code_and_versions(),
+        **code_of_this_run(),
         "sources": _digest(_sources()),
         "init_from": start and _digest([typed_path(str(start))]),
         "device": device,
