@@ -160,6 +160,7 @@ def _schedule_nodes() -> list[Node]:
     return made
 
 
+@cache
 def _other_nodes() -> list[Node]:
     models, data = "coreai_opt.models", "coreai_opt.data"
     image, vision = settings.ImageDataSettings, settings.TorchvisionSettings

@@ -6,10 +6,11 @@ All problems are found at once. A value is named as the user typed it: where a n
 
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
-from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode
+from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf, ValueNode
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -60,6 +61,9 @@ OWN_NODES: dict[str, type[BaseModel]] = {
 }
 
 Path = tuple[str | int, ...]
+
+# Modules that were there, each with where it was looked for: every point of a sweep names them.
+_found: set[tuple[str, ...]] = set()
 
 
 class Reading:
@@ -130,6 +134,14 @@ class Reading:
                 target = target._get_node(part) if isinstance(target, DictConfig) else None
             if (plain := _plain_value(target)) is not None:
                 return node.validate_and_convert(plain)
+            # A whole node, which OmegaConf hands on as it is where no type is asked for.
+            is_node = isinstance(target, DictConfig | ListConfig) and not target._is_interpolation()
+            if (
+                is_node
+                and type(node) is AnyNode
+                and not (target._is_none() or target._is_missing())
+            ):
+                return target
         return parent[key]
 
     def _alias(self, parent: Any, key: Any, path: Path) -> str | None:
@@ -342,10 +354,16 @@ def _sharding(reading: Reading) -> list[Problem]:
 
 
 def _exists(top: str) -> bool:
+    key = (top, *sys.path)
+    if key in _found:
+        return True
     try:
-        return importlib.util.find_spec(top) is not None
+        exists = importlib.util.find_spec(top) is not None
     except (ImportError, ValueError):
         return False
+    if exists:  # what is missing may be installed any moment
+        _found.add(key)
+    return exists
 
 
 def _exports(module: str) -> list[str]:

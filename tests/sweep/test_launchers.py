@@ -129,7 +129,7 @@ def test_wrong_settings_of_joblib_are_sentences(setting: dict[str, Any], said: s
 def test_a_launcher_that_is_not_installed_is_one_sentence(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "_is_installed", lambda plugin: False)
+    monkeypatch.setattr(choosing, "is_installed", lambda plugin: False)
     with pytest.raises(ConfigError) as refused:
         choosing.check_installed(["power=1,2", f"hydra/launcher={name}"])
     (problem,) = refused.value.problems
@@ -142,7 +142,7 @@ def test_a_launcher_that_is_missing_is_told_by_the_command(work: Path) -> None:
     hiding = (
         "import importlib.util, runpy, sys\n"
         "from coreai_opt.sweep.launchers import choosing\n"
-        "choosing._is_installed = lambda plugin: False\n"
+        "choosing.is_installed = lambda plugin: False\n"
         f"sys.argv[0] = {str(ROOT / 'train.py')!r}\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )

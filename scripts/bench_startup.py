@@ -1,0 +1,115 @@
+"""Measures what it takes to answer: --cfg job, --help, and the preview of 100 runs."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from benchmarking import ROOT, parser, write
+from rich.console import Console
+from rich.table import Table
+
+TRAIN = str(ROOT / "train.py")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of Python; what it must and should take at most, None = for comparison."""
+
+    name: str
+    arguments: tuple[str, ...]
+    must_s: float | None = None
+    aim_s: float | None = None
+
+
+COMMANDS = (
+    Command("python -c pass", ("-c", "pass")),
+    Command("import torch", ("-c", "import torch")),
+    Command("--cfg job", (TRAIN, "--cfg", "job"), 0.6, 0.4),
+    Command("--help", (TRAIN, "--help"), 1.2, 0.7),
+    Command(
+        "preview of 100 runs",
+        (TRAIN, "-m", "power=1,2,3,4,5", "seed=range(20)", "preview=true"),
+        2.0,
+        1.0,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one process took: seconds that passed, and seconds of its own work."""
+
+    wall: float
+    cpu: float
+
+
+def main() -> None:
+    """Run the commands in turn, print the table and write the JSON."""
+    given = _arguments(sys.argv[1:])
+    results = measure(given.repeat)
+    Console().print(_table(results, given.repeat))
+    write(given.json, "scripts/bench startup", {"repeat": given.repeat, "commands": results})
+
+
+def measure(repeat: int, commands: Sequence[Command] = COMMANDS) -> list[dict[str, Any]]:
+    """Return medians for each command.
+
+    Args:
+        repeat: processes of each, after one that is not counted; one of each in turn, so that
+            whatever else the machine does meets all of them.
+        commands: what is run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for command in commands:
+            _run(command, folder)  # files are read from the disk, and modules compiled
+        rounds = [[_run(command, folder) for command in commands] for _ in range(repeat)]
+    by_command = zip(commands, zip(*rounds, strict=True), strict=True)
+    return [_result(command, taken) for command, taken in by_command]
+
+
+def _result(command: Command, taken: Sequence[Taken]) -> dict[str, Any]:
+    return {
+        "command": command.name,
+        "wall_s": round(median(one.wall for one in taken), 4),
+        "fastest_s": round(min(one.wall for one in taken), 4),
+        "cpu_s": round(median(one.cpu for one in taken), 4),
+        "must_s": command.must_s,
+        "aim_s": command.aim_s,
+    }
+
+
+def _run(command: Command, folder: str) -> Taken:
+    program = [sys.executable, *command.arguments]
+    before, began = os.times(), time.perf_counter()
+    subprocess.run(program, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    wall, after = time.perf_counter() - began, os.times()
+    own = after.children_user - before.children_user
+    return Taken(wall, own + after.children_system - before.children_system)
+
+
+def _arguments(arguments: Sequence[str]) -> Namespace:
+    made = parser("startup", __doc__)
+    made.add_argument("--repeat", type=int, default=9, help="processes of each (default: 9)")
+    return made.parse_args(arguments)
+
+
+def _table(results: Sequence[dict[str, Any]], repeat: int) -> Table:
+    table = Table("", title=f"start-up, median of {repeat} processes, seconds")
+    for column in ("wall", "fastest", "cpu", "must", "aim"):
+        table.add_column(column, justify="right")
+    for one in results:
+        bounds = ("" if one[key] is None else f"{one[key]:.1f}" for key in ("must_s", "aim_s"))
+        times = (f"{one[key]:.2f}" for key in ("wall_s", "fastest_s", "cpu_s"))
+        table.add_row(one["command"], *times, *bounds)
+    return table
+
+
+if __name__ == "__main__":
+    main()
