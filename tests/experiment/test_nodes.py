@@ -21,6 +21,7 @@ from coreai_opt.pruning.config import (
     PolynomialDecaySchedule,
     SparsityScheduleBase,
 )
+from coreai_opt.pruning.spec import NMStructured, PruningScheme, PruningSpec, Unstructured
 
 
 @pytest.mark.parametrize("node", nodes(), ids=lambda node: f"{node.group}/{node.name}")
@@ -96,6 +97,16 @@ def test_a_registered_schedule_gets_its_node(own_schedule: type[SparsitySchedule
     assert model_of_target(node.target) is own_schedule
 
 
+@pytest.mark.parametrize("scheme", [Unstructured(), NMStructured(n=1, m=4)], ids=str)
+def test_a_scheme_that_is_a_default_stands_there_as_it_is_dumped(scheme: PruningScheme) -> None:
+    class Spec(BaseModel):
+        pattern: PruningScheme = scheme
+
+    schema = OmegaConf.structured(schema_of(Spec))
+    assert schema.pattern == scheme.model_dump()
+    assert next(iter(schema.pattern)) == "type"
+
+
 def test_the_targets_of_our_schedules_are_what_the_package_exports() -> None:
     targets = {node.name: node.target for node in nodes() if node.group == "schedule"}
     names = {
@@ -130,3 +141,12 @@ def test_the_class_of_a_node_is_found_by_its_target() -> None:
 def test_a_required_field_is_missing_in_the_schema() -> None:
     schema = schema_of(PolynomialDecaySchedule)
     assert schema().total_iters == MISSING
+
+
+def test_a_spec_that_nothing_is_said_about_has_a_whole_scheme() -> None:
+    assert PruningSpec().pruning_scheme == Unstructured()
+    assert PruningSpec() == PruningSpec(pruning_scheme=Unstructured())
+    assert (
+        PruningSpec().model_dump_json()
+        == PruningSpec(pruning_scheme={"type": "unstructured"}).model_dump_json()
+    )

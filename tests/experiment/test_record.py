@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from coreai_opt.experiment import record as module
+from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.places import RunPaths, is_main_process
 from coreai_opt.experiment.record import Heartbeat, Progress, Record, write_json
 from coreai_opt.experiment.signals import Interrupted, exit_code_of
@@ -116,3 +118,23 @@ def test_paths_in_the_record_are_relative_to_the_run(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     assert paths.relative(tmp_path / "checkpoints" / "best.ckpt") == "checkpoints/best.ckpt"
     assert paths.relative("/elsewhere/x.ckpt") == "/elsewhere/x.ckpt"
+
+
+def test_the_jobs_of_a_sweep_ask_once_for_the_state_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter(range(100))
+    monkeypatch.setattr(module, "_git", lambda: {"sha": str(next(asked))})
+
+    def sha(token: str | None) -> str:
+        if token is None:
+            monkeypatch.delenv("COREAI_OPT_SWEEP", raising=False)
+        else:
+            monkeypatch.setenv("COREAI_OPT_SWEEP", f"0:{token}")
+            assert Orders.received() is not None
+        content = Record(RunPaths(tmp_path), {}, []).content
+        content["git"]["dirty"] = True  # what one run does with its record is not another's
+        return str(content["git"]["sha"])
+
+    assert [sha(token) for token in ("a", "a", None, None, "a", "b", "b")] == list("0012033")
+    monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import signal
 import subprocess
@@ -118,15 +119,33 @@ try:
     runpy.run_path({script!r}, run_name="__main__")
 except SystemExit as error:
     assert not error.code, error.code
-heavy = {{"torch", "pytorch_lightning", "sklearn", "matplotlib"}} & sys.modules.keys()
+heavy = set({heavy!r}) & sys.modules.keys()
 assert not heavy, heavy
 """
 
+HEAVY = [
+    *("torch", "pytorch_lightning", "sklearn", "matplotlib", "numpy", "joblib", "submitit", "ray"),
+    "hydra_plugins.hydra_joblib_launcher.config",
+    "hydra_plugins.hydra_ray_launcher._config",
+    "hydra_plugins.hydra_submitit_launcher.config",
+    "coreai_opt.sweep.plan",
+]
+LIGHT = {
+    "help": (["--help"], [*HEAVY, "hydra", "omegaconf", "pydantic", "yaml"]),
+    "cfg": (["--cfg", "job"], [*HEAVY, "importlib.metadata", "rich"]),
+    "cfg with values": (["--cfg", "job", "begin_step=2", "schedule=cosine"], HEAVY),
+    "completion": (["--shell-completion", "query=bash"], HEAVY),
+}
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--cfg", "job", "power=2"]])
-def test_help_and_cfg_import_nothing_heavy(work: Path, arguments: list[str]) -> None:
-    code = IMPORTS.format(arguments=arguments, script=str(ROOT / "train.py"))
-    done = subprocess.run([sys.executable, "-c", code], cwd=work, capture_output=True, text=True)
+
+@pytest.mark.parametrize(("arguments", "heavy"), LIGHT.values(), ids=LIGHT)
+def test_what_answers_at_once_imports_nothing_heavy(
+    work: Path, arguments: list[str], heavy: list[str]
+) -> None:
+    code = IMPORTS.format(arguments=arguments, script=str(ROOT / "train.py"), heavy=heavy)
+    typed = {"COMP_LINE": "train.py hydra/launcher=", "COMP_POINT": "24"}
+    program, environment = [sys.executable, "-c", code], {**os.environ, **typed}
+    done = subprocess.run(program, cwd=work, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

@@ -12,7 +12,12 @@ from rich.text import Text
 from tests.conftest import ROOT, Command
 from tests.sweep.previews import plan_of, write_checkpoint_name, write_record
 
-HEAVY = ("torch", "pytorch_lightning", "matplotlib", "pandas", "numpy")
+HEAVY = (
+    *("torch", "pytorch_lightning", "matplotlib", "pandas", "numpy", "joblib", "submitit", "ray"),
+    "hydra_plugins.hydra_joblib_launcher.config",
+    "hydra_plugins.hydra_ray_launcher._config",
+    "hydra_plugins.hydra_submitit_launcher.config",
+)
 
 SEARCH = """\
 _target_: my.module.Sweeper
