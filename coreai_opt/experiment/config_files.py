@@ -3,7 +3,6 @@
 A sweep composes a config for every run, from the same files.
 """
 
-import copy
 import os
 from functools import cache
 from typing import Any
@@ -37,12 +36,12 @@ class FileConfigSource(hydras.FileConfigSource):
                 _known[key] = _parsed(text), ConfigSource._get_header_dict(text[:512])
         except (OSError, ValueError, yaml.YAMLError):
             return super().load_config(config_path)  # whose error is the one to be seen
-        config, header = _known[key]
-        # Hydra takes the defaults list out of what it is given.
+        content, header = _known[key]
+        # Made anew: Hydra takes the defaults list out of what it is given.
         return ConfigResult(
             provider=self.provider,
             path=f"{self.scheme()}://{self.path}",
-            config=copy.deepcopy(config),
+            config=OmegaConf.create(content),
             header=dict(header),
         )
 
@@ -57,7 +56,7 @@ def _parsed(text: str) -> Any:
     content = yaml.load(text, Loader=_loader())
     if content is not None and not isinstance(content, list | dict | str):
         raise ValueError("neither a mapping nor a list")
-    return OmegaConf.create({} if content is None else content)
+    return {} if content is None else content
 
 
 @cache
