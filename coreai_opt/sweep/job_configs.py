@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 __all__ = ["JobConfigs"]
 
+MOST_KEPT = 64  # choices of options; a composed config takes 0.2 MB
+
 
 class JobConfigs(ConfigLoaderImpl):
     """Hydra's loader, for the jobs that one process runs one after the other.
@@ -47,6 +49,8 @@ class JobConfigs(ConfigLoaderImpl):
         chosen = [str(one.input_line) for one in parsed if one not in values]
         key = (name, *of_hydra, *chosen)
         if key not in self._bases:
+            if len(self._bases) == MOST_KEPT:
+                del self._bases[next(iter(self._bases))]
             self._bases[key] = self.load_configuration(name, [*of_hydra, *chosen], RunMode.RUN)
         config = deepcopy(self._bases[key])
         self._apply_overrides_to_config(values, config)

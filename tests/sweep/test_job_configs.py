@@ -88,3 +88,16 @@ def test_what_was_composed_stays_here() -> None:
         sent = pickle.loads(pickle.dumps(ours))
         assert sent._bases == {}
         assert composed(sent, sweep, ["seed=2"])[0] == kept
+
+
+def test_few_choices_of_options_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coreai_opt.sweep.job_configs.MOST_KEPT", 1)
+    register_nodes()
+    with command_context(get_args_parser().parse_args([])) as name:
+        stock: Any = GlobalHydra.instance().config_loader()
+        ours = JobConfigs(stock)
+        sweep = stock.load_configuration(name, [], RunMode.MULTIRUN)
+        for option in ("cosine", "constant", "cosine"):
+            target = ours.load_sweep_config(sweep, [f"schedule={option}"]).schedule._target_
+            assert option in target.lower()
+            assert len(ours._bases) == 1
