@@ -6,6 +6,7 @@ the result is that of a stable sort: where the cut is not between the two, they 
 apart. numpy compares and selects with vector instructions, several times as fast as torch does.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -54,7 +55,7 @@ class Keys:
 
     def buffer(self, size: int) -> Array | None:
         """Return room for ``read`` to work in; None where it needs none."""
-        return np.empty(size, self.array.dtype) if self.bits else None
+        return _spare(self.array.dtype.str, size) if self.bits else None
 
     def read(self, begin: int, end: int, buffer: Array | None) -> Array:
         """Return the numbers of a range, comparable as they are."""
@@ -91,15 +92,34 @@ class Hint:
 
     def bracket(self) -> tuple[int, int] | None:
         """Return two keys between which the next cut probably lies; None = nothing is known."""
-        if self.cut is None:
+        if self.cut is None or self.cut < 0:
             return None
         reach = 2 * self.moved + (self.cut >> HINT_SHIFT) + 1
         return max(self.cut - reach, 0), self.cut + reach
 
     def note(self, cut: int) -> None:
-        """Remember a cut."""
+        """Remember a cut; one below 0, among what has not been kept, says nothing of the next."""
+        if cut < 0:
+            return
         self.moved = 0 if self.cut is None else abs(cut - self.cut)
         self.cut = cut
+
+
+_rooms = threading.local()
+
+
+def _spare(kind: str, size: int) -> Array:
+    """Return an array that holds nothing, the same one in each call of a thread if it is small.
+
+    New memory costs as much as what is done in it: the system hands it out by the page.
+    """
+    if size > AT_ONCE:
+        return np.empty(size, kind)
+    room: Array | None = getattr(_rooms, kind, None)
+    if room is None or len(room) < size:
+        room = np.empty(AT_ONCE, kind)
+        setattr(_rooms, kind, room)
+    return room[:size]
 
 
 class _Range(NamedTuple):
@@ -161,8 +181,10 @@ def mark_kept(
 
 
 def _mark_few(rows: Sequence[Keys], count: int, masks: Sequence[Array]) -> Any:
-    parts = [row.read(0, len(row), row.buffer(len(row))) for row in rows]
-    keys = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    ends = np.cumsum([len(row) for row in rows])
+    keys = np.empty(ends[-1], rows[0].array.dtype)
+    for row, end in zip(rows, ends, strict=True):
+        keys[end - len(row) : end] = row.read(0, len(row), row.buffer(len(row)))
     cut, kept = _cut(keys, count)
     end = 0
     for mask in masks:
@@ -200,6 +222,8 @@ class _Marking:
 
     def between(self, low: Any, high: Any) -> Any:
         """Mark by a cut between two keys and equal to neither; None = it is not there."""
+        if not low < high:
+            return None
         found = self._each(partial(_look_between, low, high))
         below = sum(one.below for one in found)
         inside = sum(len(one.values) for one in found)
@@ -245,7 +269,7 @@ class _Marking:
 
 def _look_between(low: Any, high: Any, keys: Array, mask: Array) -> _Found:
     np.greater_equal(keys, high, out=mask)
-    low_or_less = keys <= low
+    low_or_less = np.less_equal(keys, low, out=_spare("?", len(keys)))
     below = int(np.count_nonzero(low_or_less))
     places = np.flatnonzero(np.equal(mask, low_or_less, out=low_or_less))  # neither
     return _Found(below, places, keys[places])

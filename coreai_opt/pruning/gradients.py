@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from threading import Lock
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.hooks import unserializable_hook
 
 from coreai_opt.pruning.masking import mask_in_place
 
@@ -20,11 +22,18 @@ class Room:
     def __init__(self) -> None:
         self._tensor: Tensor | None = None
         self._alone: int | None = None
+        self._lock = Lock()
 
     def like(self, values: Tensor) -> Tensor | None:
         """Return room for a tensor of the same kind; None = it is for the caller to make."""
-        if torch.is_inference_mode_enabled() or values.device.type != "cpu":
+        if torch.is_inference_mode_enabled():
             return None  # made in inference mode, it could not be used in a training afterwards
+        if values.device.type != "cpu" or not values.is_contiguous():
+            return None
+        with self._lock:  # who gets it, holds it before another thread asks
+            return self._free(values).detach()
+
+    def _free(self, values: Tensor) -> Tensor:
         there = self._tensor
         if (
             there is not None
@@ -56,23 +65,38 @@ class MaskedGradient:
 
         To be called by a hook of the leaf alone.
         """
-        if torch.is_grad_enabled() or _holders(gradient) not in _alone():
-            # To be differentiated once more, or somebody else's as well.
+        if (
+            torch.is_grad_enabled()
+            or not _is_packed(gradient)
+            or _holders(gradient) not in _alone()
+        ):
+            # To be differentiated once more, or somebody else's as well; of a sum, one number.
             gradient = torch.where(mask, gradient, 0)
         else:
             mask_in_place(gradient, mask)
         self._remember(gradient, mask)
         return gradient
 
-    def ensure(self, gradient: Tensor, mask: Tensor) -> None:
-        """Mask a gradient that has been summed up, in place, unless it is as it was masked."""
+    def ensure(self, weight: Tensor, mask: Tensor) -> None:
+        """Mask the gradient that a weight has been given, unless it is as it was masked."""
+        gradient = weight.grad
+        if gradient is None or gradient.layout is not torch.strided:
+            return
+        if any(
+            size > 1 and not step
+            for size, step in zip(gradient.shape, gradient.stride(), strict=True)
+        ):
+            weight.grad = torch.where(mask, gradient, 0)  # one number for many
+            return
         versions = (gradient._version, mask._version)
         if self._memory is None or (self._memory, self._versions) != (_memory(gradient), versions):
             mask_in_place(gradient, mask)
             self._remember(gradient, mask)
 
     def _remember(self, gradient: Tensor, mask: Tensor) -> None:
-        self._memory, self._versions = _memory(gradient), (gradient._version, mask._version)
+        # Of what vmap has batched, no leaf keeps the memory.
+        self._memory = _memory(gradient) if torch._C._has_storage(gradient) else None
+        self._versions = (gradient._version, mask._version)
 
     def __deepcopy__(self, memo: Any) -> "MaskedGradient":
         return MaskedGradient()
@@ -84,11 +108,12 @@ class MaskedGradient:
 def masking_hook(owner: Callable[[], Any]) -> Callable[[Tensor], Tensor]:
     """Return a hook for a dense weight that masks its gradient; the owner may be gone."""
 
+    @unserializable_hook  # type: ignore[untyped-decorator]
     def hook(gradient: Tensor) -> Tensor:
         impl = owner()
         return gradient if impl is None else impl.mask_gradient(gradient)
 
-    return hook
+    return cast(Callable[[Tensor], Tensor], hook)
 
 
 def _memory(tensor: Tensor) -> StorageWeakRef:
@@ -98,7 +123,27 @@ def _memory(tensor: Tensor) -> StorageWeakRef:
 def _storage_holders(tensor: Tensor) -> int | None:
     """Return how many hold the memory of a tensor; None = this torch does not tell."""
     count = getattr(torch._C, "_storage_Use_Count", None)
-    return None if count is None else count(tensor.untyped_storage()._cdata)
+    if count is None:
+        return None
+    storage = tensor.untyped_storage()
+    # Who holds the storage itself holds the one object that Python has of it.
+    holders: int = count(storage._cdata) + sys.getrefcount(storage)
+    return holders
+
+
+def _is_packed(gradient: Tensor) -> bool:
+    """Return whether each element has a place of its own in a memory without gaps.
+
+    What is expanded has not, what is sparse or batched by vmap has no memory to ask for.
+    """
+    if not torch._C._has_storage(gradient):
+        return False
+    expected = 1
+    for stride, size in sorted(zip(gradient.stride(), gradient.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def _holders(gradient: Tensor) -> tuple[int | None, ...]:

@@ -83,17 +83,14 @@ class MaskGroup:
         if self.allocation == "global":
             scores = [self._scores(tensor) for tensor in self.tensors]
             for tensor, mask in zip(self.tensors, global_masks(scores, sparsity), strict=True):
-                weight = tensor.original
-                with changing(tensor, weight):
+                with changing(tensor, tensor.original):
                     tensor.impl.replace_mask(mask, sparsity)
-                tensor.impl.forget(weight)
             return
         for tensor, share in zip(self.tensors, self._shares(sparsity), strict=True):
             if share != tensor.impl.sparsity:
                 weight = tensor.original
                 with changing(tensor, weight):
                     self._update(tensor, weight, share)
-                tensor.impl.forget(weight)
             if tensor.impl.scheduled != sparsity:
                 tensor.impl.scheduled = sparsity
 

@@ -233,6 +233,10 @@ class MagnitudePruner:
         changing = nothing if self._masking is None else self._masking.mask_changes()
         for group, sparsity in moved:
             group.move_to(sparsity, changing)
+        if not self.config.allow_regrowth:
+            # Only now: a criterion that raises leaves the dense weights as they were.
+            for tensor in tensors:
+                tensor.impl.forget(tensor.original)
 
     def _settle(self) -> None:
         for group in self._groups:

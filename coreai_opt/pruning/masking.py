@@ -30,16 +30,11 @@ class Masked(torch.autograd.Function):
     # Not with a setup_context: torch would look up the signature in every call.
     @staticmethod
     def forward(ctx: Any, weight: Tensor, mask: Tensor, room: Tensor | None) -> Tensor:
-        ctx.mask = mask
         return masked(weight.detach(), mask, room)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        return torch.where(ctx.mask, tangent, 0)
 
 
 def masked(values: Tensor, mask: Tensor, room: Tensor | None = None) -> Tensor:
@@ -53,7 +48,7 @@ def masked(values: Tensor, mask: Tensor, room: Tensor | None = None) -> Tensor:
         room: where the result is written, of the shape of the values; None = a new tensor.
     """
     if not _in_a_row(values, mask):
-        return torch.where(mask, values, 0)
+        return torch.where(mask, values.detach(), 0)
     result = torch.empty_like(values) if room is None else room.detach()
     for one, kept, out in _rows(values, mask, result):
         torch.mul(one, kept, out=out)

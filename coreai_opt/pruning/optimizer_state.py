@@ -53,6 +53,8 @@ class OptimizerMasking:
         self._optimizers: list[Optimizer] = []
         self._guarded: list[list[_Guarded]] = []
         self._handles: list[Any] = []
+        # By optimizer and weight: the mask, and the version of it, that its moments are 0 under.
+        self._cleared: dict[tuple[int, int], tuple[Tensor, int]] = {}
 
     def attach(self, optimizer: Optimizer) -> None:
         """Look after an optimizer; one that holds none of the tensors is left alone."""
@@ -75,6 +77,7 @@ class OptimizerMasking:
             self._handles.pop().remove()
         self._optimizers.clear()
         self._guarded.clear()
+        self._cleared.clear()
 
     def mask_changes(self) -> Callable[[PrunedTensor, Tensor], AbstractContextManager[None]]:
         """Return what is to be entered with a tensor and its weight while its mask changes.
@@ -92,7 +95,7 @@ class OptimizerMasking:
             yield
             before &= tensor.impl.mask
             for optimizer in owners.get(id(weight), []):
-                _clear(optimizer, weight, before)
+                self._clear(optimizer, weight, tensor.impl.mask, before)
 
         return changing
 
@@ -102,11 +105,12 @@ class OptimizerMasking:
         for optimizer in self._optimizers:
             for weight in _weights(optimizer):
                 if id(weight) in masks:
-                    _clear(optimizer, weight, masks[id(weight)])
+                    self._clear(optimizer, weight, masks[id(weight)], masks[id(weight)])
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied optimizer comes without hooks: it is to be handed over again.
-        return {**self.__dict__, "_optimizers": [], "_guarded": [], "_handles": []}
+        anew: dict[str, Any] = {"_optimizers": [], "_guarded": [], "_handles": [], "_cleared": {}}
+        return {**self.__dict__, **anew}
 
     def _by_weight(self) -> dict[int, PrunedTensor]:
         # Looked up each time: loading a state dict may put other parameters in their place.
@@ -145,9 +149,19 @@ class OptimizerMasking:
                 if tensor is None or tensor.impl.sparsity == 0:
                     continue
                 # A penalty in the loss may read the dense weight, or somebody add noise.
-                if weight.grad is not None and weight.grad.layout is torch.strided:
-                    tensor.impl.gradient.ensure(weight.grad, tensor.impl.mask)
+                tensor.impl.gradient.ensure(weight, tensor.impl.mask)
+                self._ensure_cleared(optimizer, weight, tensor.impl.mask)
                 yield from _guard_one(optimizer, group, weight, tensor)
+
+    def _clear(self, optimizer: Optimizer, weight: Tensor, mask: Tensor, both: Tensor) -> None:
+        _clear(optimizer, weight, both)
+        self._cleared[id(optimizer), id(weight)] = (mask, mask._version)
+
+    def _ensure_cleared(self, optimizer: Optimizer, weight: Tensor, mask: Tensor) -> None:
+        # A state dict brings masks under which the moments here have not been cleared.
+        known, version = self._cleared.get((id(optimizer), id(weight)), (None, 0))
+        if known is not mask or version != mask._version:
+            self._clear(optimizer, weight, mask, mask)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for each in self._guarded.pop():
@@ -182,7 +196,10 @@ def _is_elementwise(optimizer: Optimizer, group: dict[str, Any], weight: Tensor)
     # With an epsilon of 0, which it may round to, 0 would be divided by 0.
     numbers = torch.finfo(weight.dtype)
     least = numbers.smallest_normal * numbers.eps
-    return type(optimizer) in ELEMENTWISE and bool(group.get("eps", 1.0) >= least)
+    # Capturable ones divide by a learning rate on the device, which a warm-up may begin at 0.
+    divides_by_rate = group.get("capturable", False)
+    divides_by_0 = divides_by_rate or group.get("eps", 1.0) < least
+    return type(optimizer) in ELEMENTWISE and not divides_by_0
 
 
 def _clear(optimizer: Optimizer, weight: Tensor, mask: Tensor) -> None:

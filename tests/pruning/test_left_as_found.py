@@ -14,6 +14,8 @@ from coreai_opt.pruning.spec import PruningSpec, TaylorPruneImpl
 from coreai_opt.pruning.targets import pruned_tensors
 from tests.pruning.helpers import RAMP, impl, net, original, prepared, zeros
 
+pytestmark = pytest.mark.usefixtures("any_size")
+
 
 def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))

@@ -21,6 +21,8 @@ from coreai_opt.pruning.spec import (
 )
 from coreai_opt.pruning.targets import pruned_tensors
 
+pytestmark = pytest.mark.usefixtures("any_size")
+
 RAMP = PolynomialDecaySchedule(total_iters=9, power=1)
 Make = Callable[[Any], Optimizer]
 

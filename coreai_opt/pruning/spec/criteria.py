@@ -1,11 +1,13 @@
 """By what score: the criteria that come with the package."""
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.hooks import unserializable_hook
 
 from coreai_opt.pruning import masks
 from coreai_opt.pruning.errors import NoGradientError
@@ -119,19 +121,18 @@ class TaylorPruneImpl(PruneImplBase):
         self._passes = 0  # since the last update
         self._used = False  # the sum has been used for a mask; the next pass starts a new one
 
-    def watch(self, weight: Tensor) -> None:
+    def hooks(self, weight: Tensor) -> list[Callable[[Tensor], Any]]:
         """Add up the importance in every backward pass through this dense weight."""
-        known = self._watched
-        super().watch(weight)
-        if self._watched is known:
-            return
-        owner = weakref.ref(self)
+        # Neither is to keep the other alive, nor the weight itself.
+        owner, watched = weakref.ref(self), weakref.ref(weight)
 
+        @unserializable_hook  # type: ignore[untyped-decorator]
         def hook(gradient: Tensor) -> None:
-            if (impl := owner()) is not None:
-                impl._add(weight, gradient)
+            impl, dense = owner(), watched()
+            if impl is not None and dense is not None:
+                impl._add(dense, gradient)
 
-        self._handles.append(weight.register_hook(hook))  # type: ignore[no-untyped-call]
+        return [*super().hooks(weight), hook]
 
     def score(self, weight: Tensor) -> Tensor:
         if self._passes == 0 and not self._used:

@@ -1,10 +1,10 @@
 """The parametrization that holds the mask of one tensor; criteria are subclasses of it."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,13 @@ def as_bits(numbers: Sequence[float]) -> Tensor:
 def from_bits(state: Tensor) -> list[float]:
     """Return the numbers that ``as_bits`` was given."""
     return list(state.cpu().view(torch.float64).tolist())
+
+
+class _Watched(NamedTuple):
+    """A dense weight, which is not to be kept alive, and the hooks on it."""
+
+    weight: "weakref.ref[Tensor]"
+    handles: list[Any]
 
 
 class PruneImplBase(nn.Module, Registry):
@@ -88,8 +95,7 @@ class PruneImplBase(nn.Module, Registry):
         self._revived: int | Tensor = 0
         self.room = Room()  # of the masked weight
         self.gradient = MaskedGradient()
-        self._watched: tuple[Tensor, ...] = ()  # a tuple, or it would be taken for a parameter
-        self._handles: list[Any] = []
+        self._watched: list[_Watched] = []
         with torch.inference_mode(False):  # a mask made in it could never be trained under
             self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
 
@@ -128,15 +134,20 @@ class PruneImplBase(nn.Module, Registry):
     def watch(self, weight: Tensor) -> None:
         """Look at the gradients of this dense weight from now on.
 
-        It may be replaced (assigned from a state dict, copied): each forward pass looks.
+        It may be replaced (assigned from a state dict, copied): each forward pass looks. A backward
+        pass through one that was there before may be yet to come.
         """
-        if any(weight is seen for seen in self._watched) or not weight.requires_grad:
+        if any(each.weight() is weight for each in self._watched) or not weight.requires_grad:
             return
-        self.unwatch()
-        self._watched = (weight,)
+        self._watched = [each for each in self._watched if each.weight() is not None]
+        register: Any = weight.register_hook
+        handles = [register(hook) for hook in self.hooks(weight)]
+        self._watched.append(_Watched(weakref.ref(weight), handles))
+
+    def hooks(self, weight: Tensor) -> list[Callable[[Tensor], Any]]:
+        """Return what is called with each gradient of a dense weight, in this order."""
         # The weight is not to keep its mask alive.
-        hook = masking_hook(weakref.ref(self))
-        self._handles.append(weight.register_hook(hook))  # type: ignore[no-untyped-call]
+        return [masking_hook(weakref.ref(self))]
 
     def forget(self, weight: Tensor) -> None:
         """Set what is pruned of the dense weight to 0, in place, if it may not come back."""
@@ -154,9 +165,9 @@ class PruneImplBase(nn.Module, Registry):
 
     def unwatch(self) -> None:
         """Leave the gradients of the dense weight to themselves."""
-        self._watched = ()
-        while self._handles:
-            self._handles.pop().remove()
+        while self._watched:
+            for handle in self._watched.pop().handles:
+                handle.remove()
 
     def score(self, weight: Tensor) -> Tensor:
         """Return how much each element is worth: the weight's shape, higher = keep."""
@@ -205,7 +216,7 @@ class PruneImplBase(nn.Module, Registry):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has a dense weight of its own, which it has yet to see.
-        return {**self.__dict__, "_watched": (), "_handles": []}
+        return {**self.__dict__, "_watched": []}
 
     def get_extra_state(self) -> Tensor:
         return as_bits([self._sparsity, self.scheduled, self.clock.step_count, self.revived])
