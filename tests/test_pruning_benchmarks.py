@@ -1,0 +1,65 @@
+"""The benchmarks of masks and steps compare like with like, and count what there is."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from coreai_opt.pruning.masks import unstructured_mask
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Import a benchmark by its name; run its command into a JSON file."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+    def load(name: str, *arguments: str) -> Any:
+        module = importlib.import_module(f"bench_{name}")
+        if not arguments:
+            return module
+        written = tmp_path / "results.json"
+        monkeypatch.setattr(sys, "argv", ["bench", "--json", str(written), *arguments])
+        module.main()
+        return json.loads(written.read_text())
+
+    return load
+
+
+def test_both_masks_are_the_same_one(bench: Any) -> None:
+    weight = torch.randn(50, 60)
+    theirs = bench("masks").topk_and_scatter(weight, 0.7)
+    assert torch.equal(theirs.bool().view(50, 60), unstructured_mask(weight.abs(), 0.7))
+
+
+def test_masks(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--side", "64", "--largest", "10000", "--layers", "3", "--repeats", "1")
+    found = bench("masks", *small)
+    assert [row["sparsity"] for row in found["masks"]] == [0.3, 0.5, 0.7, 0.9]
+    assert all(row["ratio"] == row["topk_s"] / row["mask_s"] for row in found["masks"])
+    assert [row["weights"] for row in found["sizes"]] == [10_000]
+    assert [(row["layers"], row["weights"]) for row in found["layers"]] == [
+        (3, 30_000),
+        (1, 173**2),
+    ]
+    assert found["versions"]["torch"] == torch.__version__
+    assert "4,096 weights" in capsys.readouterr().out
+
+
+def test_steps(bench: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    small = ("--models", "conv", "--optimizers", "sgd", "--steps", "1", "--layers", "2")
+    found = bench("steps", *small)
+    rows = {row["phase"]: row for row in found["rows"]}
+    assert list(rows) == ["dense", "ramp", "after", "ramp, no regrowth", "after, no regrowth"]
+    assert rows["dense"]["ratio"] == 1
+    assert {row["weights"] for row in rows.values()} == {390_496}
+    # Counted, not timed: a mask of one byte, and a masked copy unless nothing may come back.
+    assert rows["dense"]["extra_bytes_a_weight"] == 0
+    assert rows["after"]["extra_bytes_a_weight"] == pytest.approx(5, abs=0.3)
+    assert rows["after, no regrowth"]["extra_bytes_a_weight"] == pytest.approx(1, abs=0.1)
+    assert [row["layers"] for row in found["callback"]] == [2]
+    assert "where the time of a step goes" in capfd.readouterr().out
