@@ -3,6 +3,7 @@
 As on the CPU (see ``_host_selection``), in operations on whole tensors.
 """
 
+from functools import lru_cache
 from math import ceil, floor, sqrt
 
 import torch
@@ -63,6 +64,7 @@ def _at(keys: Tensor, count: int, cut: Tensor | float) -> Tensor | None:
     return lowest.logical_or_(ties & (ties.cumsum(0) <= count - below))
 
 
+@lru_cache(maxsize=32)  # a model has many layers of few sizes; it takes sixteen operations
 def _places(total: int, device: torch.device) -> Tensor:
     """Return one index from each of many stretches of equal length."""
     stretch = max(floor(total ** (1 / 3)), 1)
