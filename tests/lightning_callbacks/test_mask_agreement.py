@@ -143,6 +143,9 @@ def main():
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
     open(f"rank{trainer.global_rank}", "w").write(told)
+    # Left to the end of the process, gloo's threads may abort it.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 main()
