@@ -6,7 +6,7 @@ from statistics import geometric_mean, median
 from typing import Any
 
 import torch
-from benchmarking import parser, write
+from benchmarking import at_least, device_name, parser, write
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -47,12 +47,21 @@ def main() -> None:
 
 def _parser() -> Any:
     made = parser("masks", __doc__)
-    made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    made.add_argument("--threads", type=int, help="torch's threads (default: torch's own)")
-    made.add_argument("--repeats", type=int, default=9, help="the median of so many (default: 9)")
-    made.add_argument("--side", type=int, default=SIDE, help="of the square weight")
-    made.add_argument("--largest", type=int, default=SIZES[-1], help="weights of the largest")
-    made.add_argument("--layers", type=int, default=LAYERS, help="layers of 10,000 weights")
+    made.add_argument(
+        "--device", type=device_name, default="cpu", help="cpu or cuda (default: cpu)"
+    )
+    made.add_argument("--threads", type=at_least(1), help="torch's threads (default: torch's own)")
+    made.add_argument(
+        "--repeats", type=at_least(1), default=9, help="the median of so many (default: 9)"
+    )
+    made.add_argument("--side", type=at_least(2), default=SIDE, help="of the square weight")
+    made.add_argument(
+        "--largest",
+        type=at_least(SIZES[0]),
+        default=SIZES[-1],
+        help="weights of the largest, from 10,000 on",
+    )
+    made.add_argument("--layers", type=at_least(1), default=LAYERS, help="layers of 10,000 weights")
     return made
 
 

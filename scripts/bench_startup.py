@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarking import ROOT, parser, write
+from benchmarking import ROOT, at_least, parser, write
 from rich.console import Console
 from rich.table import Table
 
@@ -96,7 +96,9 @@ def _run(command: Command, folder: str) -> Taken:
 
 def _arguments(arguments: Sequence[str]) -> Namespace:
     made = parser("startup", __doc__)
-    made.add_argument("--repeat", type=int, default=9, help="processes of each (default: 9)")
+    made.add_argument(
+        "--repeat", type=at_least(1), default=9, help="processes of each (default: 9)"
+    )
     return made.parse_args(arguments)
 
 

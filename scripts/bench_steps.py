@@ -6,13 +6,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from bench_masks import Clock
-from benchmarking import parser, write
+from benchmarking import at_least, device_name, parser, write
 from rich.console import Console
 from rich.table import Table
 from step_models import MODELS, Case
@@ -43,7 +44,10 @@ LAYERS = (1, 10, 100, 400)
 
 def main() -> None:
     """Time all models in all phases, print the table and write the JSON."""
-    arguments = _parser().parse_args()
+    parsing = _parser()
+    arguments = parsing.parse_args()
+    if "resnet50" in arguments.models and find_spec("torchvision") is None:
+        parsing.error("argument --models: resnet50 needs torchvision: pip install torchvision")
     clock = Clock(torch.device(arguments.device), 1)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -67,16 +71,24 @@ def main() -> None:
 
 def _parser() -> Any:
     made = parser("steps", __doc__)
-    made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    made.add_argument("--threads", type=int, help="torch's threads (default: torch's own)")
-    made.add_argument("--steps", type=int, default=25, help="the median of so many (default: 25)")
+    made.add_argument(
+        "--device", type=device_name, default="cpu", help="cpu or cuda (default: cpu)"
+    )
+    made.add_argument("--threads", type=at_least(1), help="torch's threads (default: torch's own)")
+    made.add_argument(
+        "--steps", type=at_least(1), default=25, help="the median of so many (default: 25)"
+    )
     made.add_argument("--compile", action="store_true", help="with torch.compile")
     made.add_argument(
         "--models", nargs="+", choices=MODELS, default=["mlp", "conv", "transformer"], help="which"
     )
     made.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     made.add_argument(
-        "--layers", nargs="*", type=int, default=LAYERS, help="of the models with a callback"
+        "--layers",
+        nargs="*",
+        type=at_least(1),
+        default=LAYERS,
+        help="of the models with a callback",
     )
     made.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
     return made

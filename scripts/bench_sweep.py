@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarking import ROOT, parser, write
+from benchmarking import ROOT, at_least, parser, write
 from rich.console import Console
 from rich.table import Table
 
@@ -132,8 +132,10 @@ def measure(runs: int, repeat: int) -> dict[str, Any]:
 
 def _arguments(arguments: Sequence[str]) -> Namespace:
     made = parser("sweep", __doc__)
-    made.add_argument("--runs", type=int, default=8, help="runs of a sweep, >= 2 (default: 8)")
-    made.add_argument("--repeat", type=int, default=3, help="sweeps (default: 3)")
+    made.add_argument(
+        "--runs", type=at_least(2), default=8, help="runs of a sweep, >= 2 (default: 8)"
+    )
+    made.add_argument("--repeat", type=at_least(1), default=3, help="sweeps (default: 3)")
     made.add_argument("--inside", type=Path, help="run one sweep here, and write its times there")
     made.add_argument("overrides", nargs="*", help="with --inside: the command")
     return made.parse_args(arguments)

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,38 @@ def parser(what: str, description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=f"scripts/bench {what}", description=description)
     default = ROOT / "docs" / "benchmarks" / f"{what}.json"
     made.add_argument(
-        "--json", type=Path, default=default, help=f"default: {default.relative_to(ROOT)}"
+        "--json", type=writable, default=default, help=f"default: {default.relative_to(ROOT)}"
     )
     return made
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number with a lower bound; for argparse."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number from {least} on")
+        return int(text)
+
+    return read
+
+
+def device_name(text: str) -> str:
+    """Read the name of a device that is there; for argparse."""
+    import torch
+
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if text not in there:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed here: {' or '.join(there)}")
+    return text
+
+
+def writable(text: str) -> Path:
+    """Read the path of a file whose folder is there; for argparse."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a file in a folder that is there")
+    return path
 
 
 def machine() -> dict[str, Any]:

@@ -62,3 +62,29 @@ def test_steps(bench: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert rows["after, no regrowth"]["extra_bytes_a_weight"] == pytest.approx(1, abs=0.1)
     assert [row["layers"] for row in found["callback"]] == [2]
     assert "where the time of a step goes" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("what", "wrong", "told"),
+    [
+        ("masks", "--device tpu", "'tpu'; allowed here: cpu"),
+        ("masks", "--repeats 0", "'0'; allowed: a whole number from 1 on"),
+        ("masks", "--largest 5", "'5'; allowed: a whole number from 10000 on"),
+        (
+            "masks",
+            "--json /nowhere/x.json",
+            "'/nowhere/x.json'; allowed: a file in a folder",
+        ),
+        ("steps", "--steps two", "'two'; allowed: a whole number from 1 on"),
+        ("startup", "--repeat -1", "'-1'; allowed: a whole number from 1 on"),
+        ("sweep", "--runs 1", "'1'; allowed: a whole number from 2 on"),
+    ],
+)
+def test_wrong_options_are_one_sentence(
+    bench: Any, capsys: pytest.CaptureFixture[str], what: str, wrong: str, told: str
+) -> None:
+    with pytest.raises(SystemExit):
+        bench(what, *wrong.split())
+    *usage, last = capsys.readouterr().err.splitlines()
+    assert told in last
+    assert usage[0].startswith(f"usage: scripts/bench {what}")

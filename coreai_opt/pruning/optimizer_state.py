@@ -42,7 +42,8 @@ class OptimizerMasking:
     Any optimizer that keeps its state in tensors of the weight's shape is served. Those of torch
     that work element by element leave a weight alone whose gradient and moments are 0, unless it
     decays: then, and under any other optimizer, a copy of the pruned weights is held during the
-    step.
+    step. What is added to a gradient after the backward pass is taken out again, unless it is added
+    to ``gradient.data``, of which nobody is told.
 
     Args:
         tensors: the pruned tensors.
