@@ -54,6 +54,14 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def check_what_is_pruned_stays(pruner: Any, optimizer: Optimizer) -> None:
+    pruner.step(5)
+    before = pruned_values(pruner)
+    for step in range(4):
+        train(pruner, optimizer, step)
+        assert same(pruned_values(pruner), before)
+
+
 @pytest.mark.parametrize("make", [*OPTIMIZERS, *MORE])
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 def test_where_nothing_returns_all_that_is_pruned_is_0(make: Make, allocation: str) -> None:
@@ -192,11 +200,7 @@ def test_groups_with_and_without_decay() -> None:
     groups: Any = [{"params": [first], "weight_decay": 0.5}, {"params": [second]}]
     optimizer = AdamW(groups, 0.1, weight_decay=0.0)
     pruner.mask_optimizer_state(optimizer)
-    pruner.step(5)
-    before = pruned_values(pruner)
-    for step in range(4):
-        train(pruner, optimizer, step)
-        assert same(pruned_values(pruner), before)
+    check_what_is_pruned_stays(pruner, optimizer)
 
 
 class Fails(SGD):
@@ -246,11 +250,7 @@ def test_steps_within_steps() -> None:
     pruner = pruner_of()
     optimizer = Outer(pruner.model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
     pruner.mask_optimizer_state(optimizer)
-    pruner.step(5)
-    before = pruned_values(pruner)
-    for step in range(4):
-        train(pruner, optimizer, step)
-        assert same(pruned_values(pruner), before)
+    check_what_is_pruned_stays(pruner, optimizer)
     assert pruner._masking is not None
     assert pruner._masking._guarded == []
 

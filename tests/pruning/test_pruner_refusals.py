@@ -161,6 +161,15 @@ def test_check_weights_names_the_layers_with_nan() -> None:
     assert caught.value.names == ["2.weight"]
 
 
+def test_infinities_of_both_signs_are_no_nan() -> None:
+    pruner, model = prepared(schedule=RAMP)
+    with torch.no_grad():  # their sum is NaN
+        original(model)[0, :2] = torch.tensor([torch.inf, -torch.inf])
+    pruner.check_weights()
+    pruner.step()
+    assert impl(model).mask[0, :2].all()
+
+
 @pytest.mark.parametrize("backend", [ExportBackend.CoreAI, ExportBackend.CoreML])
 def test_other_backends_say_what_is_missing_and_leave_the_model(backend: ExportBackend) -> None:
     pruner, model = prepared()

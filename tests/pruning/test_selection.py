@@ -313,3 +313,21 @@ def test_one_threshold_over_rows_larger_than_what_is_compared_at_once(large: Ten
         expected = reference(plain, int(sum(map(len, plain)) * share))
         for found in (global_masks(rows, share), global_masks(plain, share)):
             assert all(map(torch.equal, found, expected))
+
+
+def test_many_equal_keys_at_an_end_of_the_bracket_are_not_collected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collected: list[int] = []
+    select = host._cut
+
+    def counted(keys: Any, count: int) -> Any:
+        collected.append(len(keys))
+        return select(keys, count)
+
+    monkeypatch.setattr(host, "_cut", counted)
+    # Half are 1: by the sample, the cut may be there or below.
+    values = torch.where(torch.rand(100_000) < 0.5, 1.0, torch.rand(100_000))
+    share = float((values < 1).double().mean()) - 0.001
+    assert keep_highest([values], int(100_000 * share))[0].sum() == 100_000 - int(100_000 * share)
+    assert sum(collected) < 20_000
