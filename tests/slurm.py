@@ -75,6 +75,12 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60
     raise AssertionError(f"{what}: not so after {timeout_s} s")
 
 
+def _kill(pids: set[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class Slurm:
     """A cluster that is up.
@@ -122,13 +128,21 @@ class Slurm:
         return {file.stem: int(file.read_text()) for file in files}
 
     def kill_node(self, node: str) -> None:
-        """End a node as a power failure does: its daemon and all that it runs."""
+        """End a node as a power failure does: its daemon and all that it runs.
+
+        A step may be starting while its processes are looked up, and a killed process takes a
+        moment to go: both are over when no process of the node is found any more.
+        """
         conf = f"SLURM_CONF={self.directory}/slurm.conf\0"
-        of_jobs = processes_with(conf, f"SLURMD_NODENAME={node}\0")
-        steps = {pid for pid in map(parent, of_jobs) if name(pid) == "slurmstepd"}
-        for pid in [self.pids()[f"slurmd.{node}"], *steps, *of_jobs]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill({self.pids()[f"slurmd.{node}"]})
+
+        def dead() -> bool:
+            of_jobs = processes_with(conf, f"SLURMD_NODENAME={node}\0")
+            _kill({pid for pid in map(parent, of_jobs) if name(pid) == "slurmstepd"})
+            _kill(of_jobs)
+            return not of_jobs
+
+        wait_until(dead, f"the processes of {node} are gone")
 
     def start_node(self, node: str) -> None:
         """Start a node that was killed."""
