@@ -6,11 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra._internal.utils import get_args_parser
 
 from coreai_opt.experiment import trunks
@@ -36,7 +38,12 @@ PACKAGES = [
     "coreai_opt.sweep",
     "lightning_callbacks",
 ]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / ".github").glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SOURCES = [
     *sorted((ROOT / "coreai_opt").rglob("*.py")),
     *sorted((ROOT / "lightning_callbacks").rglob("*.py")),
@@ -69,6 +76,8 @@ TRAIN = [
 
 REPORT = [line for line in commands() if line.startswith("scripts/report")]
 TRUNKS = [line for line in commands() if line.startswith("scripts/trunks")]
+CHECKS = (ROOT / "scripts" / "test").read_text().partition("set -e")[0]
+CHECK = [line for line in commands() if line.startswith("scripts/test")]
 CLUSTER = [line for line in commands() if "scripts/slurm-dev-cluster" in line]
 
 
@@ -190,10 +199,40 @@ def test_documented_commands_of_the_cluster_are_those_of_its_script(line: str) -
     assert line in usage.stdout
 
 
+@pytest.mark.parametrize("line", CHECK)
+def test_documented_checks_are_those_of_the_script(line: str) -> None:
+    # Running them would run this test.
+    usage = [words.lstrip("# ").partition("  ")[0] for words in CHECKS.splitlines()]
+    assert line in usage
+
+
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER]
+    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK]
     others = [line for line in commands() if line not in tested]
     assert others == ["pip install -c constraints.txt -e '.[dev]'"]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert citation["title"].lower() == f"{project['name']}: {project['description']}".lower()
+
+
+@pytest.mark.parametrize(
+    "form", sorted((ROOT / ".github/ISSUE_TEMPLATE").iterdir()), ids=lambda form: form.name
+)
+def test_forms_of_issues_are_whole(form: Path) -> None:
+    read = yaml.safe_load(form.read_text())
+    assert read["name"]
+    assert read["description"]
+    fields = [field["id"] for field in read["body"]]
+    assert len(set(fields)) == len(fields)
+    for field in read["body"]:
+        assert field["type"] in ("textarea", "input", "dropdown", "checkboxes")
+        assert field["attributes"]["label"]
 
 
 def test_the_knobs_of_the_schedules_page_are_those_of_the_config() -> None:
