@@ -130,17 +130,19 @@ class Slurm:
     def kill_node(self, node: str) -> None:
         """End a node as a power failure does: its daemon and all that it runs.
 
-        A step may be starting while its processes are looked up, and a killed process takes a
-        moment to go: both are over when no process of the node is found any more.
+        A step names its node only in what it runs. One that runs nothing is just starting, here or
+        on another node, or ending: it is looked at again.
         """
         conf = f"SLURM_CONF={self.directory}/slurm.conf\0"
         _kill({self.pids()[f"slurmd.{node}"]})
 
         def dead() -> bool:
+            processes = processes_with(conf)
             of_jobs = processes_with(conf, f"SLURMD_NODENAME={node}\0")
-            _kill({pid for pid in map(parent, of_jobs) if name(pid) == "slurmstepd"})
-            _kill(of_jobs)
-            return not of_jobs
+            steps = {pid for pid in processes if name(pid) == "slurmstepd"}
+            idle = steps - set(map(parent, processes))
+            _kill(of_jobs | (steps & set(map(parent, of_jobs))))
+            return not of_jobs and not idle
 
         wait_until(dead, f"the processes of {node} are gone")
 
