@@ -23,6 +23,7 @@ from coreai_opt.experiment.nodes import register_nodes
 from coreai_opt.experiment.places import conf_dir
 from coreai_opt.experiment.ranks import remember_command
 from coreai_opt.experiment.signals import CTRL_C
+from coreai_opt.experiment.target_policy import check_hydra_targets
 from coreai_opt.sweep.asked import composes_only, is_sweep, shows, wants_preview
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.launchers.choosing import check_installed
@@ -91,9 +92,11 @@ def _run(hydra_main: Callable[[], None]) -> None:
         return
     sweep = _sweep(arguments)
     if sweep is None:
+        check_hydra_targets(arguments)
         hydra_main()
         return
     with sweep.announced():
+        check_hydra_targets(get_args_parser().parse_args())
         hydra_main()
     if sweep.has_failed:
         sys.exit(RUN_FAILED)

@@ -15,6 +15,7 @@ from lightning_callbacks._checkpoint_files import (
     remove_after,
     write_checkpoint,
 )
+from lightning_callbacks._foreign_objects import ForeignObjectsWarning, foreign_in_file
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._log_files import keep_hyperparameters, log_positions, rewind_logs
 from lightning_callbacks._logged_values import logged_values, restore_logged_values
@@ -100,6 +101,7 @@ class ResumableCheckpoint(pl.Callback):
         self._saved_at: tuple[int, int, int] | None = None
         self._step_of_last = 0
         self._is_postponed = False
+        self._is_checked = False
         self._began = time.monotonic()
 
     def newest(self) -> Path | None:
@@ -219,6 +221,8 @@ class ResumableCheckpoint(pl.Callback):
 
             def write(path: Path) -> None:
                 trainer.strategy.save_checkpoint(checkpoint, path)
+                if is_first:
+                    self._warn_of_foreign(path)
 
             write_checkpoint(self.dirpath, step, write, is_first, self.keep)
         except OSError as error:
@@ -229,6 +233,19 @@ class ResumableCheckpoint(pl.Callback):
             )
         trainer.strategy.barrier("ResumableCheckpoint")
         return True
+
+    def _warn_of_foreign(self, path: Path) -> None:
+        if self._is_checked:
+            return
+        self._is_checked = True
+        if foreign := foreign_in_file(path):
+            rank_zero_warn(
+                "no run can go on from its checkpoints: they hold more than tensors and plain "
+                f"values ({', '.join(foreign)}), which fit(weights_only=True) does not unpickle; "
+                "allowed: to leave it out of what the model and its callbacks save, or "
+                "torch.serialization.add_safe_globals([CLASS]) in the model's module",
+                category=ForeignObjectsWarning,
+            )
 
     def _dump(self, trainer: pl.Trainer, boundary: Boundary) -> dict[str, Any]:
         """Return a checkpoint of this place; needs all ranks.

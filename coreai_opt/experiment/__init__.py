@@ -2,12 +2,13 @@
 
 from coreai_opt._lazy import lazy_exports
 
-__all__ = ["ConfigError", "RunFailedError"]
+__all__ = ["ConfigError", "RunFailedError", "allowed_targets"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ConfigError": ".errors",
         "RunFailedError": ".errors",
+        "allowed_targets": ".target_policy",
     },
 )

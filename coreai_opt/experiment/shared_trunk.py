@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
+from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.session import Session
 from coreai_opt.experiment.trunk_circumstances import circumstances
 from coreai_opt.experiment.trunk_claim import Claim, Maker
@@ -30,6 +31,7 @@ from coreai_opt.pruning.groups import will_prune
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning, SparsityMonitor
+from lightning_callbacks._foreign_objects import foreign_in_file
 from lightning_callbacks._log_files import change_rows
 from lightning_callbacks._training_loaders import repeats_exactly
 
@@ -124,17 +126,17 @@ class SharedTrunk(pl.Callback):
             return
         _held_path(self._session).unlink(missing_ok=True)
         for name, content in self._taken["files"].items():
-            path = self._session.paths.root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            file = _within(self._session.paths.root, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
         report = count_sparsity(pl_module)
         targets = {"total": report.target, **{one.name: one.target for one in report.layers}}
         change_rows(trainer, lambda row: _with_target(row, "sparsity/target", report.target))
         if (path := _sparsity_file(trainer)) is not None:
             text = zlib.decompress(self._taken["sparsity"]).decode("utf-8")
             table = csv.DictReader(io.StringIO(text, newline=""))
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(table.fieldnames or []))
+            with path.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, list(table.fieldnames or []))
                 writer.writeheader()
                 for row in table:
                     writer.writerow(_with_target(row, "target", targets.get(row["layer"])))
@@ -157,7 +159,7 @@ class SharedTrunk(pl.Callback):
                 "sparsity": zlib.compress(text),
                 "files": _kept_files(trainer, Path(real)),
             }
-            self._store.put(self._id, write, steps, seconds, root)
+            self._store.put(self._id, _plain(write), steps, seconds, root)
         except OSError as error:
             reason = f"the dense warm-up could not be stored: {error.strerror or error}"
             warnings.warn(f"{reason}; the run goes on", TrunkNotStoredWarning, stacklevel=2)
@@ -276,6 +278,25 @@ def _kept_files(trainer: pl.Trainer, root: Path) -> dict[str, bytes]:
                 if path.is_relative_to(root) and path.is_file():
                     files[str(path.relative_to(root))] = path.read_bytes()
     return files
+
+
+def _plain(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Refuse to store what no other run would load."""
+
+    def write_plain(path: Path) -> None:
+        write(path)
+        if foreign := foreign_in_file(path):
+            raise OSError(f"it holds more than tensors and plain values ({', '.join(foreign)})")
+
+    return write_plain
+
+
+def _within(root: Path, name: str) -> Path:
+    """Return a path below a directory; whoever stored the file may have named any place."""
+    path = Path(os.path.realpath(root / name))
+    if not path.is_relative_to(os.path.realpath(root)):
+        raise ConfigError.of("trunk", f"the stored warm-up names a file outside the run: {name}")
+    return path
 
 
 class _Waiting:

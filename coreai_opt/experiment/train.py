@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from coreai_opt.experiment.build import Objects
+from coreai_opt.experiment.checkpoint_content import PlainHyperparameters, refuse_foreign
 from coreai_opt.experiment.data_files import data_files
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.operations_count import ExampleBatch, count_operations
@@ -151,6 +152,7 @@ def _fit_from(
     # First: the classes that choose by the objective have an error of their own for its absence.
     callbacks[:0] = [
         resumable,
+        PlainHyperparameters(),
         _ObjectiveCallback(config["objective"]["name"]),
         _ProgressCallback(session.progress),
         ExampleBatch(),
@@ -161,13 +163,13 @@ def _fit_from(
         # TensorBoard would show them, and a metric that belongs to them, once more.
         if checkpoint is None or not isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(dict(config))
+    origin = "resume"
     if checkpoint is None and shared is not None:
-        checkpoint = shared.checkpoint
+        checkpoint, origin = shared.checkpoint, "trunk"
+    if checkpoint is not None:
+        refuse_foreign(checkpoint, origin)
     with session.interruptions.deferred():
-        # Not weights_only: this program has written the file, and callbacks keep what they like.
-        trainer.fit(
-            objects.model, datamodule=objects.data, ckpt_path=checkpoint, weights_only=False
-        )
+        trainer.fit(objects.model, datamodule=objects.data, ckpt_path=checkpoint, weights_only=True)
 
 
 def _evaluate(objects: Objects, checkpoint: str | None) -> dict[str, float]:
@@ -177,7 +179,14 @@ def _evaluate(objects: Objects, checkpoint: str | None) -> dict[str, float]:
     """
     trainer, model, data = objects.trainer, objects.model, objects.data
     metrics: dict[str, float] = {}
-    given: dict[str, Any] = {"datamodule": data, "ckpt_path": checkpoint, "verbose": False}
+    if checkpoint is not None:
+        refuse_foreign(checkpoint, "callbacks")
+    given: dict[str, Any] = {
+        "datamodule": data,
+        "ckpt_path": checkpoint,
+        "verbose": False,
+        "weights_only": True,
+    }
     if is_overridden("validation_step", model):
         # Not another point on the curve of the training: it is a checkpoint of before.
         loggers, trainer.loggers = trainer.loggers, []

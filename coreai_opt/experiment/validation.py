@@ -27,6 +27,7 @@ from coreai_opt.experiment.settings import (
     RootSettings,
     SweepSettings,
 )
+from coreai_opt.experiment.target_policy import named_targets, why_refused
 from coreai_opt.pruning._registry import Registry, nearest
 
 __all__ = ["Reading", "check_config", "described", "find_problems", "problems_of"]
@@ -191,6 +192,7 @@ def problems_of(reading: Reading) -> list[Problem]:
     for path, model, values in _checked_nodes(reading.values):
         problems += _node_problems(reading, path, model, values)
     problems += _missing_nodes(reading.values)
+    problems += _refused_targets(reading)
     problems += _target_problems(reading)
     problems += _unapplied_schedule(reading.values)
     problems += _missing_weights(reading)
@@ -306,6 +308,15 @@ def _shown(details: ErrorDetails) -> str:
 
 def _is_special(key: str) -> bool:
     return key.startswith("_") and key.endswith("_")
+
+
+def _refused_targets(reading: Reading) -> list[Problem]:
+    problems = []
+    for path, target in named_targets(reading.values):
+        if reason := why_refused(target):
+            name = reading.name(path)
+            problems.append(Problem(name, f"{name}={target} {reason}"))
+    return problems
 
 
 def _target_problems(reading: Reading) -> list[Problem]:
