@@ -18,8 +18,13 @@ find_python() {
     return 1
 }
 
+# The names of our files as well: what is installed are links to them, one by one.
 fingerprint() {
-    cat "$root/pyproject.toml" "$root/constraints.txt" | cksum
+    (
+        cd "$root"
+        cat pyproject.toml constraints.txt
+        find coreai_opt lightning_callbacks conf -name __pycache__ -prune -o -type f -print | LC_ALL=C sort
+    ) | cksum
 }
 
 is_installed() {

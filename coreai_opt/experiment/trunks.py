@@ -51,7 +51,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="trunks", description=__doc__)
+    parser = Parser(prog=Path(sys.argv[0]).stem, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|prune")
     shown = commands.add_parser("list", help="what is in the store, newest first")
     pruned = commands.add_parser("prune", help="remove trunks, and what dead makers left behind")

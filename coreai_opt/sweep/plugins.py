@@ -26,6 +26,9 @@ __all__ = ["find_plugins", "is_installed", "take_names"]
 GROUP = "hydra/launcher"
 PLUGINS = "hydra_plugins"
 
+# For apps of others: ours has its config tree.
+OURS = "hydra_coreai_opt"
+
 # Plugins that bring nothing but these launchers.
 LAUNCHERS = {
     "hydra_joblib_launcher": ("joblib",),
@@ -85,7 +88,7 @@ def is_installed(plugin: str) -> bool:
 
 def _without_launchers(*args: Any, **kwargs: Any) -> Iterator[ModuleInfo]:
     for module in walk_packages(*args, **kwargs):
-        if not set(module.name.split(".")[:2]) & LAUNCHERS.keys():
+        if not set(module.name.split(".")[:2]) & {*LAUNCHERS, OURS}:
             yield module
 
 

@@ -70,7 +70,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="report", description=__doc__)
+    parser = Parser(prog=_name(), description=__doc__)
     parser.add_argument(
         "sweep", nargs="+", type=Path, metavar="SWEEP_DIR", help="directory of a sweep, or of a run"
     )
@@ -145,6 +145,11 @@ def _write(
         return [*told, f"no figures: {_package(error)} {MISSING}"]
     drawn = draw_figures(out / "figures", collected, board, arguments.knobs)
     return [*told, f"written: {out / 'figures'} ({', '.join(drawn) or 'nothing to draw yet'})"]
+
+
+def _name() -> str:
+    called = Path(sys.argv[0]).stem
+    return "report" if called == "__main__" else called
 
 
 def _package(error: ModuleNotFoundError) -> str:
