@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import shlex
 import subprocess
@@ -82,6 +83,9 @@ REPORT = [line for line in commands() if line.startswith("scripts/report")]
 TRUNKS = [line for line in commands() if line.startswith("scripts/trunks")]
 CHECKS = (ROOT / "scripts" / "test").read_text().partition("set -e")[0]
 CHECK = [line for line in commands() if line.startswith("scripts/test")]
+# An app of somebody else's, which stands for any: the example.
+APP = [line for line in commands() if line.startswith(("python -m digits_app", "python my_app.py"))]
+INSTALL = ["pip install -c constraints.txt -e '.[dev]'", "pip install dist/*.whl"]
 CLUSTER = [line for line in commands() if "scripts/slurm-dev-cluster" in line]
 
 
@@ -194,6 +198,25 @@ def test_documented_reports_work(
     assert "6 runs: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("line", APP)
+def test_documented_commands_of_other_apps_compose(line: str, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_coreai_opt", reason="the project is not installed")
+    words = shlex.split(line)
+    typed = words[3:] if words[1] == "-m" else words[2:]
+    if words[1] == "my_app.py":
+        typed = [word.replace("+callbacks=", "callbacks=") for word in typed]
+    done = subprocess.run(
+        [sys.executable, "-m", "digits_app", "--cfg", "job", "--resolve", *typed],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "examples" / "own_app")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    pruned = [word for word in words if "scheduled_pruning" in word]
+    assert ("lightning_callbacks.ScheduledPruning" in done.stdout) == bool(pruned)
+
+
 @pytest.mark.parametrize("line", CLUSTER)
 def test_documented_commands_of_the_cluster_are_those_of_its_script(line: str) -> None:
     # What they do is run by tests/cluster, and install by .ci/run.
@@ -211,9 +234,9 @@ def test_documented_checks_are_those_of_the_script(line: str) -> None:
 
 
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK]
-    others = [line for line in commands() if line not in tested]
-    assert others == ["pip install -c constraints.txt -e '.[dev]'"]
+    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *APP]
+    # Run by bootstrap.sh, and by tests/integration/test_installation.py.
+    assert {line for line in commands() if line not in tested} == set(INSTALL)
 
 
 def test_the_citation_is_of_this_version() -> None:

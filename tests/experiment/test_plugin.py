@@ -4,6 +4,7 @@ From the wheel and the sdist: tests/integration/test_installation.py.
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from hydra.core.singleton import Singleton
 
 from coreai_opt.experiment.groups import config_groups
 from coreai_opt.hydra_plugin import PROVIDER, CoreaiConfigSource, CoreaiSearchPath, _OursLast
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(
     find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_coreai_opt") is None,
@@ -209,6 +211,14 @@ def test_an_app_may_choose_ours_for_good(app: Callable[..., Ask]) -> None:
     ask = app(config=f"{config}  power: 2\n")
     assert config_of(ask())["schedule"]["power"] == 2
     assert config_of(ask("schedule=linear", "pruning=channel"))["axis"] == 1
+
+
+def test_the_primary_config_of_the_docs_composes(app: Callable[..., Ask]) -> None:
+    page = (ROOT / "docs" / "plugin.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    config = config_of(app(config=block, callbacks__default="mine: {a: 1}\n")())
+    assert list(config["callbacks"]) == ["mine", "scheduled_pruning"]
+    assert (config["n"], config["m"], config["target_sparsity"]) == (2, 4, 0.5)
 
 
 @pytest.mark.slow
