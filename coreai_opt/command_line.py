@@ -75,6 +75,10 @@ def _register_plugins(arguments: Namespace) -> None:
         Plugins.instance()  # which lists them all
     if composes_only(arguments):
         take_names()
+        if arguments.shell_completion:
+            from coreai_opt.experiment.completion import hide_schemas
+
+            hide_schemas()
         return
     from coreai_opt.sweep.sweeper import register_sweepers
 

@@ -1,4 +1,4 @@
-"""Measures what it takes to answer: --cfg job, --help, and the preview of 100 runs."""
+"""Measures what it takes to answer: --cfg job, --help, the preview of 100 runs, and Tab."""
 
 import os
 import subprocess
@@ -20,12 +20,16 @@ TRAIN = str(ROOT / "train.py")
 
 @dataclass(frozen=True)
 class Command:
-    """A command line of Python; what it must and should take at most, None = for comparison."""
+    """A command line of Python; what it must and should take at most, None = for comparison.
+
+    ``typed``: what stands in the shell when Tab is pressed, for completion.
+    """
 
     name: str
     arguments: tuple[str, ...]
     must_s: float | None = None
     aim_s: float | None = None
+    typed: str = ""
 
 
 COMMANDS = (
@@ -38,6 +42,10 @@ COMMANDS = (
         (TRAIN, "-m", "power=1,2,3,4,5", "seed=range(20)", "preview=true"),
         2.0,
         1.0,
+    ),
+    *(
+        Command(f"Tab behind {typed}", (TRAIN, "-sc", "query=bash"), 0.5, None, typed)
+        for typed in ("python train.py schedule=", "python train.py schedule=poly trainer.max")
     ),
 )
 
@@ -88,7 +96,9 @@ def _result(command: Command, taken: Sequence[Taken]) -> dict[str, Any]:
 def _run(command: Command, folder: str) -> Taken:
     program = [sys.executable, *command.arguments]
     before, began = os.times(), time.perf_counter()
-    subprocess.run(program, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    of_shell = {"COMP_LINE": command.typed, "COMP_POINT": str(len(command.typed))}
+    environment = os.environ | of_shell
+    subprocess.run(program, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - began, os.times()
     own = after.children_user - before.children_user
     return Taken(wall, own + after.children_system - before.children_system)

@@ -85,6 +85,7 @@ CHECKS = (ROOT / "scripts" / "test").read_text().partition("set -e")[0]
 CHECK = [line for line in commands() if line.startswith("scripts/test")]
 # An app of somebody else's, which stands for any: the example.
 APP = [line for line in commands() if line.startswith(("python -m digits_app", "python my_app.py"))]
+COMPLETION = 'eval "$(python train.py -sc install=bash)"'
 INSTALL = ["pip install -c constraints.txt -e '.[dev]'", "pip install dist/*.whl"]
 CLUSTER = [line for line in commands() if "scripts/slurm-dev-cluster" in line]
 
@@ -235,8 +236,8 @@ def test_documented_checks_are_those_of_the_script(line: str) -> None:
 
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
     tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *APP]
-    # Run by bootstrap.sh, and by tests/integration/test_installation.py.
-    assert {line for line in commands() if line not in tested} == set(INSTALL)
+    # Run by bootstrap.sh, tests/integration/test_installation.py and test_completion.py there.
+    assert {line for line in commands() if line not in tested} == {*INSTALL, COMPLETION}
 
 
 def test_the_citation_is_of_this_version() -> None:

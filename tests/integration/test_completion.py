@@ -1,0 +1,72 @@
+"""Tab completion in a real bash, and what the query behind it says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coreai_opt.experiment.groups import config_groups
+from tests.conftest import ROOT
+
+SCRIPT = """
+eval "$({program} -sc install=bash)"
+COMP_LINE="{typed}"
+COMP_POINT=${{#COMP_LINE}}
+COMP_WORDS=($COMP_LINE)
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+hydra_bash_completion
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+def suggested(typed: str, folder: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-sc", "query=bash"],
+        cwd=folder,
+        env={**os.environ, "COMP_LINE": typed, "COMP_POINT": str(len(typed))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert list(folder.iterdir()) == []
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("sched", ["schedule.", "schedule="]),
+        ("schedule=", [f"schedule={name}" for name in config_groups()[-2].names()]),
+        ("schedule=constant pow", []),
+        ("schedule=poly pow", ["power="]),
+        ("-m schedule=poly power=", ["power=3.0"]),
+        ("model=convnet model.ch", ["model.channels."]),
+        ("trainer.max_e", ["trainer.max_epochs="]),
+        ("hydra/launcher=jo", ["hydra/launcher=joblib"]),
+    ],
+)
+def test_groups_options_and_keys_are_suggested(
+    tmp_path: Path, typed: str, expected: list[str]
+) -> None:
+    assert suggested(f"python train.py {typed}", tmp_path) == expected
+
+
+def test_a_schema_is_suggested_to_who_types_it(tmp_path: Path) -> None:
+    assert suggested("python train.py schedule=base_p", tmp_path) == ["schedule=base_poly"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["python train.py", "coreai-train"])
+def test_bash_completes(program: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    bash = subprocess.run(
+        ["bash", "-c", SCRIPT.format(program=program, typed=f"{program} schedule=po")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert bash.stdout == "schedule=poly\n", bash.stderr
