@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from coreai_opt.train import main
+    from coreai_opt.train import main  # @hydra.main: completion in fish looks for these words
 except ImportError:
     from importlib.metadata import packages_distributions
 

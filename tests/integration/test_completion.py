@@ -1,6 +1,7 @@
-"""Tab completion in a real bash, and what the query behind it says."""
+"""Tab completion in real shells, and what the query behind it says."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from coreai_opt.experiment.groups import config_groups
 from tests.conftest import ROOT
 
-SCRIPT = """
+BASH = """
 eval "$({program} -sc install=bash)"
 COMP_LINE="{typed}"
 COMP_POINT=${{#COMP_LINE}}
@@ -19,6 +20,8 @@ COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
 hydra_bash_completion
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
+FISH = "{program} -sc install=fish | source; complete -C '{typed}'"
+SCRIPTS = {"bash": BASH, "fish": FISH}
 
 
 def suggested(typed: str, folder: Path) -> list[str]:
@@ -60,13 +63,16 @@ def test_a_schema_is_suggested_to_who_types_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["python train.py", "coreai-train"])
-def test_bash_completes(program: str, tmp_path: Path) -> None:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    bash = subprocess.run(
-        ["bash", "-c", SCRIPT.format(program=program, typed=f"{program} schedule=po")],
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_a_shell_completes(shell: str, program: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    script = SCRIPTS[shell].format(program=program, typed=f"{program} schedule=po")
+    done = subprocess.run(
+        [shell, "-c", script],
         cwd=ROOT,
-        env=environment,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
     )
-    assert bash.stdout == "schedule=poly\n", bash.stderr
+    assert done.stdout == "schedule=poly\n", done.stderr
