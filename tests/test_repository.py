@@ -73,10 +73,13 @@ def commands() -> Iterator[str]:
 
 SEARCH = [line for line in commands() if "hydra/sweeper=optuna" in line]
 
+# Of docs/extending.md, with files that it brings: tests/integration/test_extending.py.
+EXTENDING = [line for line in commands() if "--config-dir=options" in line]
+
 TRAIN = [
     line
     for line in commands()
-    if line.startswith(("python train.py", "scripts/train")) and line not in SEARCH
+    if line.startswith(("python train.py", "scripts/train")) and line not in (*SEARCH, *EXTENDING)
 ]
 
 REPORT = [line for line in commands() if line.startswith("scripts/report")]
@@ -235,7 +238,7 @@ def test_documented_checks_are_those_of_the_script(line: str) -> None:
 
 
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *APP]
+    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *APP, *EXTENDING]
     # Run by bootstrap.sh, tests/integration/test_installation.py and test_completion.py there.
     assert {line for line in commands() if line not in tested} == {*INSTALL, COMPLETION}
 

@@ -28,8 +28,9 @@ NAME = r"[A-Za-z_]\w*"
 PATTERN = re.compile(rf"({NAME}\.)+({NAME}|\*)")
 IN_FILE = re.compile(r"^\s*_target_: *(\S+)", re.MULTILINE)
 
-# Keys whose value is the dotted path of a class where it is no key of a registry.
+# Nodes and keys whose value is the dotted path of a class where it is no key of a registry.
 CLASS_KEYS = ("pruning_algo",)
+IN_TYPED = (("pruning_scheme",), ("sparsity_schedule",))
 
 Path = tuple[str, ...]
 
@@ -92,7 +93,8 @@ def named_targets(values: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     if isinstance(values, Mapping):
         for key, value in values.items():
             place = (*path, str(key))
-            if key == "_target_" or (key in CLASS_KEYS and "." in str(value)):
+            is_class = key in CLASS_KEYS or (key == "type" and path[-1:] in IN_TYPED)
+            if key == "_target_" or (is_class and "." in str(value)):
                 yield place, str(value)
             else:
                 yield from named_targets(value, place)

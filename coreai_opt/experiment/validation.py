@@ -189,17 +189,22 @@ def find_problems(cfg: DictConfig) -> list[Problem]:
 def problems_of(reading: Reading) -> list[Problem]:
     """Return everything that can be seen to be wrong in a config that has been read."""
     problems = list(reading.problems)
+    if refused := _refused_targets(reading):
+        return _named_once([*problems, *refused])  # looking further would import them
     for path, model, values in _checked_nodes(reading.values):
         problems += _node_problems(reading, path, model, values)
     problems += _missing_nodes(reading.values)
-    problems += _refused_targets(reading)
     problems += _target_problems(reading)
     problems += _unapplied_schedule(reading.values)
     problems += _missing_weights(reading)
     problems += _sharding(reading)
     if not problems:
         problems += ramp_problem(reading.values)
-    # A knob may stand in several nodes: it is named once.
+    return _named_once(problems)
+
+
+def _named_once(problems: list[Problem]) -> list[Problem]:
+    # A knob may stand in several nodes.
     named: dict[str, Problem] = {}
     for problem in problems:
         named.setdefault(problem.key, problem)

@@ -1,6 +1,7 @@
 """A registry of subclasses under string keys, shared by schedules, schemes and criteria."""
 
 import difflib
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -52,11 +53,14 @@ class Registry:
 
     @classmethod
     def get_class(cls, key: str) -> type[Self]:
-        """Return the class registered under ``key``.
+        """Return the class registered under ``key``, or the one at a dotted path.
 
         Raises:
-            ValueError: nothing is registered under it; the message lists what is.
+            ValueError: nothing is registered under it; the message lists what is. Or nothing can be
+                imported from the path, or no such class.
         """
+        if isinstance(key, str) and "." in key and key not in cls._registry:
+            return cls._at(key)
         if not isinstance(key, str) or key not in cls._registry:
             raise ValueError(
                 f"no {cls.__name__} is registered as {key!r}; "
@@ -65,8 +69,24 @@ class Registry:
         return cls._registry[key]
 
     @classmethod
+    def _at(cls, path: str) -> type[Self]:
+        module, _, name = path.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path!r} cannot be imported: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, cls)):
+            keys = ", ".join(cls.list_registry_keys())
+            raise ValueError(
+                f"{path!r} is no {cls.__name__}; allowed: {keys}, or the dotted path of a subclass"
+            )
+        return found
+
+    @classmethod
     def maybe_build_from_dict(cls, value: Self | Mapping[str, Any]) -> Self:
         """Build an instance from ``{"type": key, **fields}``; hand a ready instance back unchanged.
+
+        The key is one of the registry, or the dotted path of a class.
 
         Raises:
             ValueError: no ``type``, an unregistered one, or fields that the class refuses.

@@ -62,6 +62,7 @@ def test_what_is_not_on_the_list_is_refused_in_one_sentence_each(
         "criterion=their_code.Best",
         "+callbacks.more={_target_:os.system,command:ls}",
         "+model.width={_target_:os.mkdir,path:made}",
+        "pruning.global_config.op_state_spec.weight.pruning_scheme.type=their_code.Rows",
     )
     end = "is not among the allowed targets; allowed: those of our options"
     assert sorted(found) == [
@@ -69,6 +70,7 @@ def test_what_is_not_on_the_list_is_refused_in_one_sentence_each(
         f"criterion=their_code.Best {end}",
         f"model._target_=their_code.Net {end}",
         f"model.width._target_=os.mkdir {end}",
+        f"pruning.global_config.op_state_spec.weight.pruning_scheme.type=their_code.Rows {end}",
     ]
 
 

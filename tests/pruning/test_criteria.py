@@ -374,7 +374,7 @@ def test_a_criterion_of_ones_own(how: str) -> None:
 WRONG: list[Any] = [
     ("no.such.Class", "'no.such.Class' cannot be imported"),
     (f"{__name__}.Missing", "cannot be imported"),
-    ("torch.nn.Linear", "neither a registered key nor a subclass"),
+    ("torch.nn.Linear", "is no PruneImplBase; allowed: default, random, taylor"),
     ("randm", "did you mean 'random'"),
 ]
 

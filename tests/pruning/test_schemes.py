@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, PolynomialDecaySchedule
 from coreai_opt.pruning.errors import UnreachableSparsityWarning, UnsuitableShapeError
-from coreai_opt.pruning.masks import compute_mask, scheme_mask, unstructured_mask
+from coreai_opt.pruning.masks import compute_mask
 from coreai_opt.pruning.spec import (
     BlockStructured,
     ChannelStructured,
@@ -363,25 +363,3 @@ REACHABLE: list[Any] = [
 def test_what_can_be_reached_is_not_warned_of(scheme: PruningScheme, target: float) -> None:
     model = MagnitudePruner(nn.Linear(8, 8), config(scheme, target)).prepare()
     assert int((model.weight == 0).sum()) == floor(64 * target)
-
-
-def test_a_scheme_of_ones_own() -> None:
-    @PruningScheme.register("first_row_stays")
-    class FirstRowStays(PruningScheme):
-        def pruned_elements(self, shape: Index, sparsity: float) -> int:
-            return floor(prod((shape[0] - 1, *shape[1:])) * sparsity)
-
-        def problem(self, shape: Index) -> str | None:
-            return None if shape[0] > 1 else "one row is too few"
-
-    @scheme_mask.register
-    def _(scheme: FirstRowStays, values: Tensor, sparsity: float) -> Tensor:
-        kept = torch.ones_like(values[:1], dtype=torch.bool)
-        return torch.cat([kept, unstructured_mask(values[1:], sparsity)])
-
-    with pytest.warns(UnreachableSparsityWarning, match="50.00% +41.67%"):
-        model = MagnitudePruner(nn.Linear(6, 6), config({"type": "first_row_stays"}, 0.5)).prepare()
-    mask = model.parametrizations.weight[0].mask
-    assert (bool(mask[0].all()), int((~mask).sum())) == (True, 15)
-    with pytest.raises(UnsuitableShapeError, match="one row is too few"):
-        MagnitudePruner(nn.Linear(6, 1), config(FirstRowStays())).prepare()

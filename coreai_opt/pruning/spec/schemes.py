@@ -48,8 +48,9 @@ def prune_count(total: int, sparsity: float) -> int:
 class PruningScheme(BaseModel, Registry):
     """Base of all schemes: frozen, known by key, dumped with its ``type``.
 
-    A scheme of your own registers itself here, says in ``pruned_elements`` what it prunes, and its
-    mask function with ``coreai_opt.pruning.masks.scheme_mask.register``.
+    A scheme of your own says in ``pruned_elements`` what it prunes, and registers its mask function
+    with ``coreai_opt.pruning.masks.scheme_mask.register``. In a config its ``type`` is its dotted
+    path, or the key that it registers itself under here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -76,7 +77,9 @@ class PruningScheme(BaseModel, Registry):
 
     @model_serializer(mode="wrap")
     def _with_type(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {"type": type(self).registry_key(), **handler(self)}
+        kind = type(self)
+        path = f"{kind.__module__}.{kind.__qualname__}"
+        return {"type": kind.registry_key() or path, **handler(self)}
 
 
 @PruningScheme.register("unstructured")

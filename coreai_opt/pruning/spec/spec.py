@@ -1,6 +1,5 @@
 """How far and how one tensor is pruned."""
 
-import importlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -69,7 +68,7 @@ class PruningSpec(BaseModel):
         from coreai_opt.pruning.spec.criteria import PruneImplBase
 
         if isinstance(value, str):
-            value = _imported(value) if "." in value else PruneImplBase.get_class(value)
+            value = PruneImplBase.get_class(value)
         if isinstance(value, type) and issubclass(value, PruneImplBase):
             return value
         raise ValueError(f"{value!r} is neither a registered key nor a subclass of PruneImplBase")
@@ -86,14 +85,6 @@ def _plausible(name: str) -> str:
         f"no criterion is called {name!r}; {nearest(name, list(CRITERIA))}, "
         "or the dotted path of your own class"
     )
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{path!r} cannot be imported: {error}") from error
 
 
 def default_weight_pruning_spec() -> PruningSpec:
