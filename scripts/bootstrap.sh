@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it: makes .venv on first use, and again when what it is made of
-# changes. bootstrap EXTRA installs the project with that extra; "dev" includes "demo" and
+# changes. bootstrap EXTRA installs the project with that extra; "dev" includes "demo", "docs" and
 # "report".
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -45,7 +45,7 @@ make_venv() {
         -c constraints.txt -e ".[$1]") >&2
     warn_of_namesake
     fingerprint >"$venv/.stamp-$1"
-    if [ "$1" = dev ]; then fingerprint | tee "$venv/.stamp-demo" >"$venv/.stamp-report"; fi
+    if [ "$1" = dev ]; then fingerprint | tee "$venv"/.stamp-{demo,docs} >"$venv/.stamp-report"; fi
 }
 
 warn_of_namesake() {

@@ -84,8 +84,10 @@ TRAIN = [
 
 REPORT = [line for line in commands() if line.startswith("scripts/report")]
 TRUNKS = [line for line in commands() if line.startswith("scripts/trunks")]
-CHECKS = (ROOT / "scripts" / "test").read_text().partition("set -e")[0]
-CHECK = [line for line in commands() if line.startswith("scripts/test")]
+USAGES = "".join(
+    (ROOT / "scripts" / name).read_text().partition("set -e")[0] for name in ("test", "docs")
+)
+CHECK = [line for line in commands() if line.startswith(("scripts/test", "scripts/docs"))]
 # An app of somebody else's, which stands for any: the example.
 APP = [line for line in commands() if line.startswith(("python -m digits_app", "python my_app.py"))]
 COMPLETION = 'eval "$(python train.py -sc install=bash)"'
@@ -232,8 +234,8 @@ def test_documented_commands_of_the_cluster_are_those_of_its_script(line: str) -
 
 @pytest.mark.parametrize("line", CHECK)
 def test_documented_checks_are_those_of_the_script(line: str) -> None:
-    # Running them would run this test.
-    usage = [words.lstrip("# ").partition("  ")[0] for words in CHECKS.splitlines()]
+    # Running scripts/test would run this test; what scripts/docs does is done by test_site.py.
+    usage = [words.lstrip("# ").partition("  ")[0] for words in USAGES.splitlines()]
     assert line in usage
 
 
@@ -303,6 +305,19 @@ def test_every_knob_says_what_it_is() -> None:
     for group in config_groups():
         for option in group.options:
             assert all(knob.comment for knob in option.knobs)
+
+
+def test_the_config_reference_is_what_the_config_says() -> None:
+    program = [sys.executable, str(ROOT / "scripts" / "config_reference.py"), "--check"]
+    assert subprocess.run(program, capture_output=True, text=True).stderr == ""
+    page = (ROOT / "docs" / "reference.md").read_text()
+    for group in config_groups():
+        for option in group.options:
+            assert f"### `{group.name}={option.name}`" in page
+            for knob in option.knobs:
+                assert f"| `{knob.name}` |" in page
+    for knob in root_knobs():
+        assert f"| `{knob.name}` |" in page
 
 
 def test_the_api_reference_is_what_the_docstrings_say() -> None:

@@ -1,0 +1,128 @@
+"""The documentation as a site: built from the pages, with links that lead somewhere."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+pytest.importorskip("mkdocs", reason="needs the extra docs")
+
+CONFIG = ROOT / "scripts" / "mkdocs.yml"
+HOOKS = ROOT / "scripts" / "mkdocs_hooks.py"
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    spec = importlib.util.spec_from_file_location(
+        "mkdocs_hooks", CONFIG.with_suffix("").parent / "mkdocs_hooks.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    build = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "-q",
+        "-f",
+        str(CONFIG),
+        "-d",
+        str(out),
+    ]
+    done = subprocess.run(build, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize(
+    ("folder", "text", "expected"),
+    [
+        ("", "[a](docs/api.md#x) ![b](docs/images/c.png)", "[a](api.md#x) ![b](images/c.png)"),
+        ("docs", "[a](api.md) [b](../README.md#start)", "[a](api.md) [b](index.md#start)"),
+        (".github", "[a](../docs/api.md) [b](SECURITY.md)", "[a](api.md) [b](security.md)"),
+        ("docs", "[code](../train.py) and [data](benchmarks)", "code and data"),
+        ("docs", "[a](https://b.org/c.md) [d](#e)", "[a](https://b.org/c.md) [d](#e)"),
+        ("docs", "```\n[a](../train.py)\n```", "```\n[a](../train.py)\n```"),
+    ],
+    ids=["from the README", "to the README", "from .github", "to no page", "elsewhere", "code"],
+)
+def test_links_lead_to_where_pages_are_on_the_site(
+    hooks: Any, folder: str, text: str, expected: str
+) -> None:
+    assert hooks.relinked(text, folder, "") == expected
+
+
+def test_all_pages_are_there_and_in_the_menu(site: Path, hooks: Any) -> None:
+    pages = {file.stem for file in (ROOT / "docs").glob("*.md")}
+    pages |= {
+        Path(name).stem for name, source in hooks.ELSEWHERE.items() if (ROOT / source).is_file()
+    }
+    assert {file.stem for file in site.glob("*.html")} - {"404"} == pages
+
+
+class Addresses(HTMLParser):
+    """What a page loads when it is opened."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        is_style = tag == "link" and named.get("rel") == "stylesheet"
+        source = named.get("href") if is_style else named.get("src")
+        if source:
+            self.loaded.append(source)
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    for page in site.glob("[!4]*.html"):  # 404.html does not know where it is shown
+        loaded = Addresses(page).loaded
+        assert loaded
+        assert [one for one in loaded if "//" in one] == []
+        assert [one for one in loaded if not (site / one.partition("?")[0]).is_file()] == []
+
+
+def keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield str(key)
+            yield from keys(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from keys(child)
+
+
+YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(text, id=f"{page.name}-{index}")
+        for page in sorted((ROOT / "docs").glob("*.md"))
+        for index, text in enumerate(YAML.findall(page.read_text()))
+    ],
+)
+def test_documented_yaml_can_be_read(text: str) -> None:
+    # What they compose to is tested where the pages are: plugin.md, extending.md.
+    assert list(keys(yaml.safe_load(text)))
