@@ -19,13 +19,16 @@ ELSEWHERE = {
     "security.md": ".github/SECURITY.md",
     "examples.md": "examples/README.md",
 }
+STYLE = "mkdocs.css"
 
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^)#\s]*)(?P<anchor>#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that lie elsewhere."""
+    """Add the pages that lie elsewhere, and the style sheet."""
+    style = (ROOT / "scripts" / STYLE).read_text(encoding="utf-8")
+    files.append(File.generated(config, STYLE, content=style))
     for name, source in ELSEWHERE.items():
         if (ROOT / source).is_file():
             content = (ROOT / source).read_text(encoding="utf-8")
