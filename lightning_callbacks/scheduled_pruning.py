@@ -106,7 +106,8 @@ class ScheduledPruning(pl.Callback):
         self,
         schedule: SparsitySchedule | Mapping[str, Any] | None = None,
         target_sparsity: float | None = None,
-        config: MagnitudePrunerConfig | Mapping[str, Any] | None = None,
+        # In this order: jsonargparse takes what fits first, and its own idea of a config is a half.
+        config: Mapping[str, Any] | MagnitudePrunerConfig | None = None,
         interval: Interval = "step",
         mask_optimizer_state: bool = True,
         follow_calls: bool = False,

@@ -92,6 +92,8 @@ CHECK = [line for line in commands() if line.startswith(("scripts/test", "script
 APP = [line for line in commands() if line.startswith(("python -m digits_app", "python my_app.py"))]
 COMPLETION = 'eval "$(python train.py -sc install=bash)"'
 INSTALL = ["pip install -c constraints.txt -e '.[dev]'", "pip install dist/*.whl"]
+# Of docs/lightning-cli.md: tests/test_documented_examples.py runs all of them.
+CLI = [line for line in commands() if line.startswith("python cli.py")]
 CLUSTER = [line for line in commands() if "scripts/slurm-dev-cluster" in line]
 
 
@@ -240,7 +242,7 @@ def test_documented_checks_are_those_of_the_script(line: str) -> None:
 
 
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *APP, *EXTENDING]
+    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *CLI, *APP, *EXTENDING]
     # Run by bootstrap.sh, tests/integration/test_installation.py and test_completion.py there.
     assert {line for line in commands() if line not in tested} == {*INSTALL, COMPLETION}
 
