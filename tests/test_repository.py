@@ -26,6 +26,7 @@ from coreai_opt.sweep.preview.request import read_request
 from coreai_opt.sweep.report.__main__ import main as report
 from coreai_opt.sweep.sweeper import register_sweepers
 from tests.conftest import ROOT
+from tests.examples.running import COMMANDS
 from tests.sweep.synthetic import make_sweep
 
 PACKAGES = [
@@ -44,11 +45,13 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / ".github").glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*.md")),
 ]
 SOURCES = [
     *sorted((ROOT / "coreai_opt").rglob("*.py")),
     *sorted((ROOT / "lightning_callbacks").rglob("*.py")),
     *sorted((ROOT / "scripts").glob("*.py")),
+    *sorted((ROOT / "examples").rglob("*.py")),
     *sorted((ROOT / "tests").rglob("*.py")),
     ROOT / "train.py",
 ]
@@ -90,6 +93,7 @@ USAGES = "".join(
 CHECK = [line for line in commands() if line.startswith(("scripts/test", "scripts/docs"))]
 # An app of somebody else's, which stands for any: the example.
 APP = [line for line in commands() if line.startswith(("python -m digits_app", "python my_app.py"))]
+EXAMPLE = [line for line in commands() if " examples/" in line]
 COMPLETION = 'eval "$(python train.py -sc install=bash)"'
 INSTALL = ["pip install -c constraints.txt -e '.[dev]'", "pip install dist/*.whl"]
 # Of docs/lightning-cli.md: tests/test_documented_examples.py runs all of them.
@@ -129,7 +133,7 @@ def test_train_py_does_nothing_by_itself() -> None:
     assert len((ROOT / "train.py").read_text().splitlines()) <= 40
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if not target.startswith("http"):
@@ -225,6 +229,13 @@ def test_documented_commands_of_other_apps_compose(line: str, tmp_path: Path) ->
     assert ("lightning_callbacks.ScheduledPruning" in done.stdout) == bool(pruned)
 
 
+def test_documented_examples_are_all_that_there_are_and_are_run() -> None:
+    # By tests/examples.
+    assert sorted(EXAMPLE) == sorted(COMMANDS)
+    there = {*(ROOT / "examples").glob("*.py"), *(ROOT / "examples").glob("*.ipynb")}
+    assert {ROOT / line.split()[-1] for line in EXAMPLE} == there
+
+
 @pytest.mark.parametrize("line", CLUSTER)
 def test_documented_commands_of_the_cluster_are_those_of_its_script(line: str) -> None:
     # What they do is run by tests/cluster, and install by .ci/run.
@@ -244,7 +255,10 @@ def test_documented_checks_are_those_of_the_script(line: str) -> None:
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
     tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *CLI, *APP, *EXTENDING]
     # Run by bootstrap.sh, tests/integration/test_installation.py and test_completion.py there.
-    assert {line for line in commands() if line not in tested} == {*INSTALL, COMPLETION}
+    assert {line for line in commands() if line not in (*tested, *EXAMPLE)} == {
+        *INSTALL,
+        COMPLETION,
+    }
 
 
 def test_the_citation_is_of_this_version() -> None:
