@@ -1,6 +1,7 @@
 """The documentation as a site: built from the pages, with links that lead somewhere."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -32,24 +33,65 @@ def hooks() -> Any:
     return module
 
 
+def build(config: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    """Build a site as scripts/docs does, without an installation."""
+    words = ["build", "--strict", "--config-file", str(config), "--site-dir", str(out)]
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", *words],
+        env={**os.environ, "DISABLE_MKDOCS_2_WARNING": "true", "NO_MKDOCS_2_WARNING": "true"},
+        capture_output=True,
+        text=True,
+    )
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
-    build = [
-        sys.executable,
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-        "-q",
-        "-f",
-        str(CONFIG),
-        "-d",
-        str(out),
-    ]
-    done = subprocess.run(build, capture_output=True, text=True)
+    done = build(CONFIG, out)
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.mark.parametrize(
+    ("link", "warning"),
+    [
+        ("record.md#nowhere", "does not contain an anchor '#nowhere'"),
+        ("nothing.md", "the target is not found"),
+        ("/record.md", "contains an absolute link"),
+    ],
+    ids=["anchor", "page", "absolute"],
+)
+def test_a_broken_link_is_an_error(tmp_path: Path, link: str, warning: str) -> None:
+    for folder in ("docs", "scripts"):
+        (tmp_path / folder).mkdir()
+    # The same settings with two pages of their own, and nothing from elsewhere.
+    settings = yaml.safe_load(CONFIG.read_text())
+    for key in ("hooks", "watch", "extra_css"):
+        del settings[key]
+    settings["theme"] = {"name": "mkdocs"}
+    settings["nav"] = ["index.md", "record.md"]
+    config = tmp_path / "scripts" / "mkdocs.yml"
+    config.write_text(yaml.safe_dump(settings))
+    (tmp_path / "docs" / "record.md").write_text("# Record\n")
+    page = tmp_path / "docs" / "index.md"
+    page.write_text("# Start\n\n[a](record.md#record)\n")
+    assert build(config, tmp_path / "site").returncode == 0
+    page.write_text(f"# Start\n\n[a]({link})\n")
+    done = build(config, tmp_path / "site")
+    assert done.returncode == 1
+    assert warning in done.stderr
+
+
+def test_the_script_builds_as_the_tests_do() -> None:
+    script = (ROOT / "scripts" / "docs").read_text()
+    assert "words=(build --strict " in script
+    # MkDocs counts no warnings then, and a strict build with any of them is fine.
+    assert re.findall(r"^exec .*(?:--quiet|-q\b).*", script, re.MULTILINE) == []
+
+
+def test_numbers_of_a_list_go_on_behind_code(site: Path) -> None:
+    page = (site / "own-model.html").read_text(encoding="utf-8")
+    assert re.findall(r'<ol(?: start="(\d)")?>', page)[:4] == ["", "2", "3", "4"]
 
 
 @pytest.mark.parametrize(
