@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from coreai_opt.experiment.nodes import Node, nodes
 from coreai_opt.experiment.settings import RootSettings
 from coreai_opt.experiment.validation import OWN_NODES, described
+from coreai_opt.pruning.config.module import ModuleMagnitudePrunerConfig, OpMagnitudePrunerConfig
+from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
+from coreai_opt.pruning.spec.schemes import PruningScheme
+from coreai_opt.pruning.spec.spec import PruningSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -41,6 +47,16 @@ PARTS = {
 }
 KEY = re.compile(r"^(?P<indent> *)(?P<name>[A-Za-z_]\w*):(?P<rest>.*)$")
 SPECIAL = ("defaults", "hydra")
+# Written as it is in the middle of a sentence: a file, a folder, a symbol.
+PLAIN_WORD = re.compile(r"(?:a|[A-Za-z-]{2,})[,.;:]?(?: |$)")
+# What stands below `pruning`, from the outside in.
+PRUNING_PARTS: dict[str, type[BaseModel]] = {
+    "`pruning`": MagnitudePrunerConfig,
+    "`pruning.global_config`, and every config in `module_type_configs` and "
+    "`module_name_configs`": ModuleMagnitudePrunerConfig,
+    "Every config in `op_type_config` and `op_name_config`": OpMagnitudePrunerConfig,
+    "Every spec in `op_state_spec` and `module_state_spec`, as `weight`": PruningSpec,
+}
 
 
 @dataclass(frozen=True)
@@ -55,13 +71,15 @@ class Row:
 
 def page() -> str:
     """Return the whole page as Markdown."""
-    parts = [HEAD, f"## {PARTS['']}\n", _table(list(_rows(CONF / "config.yaml", "")))]
+    common = [*_rows(CONF / "config.yaml", ""), *_directories()]
+    parts = [HEAD, f"## {PARTS['']}\n", _table(common)]
     folders = {str(file.parent.relative_to(CONF)) for file in CONF.rglob("*.yaml")} - {"."}
     for group in sorted(folders, key=lambda name: (name.startswith("hydra"), name)):
         parts.append(f"## {PARTS.get(group, f'`{group}`')}\n")
         if sentence := _chosen(group):
             parts.append(sentence)
         parts += [_option(group, file) for file in sorted((CONF / group).glob("*.yaml"))]
+        parts += _pruning_parts() if group == "pruning" else []
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -73,7 +91,11 @@ def _chosen(group: str) -> str:
         return ""
     comment = match["comment"]
     default = "nothing" if match["option"] == "null" else f"`{match['option']}`"
-    return f"{comment[:1].upper()}{comment[1:]}; {default} by default.\n"
+    return f"{_sentence(comment)}; {default} by default.\n"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}" if PLAIN_WORD.match(text) else text
 
 
 def _option(group: str, file: Path) -> str:
@@ -83,23 +105,96 @@ def _option(group: str, file: Path) -> str:
     summary = next((line for line in comments if not line.startswith("@")), "")
     lines = [f"### `{group}={file.stem}`\n"]
     if summary:
-        lines.append(f"{summary[:1].upper()}{summary[1:].rstrip('.')}.\n")
+        lines.append(f"{_sentence(summary).rstrip('.')}.\n")
+    if chosen := _overridden(file):
+        lines.append(f"Chooses {', '.join(f'`{choice}`' for choice in chosen)}.\n")
+    for below, node in _own_schemas(group, file, ""):
+        prefix = ".".join(filter(None, ("" if "_global_" in text else group, below)))
+        lines.append(f"Makes a `{node.target}`: `{prefix}._target_`.\n")
     if brought := _brought(group, file):
         lines.append(f"With all of {', '.join(f'`{group}={name}`' for name in brought)}.\n")
-    return "\n".join([*lines, _table(rows)]) if rows else "\n".join(lines)
+    if rows:
+        lines.append(_table(rows))
+    if aliases := _aliases(group, file):
+        lines += ["| knob | sets |", "|---|---|"]
+        lines += [
+            f"| `{knob}` | {'<br>'.join(f'`{key}`' for key in keys)} |" for knob, keys in aliases
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _overridden(file: Path) -> list[str]:
+    """Return what an option chooses in other groups."""
+    choices = [item for item in _content(file).get("defaults") or [] if isinstance(item, dict)]
+    words = [(key.split("/", 1), value) for one in choices for key, value in one.items()]
+    return [f"{key[1]}={value}" for key, value in words if key[0] == "override "]
+
+
+def _aliases(group: str, file: Path) -> list[tuple[str, list[str]]]:
+    """Return the knobs of an option, each with the keys that take its value."""
+    prefix = "" if _is_global(file) else ".".join(group.split("/"))
+    content = {key: value for key, value in _content(file).items() if key not in SPECIAL}
+    paths = [(".".join(filter(None, (prefix, *path))), value) for path, value in _leaves(content)]
+    knobs = [
+        key for key, value in content.items() if _is_global(file) and not isinstance(value, dict)
+    ]
+    found = [(knob, [path for path, value in paths if value == f"${{{knob}}}"]) for knob in knobs]
+    return [(knob, keys) for knob, keys in found if keys]
+
+
+def _is_global(file: Path) -> bool:
+    return "# @package _global_" in file.read_text(encoding="utf-8")
+
+
+def _directories() -> Iterator[Row]:
+    """Yield the keys of Hydra's own that the primary config sets, and that a user may set."""
+    comments = _comments(CONF / "config.yaml")
+    for path, value in _leaves({"hydra": _content(CONF / "config.yaml")["hydra"]}):
+        if path[1] in ("run", "sweep"):
+            yield Row(".".join(path), _shown(value), comments[path], "")
+
+
+def _pruning_parts() -> Iterator[str]:
+    yield "### What stands below `pruning`\n"
+    yield "From the outside in; `???` must be given, `{...}` has the defaults of a table below.\n"
+    for title, model in PRUNING_PARTS.items():
+        yield f"{title}:\n"
+        yield _table([_field(name, info) for name, info in model.model_fields.items()])
+    for name in PruningScheme.list_registry_keys():
+        fields = PruningScheme.get_class(name).model_fields
+        yield f"A `pruning_scheme` with `type: {name}`{':' if fields else ' takes nothing else.'}\n"
+        if fields:
+            yield _table([_field(key, info) for key, info in fields.items()])
+
+
+def _field(name: str, info: FieldInfo) -> Row:
+    value = None if info.is_required() else info.get_default(call_default_factory=True)
+    default = "???" if info.is_required() else _plain_default(value)
+    return Row(name, default, "", info.description or "")
+
+
+def _plain_default(value: Any) -> str:
+    if isinstance(value, PruningScheme):
+        return f"{{type: {value.registry_key()}}}"
+    if isinstance(value, BaseModel):
+        return "{...}"
+    if isinstance(value, dict) and value:
+        return f"{{{', '.join(f'{key}: {{...}}' for key in value)}}}"
+    return _shown(list(value) if isinstance(value, tuple) else value)
 
 
 def _brought(group: str, file: Path) -> list[str]:
     """Return the options of the same group that an option begins with."""
     names = [item for item in _content(file).get("defaults") or [] if isinstance(item, str)]
     plain = [name.partition("@")[0] for name in names]
-    return [name for name in plain if (CONF / group / f"{name}.yaml").is_file()]
+    return [name for name in plain if (_file(group, name)).is_file()]
 
 
 def _rows(file: Path, group: str) -> Iterator[Row]:
     """Yield the keys of a file, and those that its schema has besides."""
     content, comments = _content(file), _comments(file)
-    is_global = "# @package _global_" in file.read_text(encoding="utf-8")
+    is_global = _is_global(file)
     prefix = "" if is_global else ".".join(group.split("/"))
     schemas = dict(_schemas(group, file, prefix))
     leaves = {
@@ -112,31 +207,45 @@ def _rows(file: Path, group: str) -> Iterator[Row]:
         for key, value in content.items()
         if is_global and not isinstance(value, dict)
     }
-    allowed = {".".join(key): _allowed(schemas, key) for key in leaves}
+    types = {key[:-1]: str(value) for key, (_, value) in leaves.items() if key[-1] == "type"}
+    allowed = {".".join(key): _allowed(schemas, key, types.get(key[:-1])) for key in leaves}
     # A knob is allowed to be what the key is that takes its value.
     for key, (_, value) in leaves.items():
         if str(value) in knobs:
             allowed[knobs[str(value)]] = allowed[".".join(key)]
+    # What an option begins with says it of the keys that this one gives another default.
+    before = [row for one in _brought(group, file) for row in _rows(_file(group, one), group)]
+    texts = {row.key: row.text for row in before}
+    for row in before:
+        if row.key in allowed:
+            allowed[row.key] = allowed[row.key] or row.allowed
     for key, (path, value) in leaves.items():
         if str(value) not in knobs:
             name, ends = ".".join(key), range(len(path), 0, -1)
-            text = next((comments[path[:end]] for end in ends if path[:end] in comments), "")
+            found = (comments[path[:end]] for end in ends if path[:end] in comments)
+            text = next(found, texts.get(name, ""))
             if name.endswith("_target_"):
                 text = "the class, whose other arguments may be added"
             yield Row(name, _shown(value), text, allowed[name])
     if any(str(item).startswith("base_") for item in content.get("defaults") or []):
         for below, node in schemas.items():
-            yield from (row for row in _of_schema(below, node) if row.key not in allowed)
+            listed = [f"{key}." for key in allowed]
+            for row in _of_schema(below, node):
+                if not any(key.startswith(f"{row.key}.") for key in listed):
+                    yield row
 
 
 def _schemas(group: str, file: Path, prefix: str) -> Iterator[tuple[str, Node]]:
     """Yield the schemas that an option begins with, those of the options before it as well."""
-    for item in _content(file).get("defaults") or []:
-        if not isinstance(item, str):
-            continue
+    for name in _brought(group, file):
+        yield from _schemas(group, _file(group, name), prefix)
+    yield from _own_schemas(group, file, prefix)
+
+
+def _own_schemas(group: str, file: Path, prefix: str) -> Iterator[tuple[str, Node]]:
+    items = [item for item in _content(file).get("defaults") or [] if isinstance(item, str)]
+    for item in items:
         name, _, package = item.partition("@")
-        if (CONF / group / f"{name}.yaml").is_file():
-            yield from _schemas(group, CONF / group / f"{name}.yaml", prefix)
         named = name.removeprefix("base_")
         for node in nodes():
             if name.startswith("base_") and (node.group, node.name) == (group, named):
@@ -153,9 +262,14 @@ def _of_schema(below: str, node: Node) -> Iterator[Row]:
             yield Row(f"{below}.{field}", _shown(value), "", info.description or "")
 
 
-def _allowed(schemas: dict[str, Node], key: tuple[str, ...]) -> str:
+def _allowed(schemas: dict[str, Node], key: tuple[str, ...], kind: str | None) -> str:
     if "pruning_scheme" in key:
-        return ""  # several classes may stand there; the comments say it
+        names = PruningScheme.list_registry_keys()
+        if kind not in names:
+            return ""
+        if key[-1] == "type":
+            return f"{', '.join(names[:-1])} or {names[-1]}"
+        return described(PruningScheme.get_class(kind), key[-1:]) or ""
     for below, node in schemas.items():
         start = tuple(below.split("."))
         if key[: len(start)] == start and key[len(start) :]:
@@ -163,6 +277,10 @@ def _allowed(schemas: dict[str, Node], key: tuple[str, ...]) -> str:
     if key[0] in OWN_NODES:
         return described(OWN_NODES[key[0]], key[1:]) or ""
     return described(RootSettings, key) or ""
+
+
+def _file(group: str, option: str) -> Path:
+    return CONF / group / f"{option}.yaml"
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

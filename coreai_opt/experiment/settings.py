@@ -140,7 +140,9 @@ class ObjectiveSettings(Settings):
 
 
 class _ImageModelSettings(Settings):
-    input_shape: list[Positive] = Field(description="channels, height, width of an image")
+    input_shape: list[Positive] = Field(
+        description="channels, height, width of an image, each >= 1"
+    )
     num_classes: Positive = Field(description="number of classes, >= 1")
 
 
@@ -166,7 +168,7 @@ class ResNetSettings(_ImageModelSettings):
 class TransformerSettings(_ImageModelSettings):
     """``coreai_opt.models.TransformerClassifier``."""
 
-    width: Positive = Field(64, description="size of a token, a multiple of heads")
+    width: Positive = Field(64, description="size of a token, >= 1, a multiple of heads")
     depth: Positive = Field(2, description="encoder layers, >= 1")
     heads: Positive = Field(4, description="attention heads, >= 1")
 
@@ -180,7 +182,9 @@ class ImageDataSettings(Settings):
     num_val: Positive = Field(description="images to validate on, >= 1")
     split_seed: Natural = Field(0, description="seed of the split, >= 0")
     seed: Natural = Field(0, description="seed of the order of batches, >= 0")
-    input_shape: list[Positive] = Field(description="channels, height, width of an image")
+    input_shape: list[Positive] = Field(
+        description="channels, height, width of an image, each >= 1"
+    )
     num_classes: Positive = Field(description="number of classes, >= 1")
 
 
@@ -206,7 +210,7 @@ class SGDSettings(Settings):
 class AdamWSettings(Settings):
     """``torch.optim.AdamW``, with a learning-rate schedule."""
 
-    lr: float = Field(0.001, description="learning rate, > 0")
+    lr: float = Field(0.001, gt=0, description="learning rate, > 0")
     betas: list[Share] = Field(
         [0.9, 0.999], min_length=2, max_length=2, description="decay of the two means, 0 to 1"
     )
@@ -232,15 +236,21 @@ class TrainerSettings(Settings):
     strategy: str = Field("auto", description="auto, or ddp for several devices")
     precision: Any = Field("32-true", description="32-true, bf16-mixed, 16-mixed, 64-true, ...")
     accumulate_grad_batches: Positive = Field(1, description="batches an optimizer step, >= 1")
-    gradient_clip_val: float | None = Field(None, ge=0, description="largest norm, null = none")
+    gradient_clip_val: float | None = Field(
+        None, ge=0, description="largest norm, >= 0; null = none"
+    )
     limit_train_batches: Annotated[Batches, Some] = Field(
         None, description="batches or share an epoch, null = all"
     )
     limit_val_batches: Batches = Field(None, description="batches or share, null = all")
     limit_test_batches: Batches = Field(None, description="batches or share, null = all")
-    check_val_every_n_epoch: int | None = Field(1, ge=1, description="epochs between validations")
+    check_val_every_n_epoch: int | None = Field(
+        1, ge=1, description="epochs between validations, >= 1"
+    )
     log_every_n_steps: Natural = Field(10, description="steps between two rows of metrics, >= 0")
-    num_sanity_val_steps: int = Field(0, ge=-1, description="validation batches before training")
+    num_sanity_val_steps: int = Field(
+        0, ge=-1, description="validation batches before training, >= 0; -1 = all"
+    )
     deterministic: Any = Field(None, description="true, false or warn; null = Lightning's default")
     enable_model_summary: bool = Field(False, description="Lightning's own table of layers")
     enable_progress_bar: bool = Field(True, description="the progress bar; off without a terminal")

@@ -170,7 +170,9 @@ class ModuleMagnitudePrunerConfig(_WeightsOnly):
         default_factory=dict, description="regular expression over op names -> config"
     )
     module_state_spec: SpecByParameter | None = Field(
-        None, description="parameter name -> spec, for all ops of the module and its children"
+        None,
+        description="parameter name -> spec, for all ops of the module and its children; "
+        "not in global_config",
     )
     sparsity_schedule: Annotated[Any, BeforeValidator(check_schedule)] = Field(
         None, description="schedule of this module, null = the global one"
