@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -12,8 +12,8 @@ from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.errors import UnreachableSparsityWarning
-from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
+from coreai_opt.pruning.errors import LeftDenseWarning, UnreachableSparsityWarning
+from coreai_opt.pruning.targets import masked_names, pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
 from lightning_callbacks._instance_hooks import InstanceHooks
@@ -245,7 +245,9 @@ class ScheduledPruning(pl.Callback):
         self._hooks.restore()
         self._averages.release()
 
-    def _prepare(self, pl_module: pl.LightningModule) -> None:
+    def _prepare(
+        self, pl_module: pl.LightningModule, masked: Collection[str] | None = None
+    ) -> None:
         if any(pruned_tensors(pl_module)):
             raise PruningError(
                 "the module carries masks that are not this callback's; allowed: the callback that "
@@ -256,7 +258,8 @@ class ScheduledPruning(pl.Callback):
         with warnings.catch_warnings():
             if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
                 warnings.simplefilter("ignore", UnreachableSparsityWarning)
-            self.pruner.prepare(self._example_inputs(pl_module))
+                warnings.simplefilter("ignore", LeftDenseWarning)
+            self.pruner.prepare(self._example_inputs(pl_module), masked)
         self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
 
     def _example_inputs(self, pl_module: pl.LightningModule) -> Any:
@@ -288,8 +291,10 @@ class ScheduledPruning(pl.Callback):
         self, pl_module: pl.LightningModule, checkpoint: dict[str, Any], stage: str
     ) -> None:
         saved = checkpoint["state_dict"]
-        if stage != "fit" and not self._is_prepared(pl_module) and any(map(is_mask_key, saved)):
-            self._prepare(pl_module)
+        masked = masked_names(saved)
+        if stage != "fit" and not self._is_prepared(pl_module) and masked:
+            # What was frozen in the training may not be now, and the other way round.
+            self._prepare(pl_module, masked)
             self._averages.renew(pl_module.trainer, pl_module)
         if stage != "fit":
             evaluate_the_average(checkpoint)

@@ -57,6 +57,9 @@ SOURCES = [
 ]
 # In front of a command: it counts for that one.
 VARIABLE = re.compile(r"^COREAI_OPT_\w+='[^']*' ")
+# Packages of documented examples that the extra dev does not bring -> the extra that does.
+OPTIONAL = {"peft": "huggingface", "lightning": "lightning"}
+IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(OPTIONAL)})\b", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -64,7 +67,9 @@ def blocks(language: str) -> Iterator[Any]:
     for page in PAGES:
         for index, match in enumerate(BLOCK.finditer(page.read_text())):
             if match[1] == language:
-                yield pytest.param(match[2], id=f"{page.name}-{index}")
+                is_apart = IMPORT.search(match[2]) is not None
+                marks = [pytest.mark.huggingface] if is_apart else []
+                yield pytest.param(match[2], id=f"{page.name}-{index}", marks=marks)
 
 
 def commands() -> Iterator[str]:
@@ -151,6 +156,8 @@ def test_what_clusters_do_is_backed_by_tests() -> None:
 @pytest.mark.parametrize("code", list(blocks("python")))
 @pytest.mark.filterwarnings("ignore:.*`ModelCheckpoint.*:UserWarning")
 def test_documented_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in IMPORT.findall(code):
+        pytest.importorskip(package, reason=f"needs the extra {OPTIONAL[package]}")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "documented", "exec"), {"__name__": "documented"})
 

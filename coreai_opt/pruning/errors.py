@@ -1,6 +1,6 @@
 """What can go wrong in pruning; each error carries the object that it is about."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from coreai_opt.pruning._registry import nearest
@@ -10,6 +10,8 @@ __all__ = [
     "AlreadyParametrizedError",
     "ConflictingConfigError",
     "DivergedWeightError",
+    "LeftDenseWarning",
+    "MaskedMergeError",
     "NoGradientError",
     "NoPrunableLayerError",
     "PruningError",
@@ -28,10 +30,21 @@ class PruningError(ValueError):
 
 
 class NoPrunableLayerError(PruningError):
-    """The model, with this config, has no weight to prune."""
+    """The model, with this config, has no weight to prune.
 
-    def __init__(self, kinds: Sequence[str]) -> None:
-        self.kinds = list(kinds)
+    Attributes:
+        kinds: the kinds of layers that are prunable.
+        left_out: weights that the config reaches and does not name -> why they stay dense.
+    """
+
+    def __init__(self, kinds: Sequence[str], left_out: Mapping[str, str] | None = None) -> None:
+        self.kinds, self.left_out = list(kinds), dict(left_out or {})
+        if self.left_out:
+            super().__init__(
+                f"nothing to prune: all that the config reaches is {_counted(self.left_out)}; "
+                "allowed: a config for them by name (module_name_configs)"
+            )
+            return
         super().__init__(
             "nothing to prune: the model has no layer of a prunable kind that the config reaches; "
             f"prunable: {', '.join(self.kinds)}"
@@ -108,6 +121,17 @@ class AllocationError(PruningError):
         )
 
 
+class MaskedMergeError(PruningError):
+    """An adapter is to be merged into a weight that carries a mask."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"the adapter {name!r} cannot be merged: the weight below it carries a mask, and what "
+            "is merged would be lost; fold the masks in first (pruner.finalize())"
+        )
+
+
 class AlreadyParametrizedError(PruningError):
     """The weight carries a parametrization of somebody else (weight norm, LoRA, ...)."""
 
@@ -162,5 +186,37 @@ class SavedModelError(PruningError):
         super().__init__(f"{path}: {problem}")
 
 
+class LeftDenseWarning(UserWarning):
+    """Weights that a config reaches stay dense, because they are frozen or those of adapters.
+
+    Attributes:
+        left_out: name of the weight -> why.
+    """
+
+    def __init__(self, left_out: Mapping[str, str]) -> None:
+        self.left_out = dict(left_out)
+        super().__init__(
+            f"left dense: {_counted(left_out)}; a config by name (module_name_configs) prunes "
+            "them, or says that they are meant to stay dense: NAME: null"
+        )
+
+
 class UnreachableSparsityWarning(UserWarning):
     """A scheme cannot prune exactly as much as is asked; the message is a table of the layers."""
+
+
+# Weights that a message names one by one.
+LISTED = 3
+
+
+def _counted(left_out: Mapping[str, str]) -> str:
+    """Return how many weights are left out for which reason, and the first of them."""
+    parts = []
+    for reason, what in (("frozen", "frozen (requires_grad=False)"), ("adapter", "of adapters")):
+        names = [name for name, why in left_out.items() if why == reason]
+        if names:
+            more = ", ..." if len(names) > LISTED else ""
+            word = "weight" if len(names) == 1 else "weights"
+            first = ", ".join(map(repr, names[:LISTED]))
+            parts.append(f"{len(names)} {word} {what} ({first}{more})")
+    return " and ".join(parts)

@@ -26,6 +26,7 @@ from coreai_opt.pruning.spec.criteria import PruneImplBase
 from coreai_opt.pruning.spec.schemes import PruningScheme
 from coreai_opt.pruning.spec.spec import PruningSpec
 from coreai_opt.pruning.targets import (
+    Found,
     GivenMask,
     PrunedTensor,
     Target,
@@ -129,7 +130,7 @@ def load_pruned(
         targets = _fixed_targets(model, files)
         config = MagnitudePrunerConfig(global_config=None)
     else:
-        targets = _with_masks(find_targets(model, config, uses), model, files)
+        targets = _with_masks(find_targets(model, config, uses, files.masks), model, files)
     pruner = MagnitudePruner(model, config)
     _load(pruner.prepare_given(targets), files.weights)
     return pruner
@@ -182,13 +183,13 @@ def _fixed_targets(model: nn.Module, files: saved.SavedModel) -> list[Target]:
     return targets
 
 
-def _with_masks(
-    targets: Sequence[Target], model: nn.Module, files: saved.SavedModel
-) -> list[Target]:
+def _with_masks(found: Found, model: nn.Module, files: saved.SavedModel) -> list[Target]:
     """Return the targets of a config with their saved masks."""
+    targets = found.targets
     given = {id(weight): (name, mask) for name, weight, mask in _given_masks(model, files)}
     pruned = {id(target.weight) for target in targets}
     without = [target.name for target in targets if id(target.weight) not in given]
+    without += [name for name, reason in found.left_out.items() if reason == "unmasked"]
     problems = {
         "it prunes without a saved mask": without,
         "it leaves dense with a saved mask": [
@@ -203,7 +204,7 @@ def _with_masks(
             f"{what}: {saved.listed(names)}" for what, names in problems.items() if names
         )
         raise SavedModelError(files.directory, f"the config does not fit the saved masks; {text}")
-    return list(targets)
+    return targets
 
 
 def _stuck(targets: Sequence[Target]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
+from coreai_opt.pruning.left_out import allow_merging
 from coreai_opt.pruning.targets import masked_holders
 
 __all__ = ["fold_masks", "remember_order"]
@@ -37,6 +38,7 @@ def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
         parametrize.remove_parametrizations(
             holder.module, holder.parameter, leave_parametrized=masked
         )
+    allow_merging(model)
     for _, impl in pairs:
         impl.unwatch()
     for holder in holders:

@@ -145,7 +145,7 @@ def will_prune(model: nn.Module, config: MagnitudePrunerConfig) -> bool:
     yet, or not by the type of their modules.
     """
     try:
-        targets = find_targets(model, config)
+        targets = find_targets(model, config).targets
     except PruningError:
         return False
     groups: dict[tuple[int, float], list[Target]] = {}

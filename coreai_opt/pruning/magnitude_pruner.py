@@ -1,7 +1,7 @@
 """The pruner: puts masks on a model, moves them along their schedules, folds them in."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,9 +12,14 @@ from torch.optim import Optimizer
 
 from coreai_opt.common import ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
-from coreai_opt.pruning.errors import DivergedWeightError, UnreachableSparsityWarning
+from coreai_opt.pruning.errors import (
+    DivergedWeightError,
+    LeftDenseWarning,
+    UnreachableSparsityWarning,
+)
 from coreai_opt.pruning.folding import fold_masks, remember_order
 from coreai_opt.pruning.groups import MaskGroup, grouped, nothing
+from coreai_opt.pruning.left_out import refuse_merging
 from coreai_opt.pruning.operations import uses_by_call
 from coreai_opt.pruning.optimizer_state import OptimizerMasking
 from coreai_opt.pruning.reachable import unreachable_table
@@ -67,7 +72,9 @@ class MagnitudePruner:
         """Steps finished on the schedules' clock; it travels in the model's state dict."""
         return self._clock.step_count
 
-    def prepare(self, example_inputs: Any = None) -> nn.Module:
+    def prepare(
+        self, example_inputs: Any = None, masked: Collection[str] | None = None
+    ) -> nn.Module:
         """Put masks on the weights to prune, in place, and apply the schedules' step 0.
 
         Without inputs the weights are found by module type: linear, convolution and attention
@@ -79,9 +86,15 @@ class MagnitudePruner:
         A weight that several modules share (tied weights, a module under two names) gets one mask
         and stays shared.
 
+        Frozen weights (``requires_grad=False``, in a model of which something else is trained) and
+        adapters of PEFT stay dense unless a config by name reaches them.
+
         Args:
             example_inputs: what the model is called with: a tensor, a tuple or list of positional
                 arguments, or a dict of keyword arguments.
+            masked: the names of the weights that carried masks in a state dict that is loaded
+                next: only those are prepared, and what a config by name reaches, whatever is frozen
+                now; None = the model is prepared for the first time.
 
         Returns:
             The same model. ``module.parametrizations.weight[0]`` is the ``PruneImplBase``,
@@ -96,15 +109,18 @@ class MagnitudePruner:
         Warns:
             UnreachableSparsityWarning: a scheme cannot prune exactly as much as is asked; the
                 message is a table of the layers.
+            LeftDenseWarning: frozen weights or adapters stay dense, and no config names them.
             UserWarning: the config leaves every weight dense.
         """
         self._check_unprepared()
         uses = None if example_inputs is None else uses_by_call(self.model, example_inputs)
-        targets = find_targets(self.model, self.config, uses)
-        if not targets:
+        found = find_targets(self.model, self.config, uses, masked)
+        if not found.targets:
             warnings.warn("the config leaves every weight dense", UserWarning, stacklevel=2)
+        if found.left_out and masked is None:
+            warnings.warn(LeftDenseWarning(found.left_out), stacklevel=2)
         with self._undone_on_error():
-            self._put_on(targets)
+            self._put_on(found.targets)
             self._apply([0])
         self._settle()
         return self.model
@@ -133,6 +149,7 @@ class MagnitudePruner:
             for holder in target.holders:
                 remember_order(holder.module)
                 parametrize.register_parametrization(holder.module, holder.parameter, tensor.impl)
+        refuse_merging(self.model)
         self._prepared = True
 
     def step(self, count: int = 1) -> None:

@@ -1,8 +1,8 @@
 """Which tensors of a model a config prunes, and which are pruned already."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from coreai_opt.pruning.config._names import self_and_ancestors
-from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
+from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig, Specificity
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.config.usage import ConfigUsage
 from coreai_opt.pruning.errors import (
@@ -20,11 +20,13 @@ from coreai_opt.pruning.errors import (
     UninitializedWeightError,
     UnsuitableShapeError,
 )
+from coreai_opt.pruning.left_out import LeftOut, LeftOutRule
 from coreai_opt.pruning.operations import WeightUse, prunable_types, uses_by_type
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.spec.spec import PruningSpec
 
 __all__ = [
+    "Found",
     "GivenMask",
     "Holder",
     "PrunedTensor",
@@ -33,6 +35,7 @@ __all__ = [
     "find_targets",
     "holders_of",
     "is_mask_key",
+    "masked_names",
     "pruned_tensors",
     "weight_tensors",
 ]
@@ -80,6 +83,14 @@ class Target:
     @property
     def name(self) -> str:
         return self.holders[0].name
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a config prunes, and what it reaches and leaves dense all the same: name -> why."""
+
+    targets: list[Target] = field(default_factory=list)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,9 +148,22 @@ class PrunedTensor:
         return original
 
 
+MASK_KEY = re.compile(r"(^|\.)parametrizations\.(\w+)\.0\.mask$")
+
+
 def is_mask_key(key: str) -> bool:
     """Return whether a key of a state dict is that of a mask, as ``PrunedTensor.mask_key`` is."""
-    return re.search(r"(^|\.)parametrizations\.\w+\.0\.mask$", key) is not None
+    return MASK_KEY.search(key) is not None
+
+
+def masked_names(keys: Iterable[str]) -> set[str]:
+    """Return the names, in the unpruned model, of the weights whose masks are among the keys.
+
+    Example:
+        >>> masked_names(["body.parametrizations.weight.0.mask", "body.bias"])
+        {'body.weight'}
+    """
+    return {MASK_KEY.sub(r"\1\2", key) for key in keys if is_mask_key(key)}
 
 
 def pruned_tensors(model: nn.Module) -> Iterator[PrunedTensor]:
@@ -209,21 +233,28 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def find_targets(
-    model: nn.Module, config: MagnitudePrunerConfig, uses: Sequence[WeightUse] | None = None
-) -> list[Target]:
+    model: nn.Module,
+    config: MagnitudePrunerConfig,
+    uses: Sequence[WeightUse] | None = None,
+    masked: Collection[str] | None = None,
+) -> Found:
     """Return the tensors that the config prunes, in the order in which they are used.
 
-    There are none when the config leaves all of them dense.
+    There are none when the config leaves all of them dense. Frozen weights and those of adapters
+    are left out unless a config by name reaches them.
 
     Args:
         model: the model, without masks.
         config: what is pruned.
         uses: the ops that use the weights; None = by module type.
+        masked: the names of the weights that had masks when the model was saved: only those are
+            pruned, and what a config by name reaches; None = it is prepared for the first time.
 
     Raises:
         UnknownModuleError, UnknownTypeError, UnknownOpError: a name or type in the config matches
             nothing.
-        NoPrunableLayerError: the model has no weight that could be pruned.
+        NoPrunableLayerError: the model has no weight that could be pruned, or all that the config
+            reaches is frozen or of adapters.
         AlreadyParametrizedError, ConflictingConfigError, UninitializedWeightError,
             UnsuitableShapeError: a tensor that cannot be pruned as asked.
     """
@@ -236,13 +267,21 @@ def find_targets(
         key = id(use.module._parameters.get(use.parameter, use.module))
         choices.setdefault(key, []).append(_choose(use, kinds, config, usage))
     usage.check(kinds, uses)
-    holders = holders_of(model)
-    targets = [
-        target for among in choices.values() if (target := _target(among, holders)) is not None
-    ]
-    if not uses:
-        raise NoPrunableLayerError(prunable_types())
-    return targets
+    holders, rule, found = holders_of(model), LeftOutRule(model, masked), Found()
+    for among in choices.values():
+        best = _most_specific(among)
+        if best.spec is None:
+            continue
+        own = holders.get(id(best.use.module._parameters.get(best.use.parameter)), ())
+        names = {best.use.name, *(holder.name for holder in own)}
+        reason = None if best.rank[0] == Specificity.NAME else rule.reason(best.use, names)
+        if reason is None:
+            found.targets.append(_target(best, best.spec, holders))
+        else:
+            found.left_out[best.use.name] = reason
+    if not uses or (masked is None and found.left_out and not found.targets):
+        raise NoPrunableLayerError(prunable_types(), found.left_out)
+    return found
 
 
 WHOLE = -1  # instead of the rank within a module, when the whole module is left dense
@@ -273,7 +312,7 @@ def _choose(
     return _Choice(use, (match.level, rank), spec, None if spec is None else schedule)
 
 
-def _target(choices: list[_Choice], holders: dict[int, tuple[Holder, ...]]) -> Target | None:
+def _most_specific(choices: list[_Choice]) -> _Choice:
     best = min(choices, key=lambda choice: choice.rank)
     # A tensor with several uses has one mask: what is most specific counts, and must be one thing.
     for other in choices:
@@ -281,12 +320,14 @@ def _target(choices: list[_Choice], holders: dict[int, tuple[Holder, ...]]) -> T
         # No level within a module goes over a module that is left dense as a whole.
         if differs and other.rank[0] == best.rank[0] and best.rank[1] in (WHOLE, other.rank[1]):
             raise ConflictingConfigError(best.use.name, other.use.name)
-    if best.spec is None:
-        return None
-    weight = _parameter(best.use)
-    if problem := best.spec.pruning_scheme.problem(tuple(weight.shape)):
-        raise UnsuitableShapeError(best.use.name, tuple(weight.shape), problem)
-    return Target(holders[id(weight)], weight, best.spec, best.schedule)
+    return best
+
+
+def _target(choice: _Choice, spec: PruningSpec, holders: dict[int, tuple[Holder, ...]]) -> Target:
+    weight = _parameter(choice.use)
+    if problem := spec.pruning_scheme.problem(tuple(weight.shape)):
+        raise UnsuitableShapeError(choice.use.name, tuple(weight.shape), problem)
+    return Target(holders[id(weight)], weight, spec, choice.schedule)
 
 
 def _parameter(use: WeightUse) -> nn.Parameter:

@@ -53,7 +53,9 @@ class Awkward(nn.Module):
 
 def test_weights_of_integers_are_pruned() -> None:
     model = Awkward()
-    MagnitudePruner(model).prepare()
+    # They cannot be trained, and are frozen where others are.
+    named = MagnitudePrunerConfig(module_name_configs={"second": ModuleMagnitudePrunerConfig()})
+    MagnitudePruner(model, named).prepare()
     assert model.second.weight.flatten().tolist() == [0] * 8 + list(range(8, 16))
 
 
@@ -225,7 +227,8 @@ def test_the_gradient_criterion_names_a_layer_without_gradients() -> None:
     module = ModuleMagnitudePrunerConfig(op_state_spec={"*": spec}, sparsity_schedule=RAMP)
     model = net()
     model[0].requires_grad_(False)
-    pruner = MagnitudePruner(model, MagnitudePrunerConfig(global_config=module))
+    config = MagnitudePrunerConfig(global_config=module, module_name_configs={"0": module})
+    pruner = MagnitudePruner(model, config)
     pruner.prepare()
     model(torch.rand(3, 7)).sum().backward()
     with pytest.raises(ValueError, match=r"none has reached '0\.weight' yet; .*leave others out"):

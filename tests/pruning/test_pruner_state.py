@@ -224,7 +224,8 @@ def test_finalize_keeps_the_parameter_that_an_optimizer_holds() -> None:
     model = net()
     parameters = list(model.parameters())
     model[2].weight.requires_grad_(False)
-    pruner = MagnitudePruner(model, MagnitudePrunerConfig.uniform(0.7))
+    config = MagnitudePrunerConfig.uniform(0.7)
+    pruner = MagnitudePruner(model, config.set_module_name("2", config.global_config))
     pruner.prepare()
     pruner.finalize()
     assert [id(value) for value in model.parameters()] == [id(value) for value in parameters]
