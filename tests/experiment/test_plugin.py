@@ -267,7 +267,9 @@ def test_every_option_composes_outside_our_own_tree(choice: str, tmp_path: Path)
 
 
 @pytest.fixture
-def source() -> CoreaiConfigSource:
+def source(monkeypatch: pytest.MonkeyPatch) -> CoreaiConfigSource:
+    # Tests before this one may have registered our nodes, and what Hydra's store has is not served.
+    monkeypatch.setattr(ConfigStore.instance(), "repo", {})
     return CoreaiConfigSource(PROVIDER, "coreai://conf")
 
 
