@@ -320,13 +320,19 @@ def _shown(value: Any) -> str:
 
 
 def _table(rows: list[Row]) -> str:
-    lines = ["| key | default | what it is | allowed |", "|---|---|---|---|"]
-    for row in rows:
-        default = f"`{row.default}`" if row.default else ""
-        text = "" if row.text == row.allowed else row.text
-        cells = (f"`{row.key}`", default, text, row.allowed)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    cells = [
+        (f"`{row.key}`", f"`{row.default}`" if row.default else "", *_said(row)) for row in rows
+    ]
+    table = [("key", "default", "what it is", "allowed"), *cells]
+    # A column that says nothing is left out.
+    kept = [at for at in range(4) if at < 2 or any(line[at] for line in cells)]
+    lines = [[line[at].replace("|", "\\|") for at in kept] for line in table]
+    lines.insert(1, ["---"] * len(kept))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _said(row: Row) -> tuple[str, str]:
+    return ("" if row.text == row.allowed else row.text), row.allowed
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 python scripts/draw_schedules.py
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +14,7 @@ from coreai_opt.pruning.config import PolynomialDecaySchedule
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "schedules.png"
 TARGET, STEPS = 0.9, 600
 BASE = {"power": 3.0, "total_iters": 400}
 
@@ -42,8 +44,20 @@ def main() -> None:
     for axis in axes[:, 0]:
         axis.set_ylabel("sparsity", fontsize=9)
     figure.tight_layout()
-    # Without a date, so that the file changes only when the picture does.
-    figure.savefig(IMAGES / "schedules.png", dpi=110, metadata={"Software": None})
+    # Without a date, so that the file changes only when the picture does; what it shows is written
+    # into it, so that a test sees when it is out of date.
+    metadata = {"Software": None, "Comment": shown()}
+    figure.savefig(PICTURE, dpi=110, metadata=metadata)
+
+
+def shown() -> str:
+    """Return a hash of all that is drawn: knobs, their values and the curves."""
+    curves = [
+        [knob, value, [round(one, 9) for one in curve(**{**BASE, **others, knob: value})]]
+        for knob, (values, others) in PANELS.items()
+        for value in values
+    ]
+    return hashlib.sha256(json.dumps([BASE, TARGET, curves]).encode()).hexdigest()
 
 
 def curve(**knobs: float) -> list[float]:

@@ -4,6 +4,7 @@ import ast
 import importlib
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -259,6 +260,16 @@ def test_documented_checks_are_those_of_the_script(line: str) -> None:
     assert line in usage
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_of_a_kind_that_is_tested(page: Path) -> None:
+    # Of api.md the examples are doctests; text is what a program prints.
+    fences = re.findall(r"^.*```(.*)$", page.read_text(), re.MULTILINE)
+    found = [match[1] for match in BLOCK.finditer(page.read_text())]
+    assert len(fences) == 2 * len(found), "a block that is indented, or has no language"
+    kinds = {"bash", "python", "text", "yaml", "pycon"}
+    assert set(found) <= (kinds if page.name == "api.md" else kinds - {"pycon"})
+
+
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
     tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *CLI, *APP, *EXTENDING]
     # Run by bootstrap.sh, tests/integration/test_installation.py and test_completion.py there.
@@ -320,6 +331,13 @@ def test_the_values_of_the_schedules_page_are_those_of_the_code(option: str) -> 
         value = names["schedule"].compute_sparsity(int(step), float(target[1]), value)
         assert value == pytest.approx(float(documented), rel=0, abs=1e-12), step
     assert len(rows) >= 6
+
+
+def test_the_picture_of_the_schedules_is_what_they_do() -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra demo")
+    drawing = runpy.run_path(str(ROOT / "scripts" / "draw_schedules.py"))
+    with image.open(drawing["PICTURE"]) as picture:
+        assert picture.info["Comment"] == drawing["shown"](), "python scripts/draw_schedules.py"
 
 
 def test_every_knob_says_what_it_is() -> None:
