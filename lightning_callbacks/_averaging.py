@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from coreai_opt.pruning import PruningError
+from coreai_opt.pruning.copying import copy_of
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.targets import PrunedTensor, pruned_tensors
 from lightning_callbacks._instance_hooks import InstanceHooks
@@ -41,9 +41,9 @@ class MaskedAverages:
         for callback in _averaging_callbacks(trainer):
             average = _average_of(callback)
             if isinstance(average, AveragedModel):
-                average.module = deepcopy(module).to(average.n_averaged.device)
+                average.module = copy_of(module).to(average.n_averaged.device)
             elif average is not None:
-                callback._average_model = deepcopy(module)
+                callback._average_model = copy_of(module)
 
     def begin(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Follow the masks of the module from here on."""

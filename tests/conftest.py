@@ -55,7 +55,7 @@ def _isolated() -> Iterator[None]:
         key for key in environment | dict(os.environ) if os.environ.get(key) != environment.get(key)
     }
     # What pytest, torch and Lightning themselves set, once or at every run.
-    theirs = ("PYTEST_", "PL_", "KMP_", "TORCHINDUCTOR_", "PYTORCH_NVML_")
+    theirs = ("PYTEST_", "PL_", "KMP_", "TORCHINDUCTOR_", "_TORCHINDUCTOR_", "PYTORCH_NVML_")
     changed = {key for key in changed if not key.startswith(theirs)}
     os.environ.pop("PL_GLOBAL_SEED", None)
     os.environ.pop("PL_SEED_WORKERS", None)

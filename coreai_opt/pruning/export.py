@@ -1,6 +1,5 @@
 """Taking a pruned model elsewhere: files to load without this package, and to go on from."""
 
-import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from coreai_opt.pruning import saved
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
+from coreai_opt.pruning.copying import copy_of
 from coreai_opt.pruning.errors import (
     DivergedWeightError,
     SavedModelError,
@@ -79,7 +79,7 @@ def save_pruned(model: nn.Module, directory: str | Path, example_inputs: Any = N
     amounts = summary(model, example_inputs).to_dict()
     saved.write(
         Path(directory),
-        fold_masks(copy.deepcopy(model)),
+        fold_masks(copy_of(model)),
         {tensor.name: tensor.impl.mask for tensor in tensors},
         {tensor.name: _saved_spec(tensor) for tensor in tensors},
         amounts,

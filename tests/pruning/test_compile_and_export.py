@@ -3,15 +3,18 @@
 import copy
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
+from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, save_pruned
 from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, PolynomialDecaySchedule
+from coreai_opt.pruning.copying import copy_of
 from coreai_opt.pruning.errors import DivergedWeightError, PruningError
 from coreai_opt.pruning.spec import PruningSpec
 from coreai_opt.pruning.targets import pruned_tensors
@@ -331,3 +334,23 @@ def test_infinities_of_half_precision_are_the_largest() -> None:
     assert first.impl.mask[0, 0].all()
     assert int((~first.impl.mask).sum()) == 33
     assert pruner.at_target()
+
+
+def test_a_copy_of_a_prepared_model_keeps_what_is_compiled(tmp_path: Path) -> None:
+    inner = nn.Sequential(torch.compile(nn.Linear(7, 9), backend="eager"), nn.ReLU())
+    model = nn.Sequential(torch.compile(inner, backend="eager"), nn.Linear(9, 5))
+    MagnitudePruner(model, MagnitudePrunerConfig.uniform(0.5)).prepare()
+    copied = copy_of(model)
+    assert list(copied.state_dict()) == list(model.state_dict())
+    assert [type(each) for each in copied.modules()] == [type(each) for each in model.modules()]
+    originals = {id(value) for value in [*model.parameters(), *model.buffers()]}
+    assert originals.isdisjoint(id(value) for value in [*copied.parameters(), *copied.buffers()])
+    inputs = torch.rand(3, 7)
+    assert torch.equal(copied(inputs), model(inputs))
+    save_pruned(model, tmp_path)
+    names = list(load_file(tmp_path / "weights.safetensors"))
+    assert sorted(names) == sorted(
+        f"{layer}.{name}"
+        for layer in ("0._orig_mod.0._orig_mod", "1")
+        for name in ("bias", "weight")
+    )
