@@ -15,10 +15,14 @@ from coreai_opt.pruning.copying import copy_of
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.targets import PrunedTensor, pruned_tensors
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._roots import of_root
 
 __all__ = ["MaskedAverages", "evaluate_the_average", "planned_epochs"]
 
 AveragingCallback = StochasticWeightAveraging | WeightAveraging
+"""Those of ``pytorch_lightning`` stand for those of both roots."""
+
+AVERAGING = ("StochasticWeightAveraging", "WeightAveraging")
 
 
 class MaskedAverages:
@@ -51,7 +55,8 @@ class MaskedAverages:
         self._module = module
         # Of a StochasticWeightAveraging nothing but the parameters is ever used.
         callbacks = _averaging_callbacks(trainer)
-        self._callbacks = [each for each in callbacks if isinstance(each, WeightAveraging)]
+        moving = of_root(trainer, "callbacks", "WeightAveraging")
+        self._callbacks = [each for each in callbacks if isinstance(each, moving)]
         self.follow()
 
     def follow(self) -> None:
@@ -141,16 +146,18 @@ def planned_epochs(trainer: pl.Trainer) -> float:
     Lightning skips the backward pass and means to skip the step.)
     """
     limits = [math.inf if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 0)]
+    stochastic = of_root(trainer, "callbacks", "StochasticWeightAveraging")
     for callback in _averaging_callbacks(trainer):
-        if isinstance(callback, StochasticWeightAveraging):
+        if isinstance(callback, stochastic):
             # Without a value before the fit begins, when there is no such epoch either.
             limits.append(getattr(callback, "swa_end", math.inf) + 1)
     return min(limits)
 
 
 def _averaging_callbacks(trainer: pl.Trainer) -> list[AveragingCallback]:
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, AveragingCallback)]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    kinds = tuple(of_root(trainer, "callbacks", name) for name in AVERAGING)
+    return [callback for callback in callbacks if isinstance(callback, kinds)]
 
 
 def _average_of(callback: AveragingCallback) -> Any:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._roots import ROOTS
 
 __all__ = ["change_rows", "keep_hyperparameters", "log_positions", "rewind_logs"]
+
+KINDS = {"CSVLogger": "csv", "TensorBoardLogger": "tensorboard"}
 
 
 def log_positions(trainer: pl.Trainer) -> list[dict[str, Any]]:
@@ -32,10 +35,10 @@ def rewind_logs(trainer: pl.Trainer, positions: list[dict[str, Any]]) -> None:
         return
     tables = iter([one for one in positions if one.get("kind") == "csv"])
     events = iter([one for one in positions if one.get("kind") == "tensorboard"])
-    for logger in trainer.loggers:
-        if isinstance(logger, CSVLogger) and (position := next(tables, None)) is not None:
+    for logger in _loggers(trainer):
+        if _kind(logger) == "csv" and (position := next(tables, None)) is not None:
             _rewind_csv(logger, position)
-        elif isinstance(logger, TensorBoardLogger) and (position := next(events, None)) is not None:
+        elif _kind(logger) == "tensorboard" and (position := next(events, None)) is not None:
             _rewind_events(logger, position)
 
 
@@ -48,11 +51,11 @@ def change_rows(trainer: pl.Trainer, change: Callable[[dict[str, str]], dict[str
     if not trainer.is_global_zero:
         return
     rows: list[dict[str, str]] = []
-    for logger in trainer.loggers:
-        if isinstance(logger, CSVLogger):
+    for logger in _loggers(trainer):
+        if _kind(logger) == "csv":
             rows = _changed(logger.experiment, change)
-    for logger in trainer.loggers:
-        if not isinstance(logger, CSVLogger):
+    for logger in _loggers(trainer):
+        if _kind(logger) != "csv":
             for row in rows:
                 values = {key: float(text) for key, text in row.items() if text and key != "step"}
                 logger.log_metrics(values, step=int(row["step"]))
@@ -75,18 +78,30 @@ def _changed(
 
 def keep_hyperparameters(trainer: pl.Trainer, hooks: InstanceHooks) -> None:
     """Keep TensorBoard from writing the hyperparameters, and a metric with them, a second time."""
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
+    for logger in _loggers(trainer):
+        if _kind(logger) == "tensorboard":
             hooks.instead(logger, "log_hyperparams", lambda *args, **kwargs: None)
 
 
-def _position(logger: Logger) -> dict[str, Any]:
-    if isinstance(logger, CSVLogger):
+def _loggers(trainer: pl.Trainer) -> list[Any]:
+    return list(trainer.loggers)
+
+
+def _kind(logger: Any) -> str | None:
+    """Return which of the known loggers it is, or is derived from; None = another."""
+    for ancestor in type(logger).__mro__:
+        if ancestor.__module__.startswith(ROOTS) and ancestor.__name__ in KINDS:
+            return KINDS[ancestor.__name__]
+    return None
+
+
+def _position(logger: Any) -> dict[str, Any]:
+    if _kind(logger) == "csv":
         logger.save()
         path = Path(logger.experiment.metrics_file_path)
         text = path.read_bytes() if path.exists() else b""
         return {"kind": "csv", "text": zlib.compress(text, 1)}
-    if isinstance(logger, TensorBoardLogger):
+    if _kind(logger) == "tensorboard":
         logger.save()
         files = _event_files(logger)
         return {"kind": "tensorboard", "sizes": {file.name: file.stat().st_size for file in files}}

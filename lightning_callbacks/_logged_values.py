@@ -5,13 +5,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.connectors.logger_connector.result import (
-    _Metadata,
-    _ResultMetric,
-    _Sync,
-)
+from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultMetric
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
+
+from lightning_callbacks._roots import of_root
 
 __all__ = ["logged_values", "restore_logged_values"]
 
@@ -28,6 +26,8 @@ FIELDS = (
     "dataloader_idx",
     "metric_attribute",
 )
+
+RESULT = "trainer.connectors.logger_connector.result"
 
 LAST_VALUES = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
 
@@ -83,14 +83,14 @@ def _saved(metric: _ResultMetric) -> dict[str, Any]:
 def _restored(
     trainer: pl.Trainer, entry: dict[str, Any], known: dict[str, Metric], device: torch.device
 ) -> _ResultMetric:
-    meta = _Metadata(
+    meta = of_root(trainer, RESULT, "_Metadata")(
         **{name: entry[name] for name in FIELDS}, reduce_fx=getattr(torch, entry["reduce_fx"])
     )
     sync = entry["sync"]
     # Lightning compares this with what the next self.log brings: it has to be the same function.
     reduce: Any = trainer.strategy.reduce
-    meta.sync = _Sync(reduce, sync["should"], sync["rank_zero_only"])
-    metric = _ResultMetric(meta, entry["is_tensor"])
+    meta.sync = of_root(trainer, RESULT, "_Sync")(reduce, sync["should"], sync["rank_zero_only"])
+    metric: _ResultMetric = of_root(trainer, RESULT, "_ResultMetric")(meta, entry["is_tensor"])
     metric.to(device)
     if not entry["is_tensor"]:
         metric.value = known.get(entry["metric_attribute"])

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import GradientAccumulationScheduler
-from pytorch_lightning.loops.loop import _Loop
+
+from lightning_callbacks._roots import of_root
 
 __all__ = [
     "Boundary",
@@ -62,7 +62,7 @@ def continue_training(trainer: pl.Trainer, boundary: Boundary) -> None:
     Called at an epoch's begin before the loops are reset, within an epoch after that: the reset
     has to know of the restart, and what comes then must not.
     """
-    _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
+    of_root(trainer, "loops.loop", "_Loop").restarting.fset(trainer.fit_loop, False)
     if boundary == "epoch":
         # So that the epoch gets a new iterator, drawn from the restored random state.
         trainer.fit_loop._resuming_from_checkpoint = False
@@ -70,7 +70,7 @@ def continue_training(trainer: pl.Trainer, boundary: Boundary) -> None:
         return
     # It sets the trainer's number when an epoch begins; this one has begun in another process.
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GradientAccumulationScheduler):
+        if isinstance(callback, of_root(trainer, "callbacks", "GradientAccumulationScheduler")):
             callback.on_train_epoch_start(trainer, trainer.lightning_module)
 
 

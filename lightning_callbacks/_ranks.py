@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import nn
 
 from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.mask_digest import mask_digest
 from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks._roots import of_root
 
 __all__ = [
     "MaskMismatchError",
@@ -106,6 +106,7 @@ def may_step_apart(pl_module: pl.LightningModule) -> bool:
     Otherwise all ranks step alike: they have the same gradients, so that a gradient scaler skips a
     step on all of them or on none, and Lightning refuses a batch without a loss.
     """
+    is_overridden = of_root(pl_module, "utilities.model_helpers", "is_overridden")
     return not pl_module.automatic_optimization or is_overridden("optimizer_step", pl_module)
 
 

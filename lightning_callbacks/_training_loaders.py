@@ -8,10 +8,10 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.data import sized_len
 from lightning_fabric.utilities.types import _Stateful
-from pytorch_lightning.loops.fetchers import _DataLoaderIterDataFetcher, _PrefetchDataFetcher
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_callbacks._random_state import random_state, restore_random_state
+from lightning_callbacks._roots import of_root
 
 __all__ = ["InexactResumeWarning", "TrainingLoaders", "repeats_exactly"]
 
@@ -47,7 +47,7 @@ class TrainingLoaders:
 
     def fetch(self, trainer: pl.Trainer) -> None:
         """Note what the next batch is drawn from: it is fetched before anything can be saved."""
-        if isinstance(trainer.fit_loop._data_fetcher, _DataLoaderIterDataFetcher):
+        if _fetches_by(trainer, "_DataLoaderIterDataFetcher"):
             return  # the module fetches it within its step
         if self._replay is not None:
             restore_random_state(self._replay)
@@ -191,8 +191,12 @@ def _has_workers(loader: Any) -> bool:
 
 def _is_ahead(trainer: pl.Trainer) -> bool:
     """Return whether a batch is fetched before the one before it is used: without a length."""
-    fetcher = trainer.fit_loop._data_fetcher
-    return isinstance(fetcher, _PrefetchDataFetcher) and fetcher.length is None
+    fetcher: Any = trainer.fit_loop._data_fetcher
+    return _fetches_by(trainer, "_PrefetchDataFetcher") and fetcher.length is None
+
+
+def _fetches_by(trainer: pl.Trainer, kind: str) -> bool:
+    return isinstance(trainer.fit_loop._data_fetcher, of_root(trainer, "loops.fetchers", kind))
 
 
 def _is_cut_short(trainer: pl.Trainer) -> bool:

@@ -1,21 +1,23 @@
 """A progress bar that shows sparsity now / target."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
 from lightning_callbacks.sparsity_monitor import SparsityMonitor
 
-__all__ = ["SparsityProgressBar"]
+__all__ = ["SparsityColumn", "SparsityProgressBar"]
+
+# In front of the progress bar of either root.
+if TYPE_CHECKING:
+    _Bar = RichProgressBar
+else:
+    _Bar = object
 
 
-class SparsityProgressBar(RichProgressBar):
-    """Lightning's ``RichProgressBar`` with the column ``sparsity=now/target``.
-
-    The numbers come from the ``SparsityMonitor`` of the same trainer; without one there is no
-    such column. Arguments are those of ``RichProgressBar``.
-    """
+class SparsityColumn(_Bar):
+    """Adds the sparsity to what a progress bar shows."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = dict(super().get_metrics(trainer, pl_module))
@@ -24,6 +26,14 @@ class SparsityProgressBar(RichProgressBar):
         if (report := _last_report(trainer)) is not None:
             metrics["sparsity"] = f"{report.achieved:.3f}/{report.target:.3g}"
         return metrics
+
+
+class SparsityProgressBar(SparsityColumn, RichProgressBar):
+    """Lightning's ``RichProgressBar`` with the column ``sparsity=now/target``.
+
+    The numbers come from the ``SparsityMonitor`` of the same trainer; without one there is no
+    such column. Arguments are those of ``RichProgressBar``.
+    """
 
 
 def _last_report(trainer: pl.Trainer) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
-from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
@@ -18,6 +17,7 @@ from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average,
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._ranks import check_masks, check_steps, may_step_apart
+from lightning_callbacks._roots import of_root
 
 __all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPruning"]
 
@@ -30,7 +30,7 @@ ENDS = {
     "begin_step": "begin_step",
 }
 
-SHARDED = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
+SHARDED = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
 
 
 class RampTooLongError(PruningError):
@@ -126,7 +126,8 @@ class ScheduledPruning(pl.Callback):
         self._averages = MaskedAverages()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if isinstance(trainer.strategy, SHARDED):
+        sharded = tuple(of_root(trainer, "strategies", name) for name in SHARDED)
+        if isinstance(trainer.strategy, sharded):
             raise PruningError(
                 f"{type(trainer.strategy).__name__} shards the weights, and a mask needs the whole "
                 "tensor; allowed: one device, or ddp"

@@ -1,14 +1,22 @@
 """Lightning's checkpoint and early stopping, blind to epochs before the target sparsity."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks._roots import root_of
 
-__all__ = ["TargetSparsityCheckpoint", "TargetSparsityEarlyStopping", "at_target_sparsity"]
+__all__ = [
+    "RestoredScore",
+    "TargetSparsityCheckpoint",
+    "TargetSparsityEarlyStopping",
+    "TargetSparsityGate",
+    "at_target_sparsity",
+]
 
 # What the gate remembers of epochs and validations before.
 GATE = (
@@ -18,13 +26,26 @@ GATE = (
     "_monitors_validation",
 )
 
+# Where the callbacks for each root of Lightning are.
+PACKAGES = {
+    "pytorch_lightning": "lightning_callbacks",
+    "lightning.pytorch": "lightning_callbacks.lightning_pytorch",
+}
+
 
 def at_target_sparsity(model: pl.LightningModule) -> bool:
     """Return whether every mask of the model is at its target; a model without masks is."""
     return all(tensor.at_target for tensor in pruned_tensors(model))
 
 
-class _TargetSparsityGate(pl.Callback):
+# In front of the classes of either root.
+if TYPE_CHECKING:
+    _Callback = pl.Callback
+else:
+    _Callback = object
+
+
+class TargetSparsityGate(_Callback):
     """Lets a metric through to the class behind it only when it was measured at target sparsity.
 
     A validation metric counts when the masks were at target as the validation ran, which may have
@@ -37,6 +58,16 @@ class _TargetSparsityGate(pl.Callback):
     _validated_at_target = False
     _monitors_validation = False
     _before_validation: Tensor | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        own, wanted = root_of(type(self)), root_of(type(trainer))
+        if own != wanted:
+            name = type(self).__name__
+            raise PruningError(
+                f"this {name} is one of {own}, and the trainer one of {wanted}, which would not "
+                f"know it; allowed: from {PACKAGES[wanted]} import {name}"
+            )
+        super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_at_target = at_target_sparsity(pl_module)
@@ -97,19 +128,23 @@ class _TargetSparsityGate(pl.Callback):
         return monitor
 
 
-class TargetSparsityCheckpoint(_TargetSparsityGate, ModelCheckpoint):
+class RestoredScore(_Callback):
+    """Restores the score that Lightning saves alone."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.current_score = state_dict.get("current_score")
+
+
+class TargetSparsityCheckpoint(RestoredScore, TargetSparsityGate, ModelCheckpoint):
     """Lightning's ``ModelCheckpoint``, choosing only among epochs at target sparsity.
 
     During a ramp the early, dense epochs score best; what they score says nothing about the pruned
     model. Arguments are those of ``ModelCheckpoint``. A model without masks is always at target.
     """
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.current_score = state_dict.get("current_score")  # Lightning saves it alone
 
-
-class TargetSparsityEarlyStopping(_TargetSparsityGate, EarlyStopping):
+class TargetSparsityEarlyStopping(TargetSparsityGate, EarlyStopping):
     """Lightning's ``EarlyStopping``, which cannot end a run before its ramp has ended.
 
     Its patience begins to count at target sparsity. Arguments are those of ``EarlyStopping``.

@@ -145,3 +145,32 @@ def test_fabric_in_two_processes_ends_with_the_same_masks(tmp_path: Path) -> Non
     first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert zeros(first["0.weight"]) == zeros(first["1.weight"]) == 0.75
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.apart
+def test_the_config_is_one_of_the_other_import_root_by_its_class_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jsonargparse", reason="LightningCLI needs pytorch-lightning[extra]")
+    pytest.importorskip("lightning", reason="needs the extra lightning")
+    from lightning.pytorch.cli import LightningCLI
+    from lightning.pytorch.demos.boring_classes import BoringModel
+
+    from lightning_callbacks import lightning_pytorch
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    text = blocks_of("lightning-cli.md", "yaml")[0]
+    ours = "class_path: lightning_callbacks"
+    config = yaml.safe_load(text.replace(ours, f"{ours}.lightning_pytorch"))
+    config["trainer"] |= {"enable_progress_bar": False, "enable_checkpointing": False}
+    config["trainer"]["callbacks"].pop()  # the model logs no accuracy
+    config["trainer"] |= {"max_epochs": 2, "enable_model_summary": False}
+    del config["model"]
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
+    cli = LightningCLI(BoringModel, run=False, args=["--config", "other.yaml"])
+    pruning = cli.trainer.callbacks[0]
+    assert type(pruning) is lightning_pytorch.ScheduledPruning
+    cli.trainer.fit(cli.model)
+    assert pruning.clock == 2 * 64
+    assert zeros(cli.model.layer.weight) == 57 / 64  # floor(0.9 * 64)

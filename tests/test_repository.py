@@ -70,7 +70,7 @@ def blocks(language: str) -> Iterator[Any]:
         for index, match in enumerate(BLOCK.finditer(page.read_text())):
             if match[1] == language:
                 is_apart = IMPORT.search(match[2]) is not None
-                marks = [pytest.mark.huggingface] if is_apart else []
+                marks = [pytest.mark.apart] if is_apart else []
                 yield pytest.param(match[2], id=f"{page.name}-{index}", marks=marks)
 
 

@@ -29,6 +29,7 @@ from coreai_opt.experiment.nodes import nodes
 from coreai_opt.experiment.places import typed_path
 from coreai_opt.models import Classifier
 from coreai_opt.pruning._registry import nearest
+from lightning_callbacks._roots import root_of
 
 __all__ = ["Objects", "build", "locate"]
 
@@ -61,7 +62,7 @@ def build(config: Mapping[str, Any], overrides: Sequence[str], quiet: bool) -> O
     """
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    data = _make(config["data"], "data", given)
+    data = _of_our_root(_make(config["data"], "data", given), config, "data")
     model, network = _build_model(config, given)
     if config["init_from"] is not None:
         start_from(model, network, typed_path(config["init_from"]))
@@ -100,7 +101,7 @@ def _build_model(
     schedule = parts["optimizer"].pop("lr_schedule", None)
     learning: dict[str, Any] = {"optimizer": _make(parts["optimizer"], "optimizer", given)}
     learning["lr_schedule"] = schedule and _make(schedule, "optimizer.lr_schedule", given)
-    model = _make(config["model"], "model", given, offered=learning)
+    model = _of_our_root(_make(config["model"], "model", given, offered=learning), config, "model")
     if isinstance(model, pl.LightningModule):
         return model, model
     if isinstance(model, nn.Module):
@@ -114,6 +115,19 @@ def _build_model(
         "model._target_",
         f"model._target_={target} makes a {type(model).__name__}; "
         "allowed: a LightningModule, or an nn.Module that returns logits",
+    )
+
+
+def _of_our_root(made: Any, config: Mapping[str, Any], group: str) -> Any:
+    """Refuse what is made for the other import root of Lightning: the trainer would not know it."""
+    if root_of(type(made)) == "pytorch_lightning":
+        return made
+    target = config[group]["_target_"]
+    kind = "LightningModule" if group == "model" else "LightningDataModule"
+    raise ConfigError.of(
+        f"{group}._target_",
+        f"{group}._target_={target} is a {kind} of lightning.pytorch, and the trainer here is one "
+        f"of pytorch_lightning; allowed: from pytorch_lightning import {kind}",
     )
 
 

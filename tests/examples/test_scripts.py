@@ -43,7 +43,7 @@ def test_a_plain_loop_prunes_saves_and_loads(work: Path) -> None:
     assert printed[-1].endswith(f", {sum(pruned.values()):,} zeros")
 
 
-@pytest.mark.huggingface
+@pytest.mark.apart
 def test_a_transformer_is_pruned_while_it_is_fine_tuned(work: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra huggingface")
     done = run(TRANSFORMER, work)

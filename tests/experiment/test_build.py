@@ -1,5 +1,7 @@
 """Classes of a user's own in place of ours."""
 
+import importlib
+import re
 from typing import Any
 
 import pytest
@@ -126,3 +128,23 @@ def test_the_same_seed_makes_the_same_weights_whatever_was_drawn_before(
     other = build(compose_config("seed=5"), [], quiet=True).network.state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not torch.equal(first["layers.1.weight"], other["layers.1.weight"])
+
+
+@pytest.mark.apart
+@pytest.mark.parametrize(
+    ("group", "kind", "base"),
+    [("model", "LightningModule", "Lit"), ("data", "LightningDataModule", "Data")],
+)
+def test_what_is_made_for_the_other_import_root_is_one_sentence(
+    compose_config: Any, user_module: str, group: str, kind: str, base: str
+) -> None:
+    lightning = pytest.importorskip("lightning.pytorch", reason="needs the extra lightning")
+    made = type(base, (getattr(lightning, kind),), {})
+    setattr(importlib.import_module(user_module), f"Other{base}", made)
+    target = f"{group}._target_={user_module}.Other{base}"
+    message = (
+        f"{target} is a {kind} of lightning.pytorch, and the trainer here is one of "
+        f"pytorch_lightning; allowed: from pytorch_lightning import {kind}"
+    )
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(compose_config(target), [], quiet=True)

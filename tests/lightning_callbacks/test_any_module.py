@@ -92,7 +92,7 @@ def timm_like() -> Wrapping:
     return Wrapping(Backbone())
 
 
-apart = pytest.mark.huggingface
+apart = pytest.mark.apart
 FROM_ELSEWHERE = pytest.param(Transformer, marks=apart)
 
 # How the module is made -> steps on the clock after each batch of an epoch of 8.

@@ -21,7 +21,7 @@ from coreai_opt.pruning.targets import pruned_tensors
 
 peft = pytest.importorskip("peft", reason="needs the extra huggingface")
 
-pytestmark = pytest.mark.huggingface
+pytestmark = pytest.mark.apart
 
 BASE = r"base_model\.model\.first\.base_layer"
 
