@@ -160,6 +160,7 @@ def test_the_config_is_one_of_the_other_import_root_by_its_class_paths(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    monkeypatch.setattr("sys.argv", ["cli"])  # it warns of arguments of the command, pytest's too
     text = blocks_of("lightning-cli.md", "yaml")[0]
     ours = "class_path: lightning_callbacks"
     config = yaml.safe_load(text.replace(ours, f"{ours}.lightning_pytorch"))
