@@ -7,9 +7,16 @@ import functools
 import importlib
 from typing import Any
 
-__all__ = ["ROOTS", "of_root", "root_of"]
+from coreai_opt.pruning import PruningError
 
-ROOTS = ("pytorch_lightning", "lightning.pytorch")
+__all__ = ["ROOTS", "of_root", "require_one_root", "root_of"]
+
+# Root -> where the callbacks for it are.
+PACKAGES = {
+    "pytorch_lightning": "lightning_callbacks",
+    "lightning.pytorch": "lightning_callbacks.lightning_pytorch",
+}
+ROOTS = tuple(PACKAGES)
 
 
 def root_of(kind: type) -> str:
@@ -27,6 +34,30 @@ def root_of(kind: type) -> str:
             if f"{ancestor.__module__}.".startswith(f"{root}."):
                 return root
     return ROOTS[0]
+
+
+def require_one_root(callback: object, trainer: object) -> None:
+    """Refuse a callback that derives from a class of Lightning's which the trainer does not know.
+
+    Args:
+        callback: one of ours.
+        trainer: the trainer that it was given to.
+
+    Raises:
+        PruningError: they are of two roots.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> from lightning_callbacks import SparsityProgressBar
+        >>> require_one_root(SparsityProgressBar(), pl.Trainer(logger=False))
+    """
+    own, wanted = root_of(type(callback)), root_of(type(trainer))
+    if own != wanted:
+        name = type(callback).__name__
+        raise PruningError(
+            f"this {name} is one of {own}, and the trainer one of {wanted}, which would not "
+            f"know it; allowed: from {PACKAGES[wanted]} import {name}"
+        )
 
 
 def of_root(owner: object, module: str, name: str) -> Any:

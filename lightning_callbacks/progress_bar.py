@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
+from lightning_callbacks._roots import require_one_root
 from lightning_callbacks.sparsity_monitor import SparsityMonitor
 
 __all__ = ["SparsityColumn", "SparsityProgressBar"]
@@ -18,6 +19,10 @@ else:
 
 class SparsityColumn(_Bar):
     """Adds the sparsity to what a progress bar shows."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        require_one_root(self, trainer)
+        super().setup(trainer, pl_module, stage)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = dict(super().get_metrics(trainer, pl_module))

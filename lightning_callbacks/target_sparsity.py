@@ -6,9 +6,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
-from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks._roots import root_of
+from lightning_callbacks._roots import require_one_root
 
 __all__ = [
     "RestoredScore",
@@ -25,12 +24,6 @@ GATE = (
     "_validated_at_target",
     "_monitors_validation",
 )
-
-# Where the callbacks for each root of Lightning are.
-PACKAGES = {
-    "pytorch_lightning": "lightning_callbacks",
-    "lightning.pytorch": "lightning_callbacks.lightning_pytorch",
-}
 
 
 def at_target_sparsity(model: pl.LightningModule) -> bool:
@@ -60,13 +53,7 @@ class TargetSparsityGate(_Callback):
     _before_validation: Tensor | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        own, wanted = root_of(type(self)), root_of(type(trainer))
-        if own != wanted:
-            name = type(self).__name__
-            raise PruningError(
-                f"this {name} is one of {own}, and the trainer one of {wanted}, which would not "
-                f"know it; allowed: from {PACKAGES[wanted]} import {name}"
-            )
+        require_one_root(self, trainer)
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

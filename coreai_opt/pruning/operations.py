@@ -1,6 +1,7 @@
 """Which ops a model runs on which weights: by module type, or by following a forward pass."""
 
 import inspect
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -48,9 +49,16 @@ MODULES: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     ),
 }
 
+# The same of packages that may not be there: (module, name of the type) -> as above. This one, of
+# GPT-2 and its like, is a linear layer: torch.addmm with a weight of (inputs, outputs).
+FOREIGN_MODULES: dict[tuple[str, str], tuple[str, dict[str, str]]] = {
+    ("transformers.pytorch_utils", "Conv1D"): ("linear", {"weight": "weight"}),
+}
+
 # The functions that are followed -> type of op, and argument -> the name by which specs know it.
 FUNCTIONS: dict[Callable[..., Any], tuple[str, dict[str, str]]] = {
     F.linear: ("linear", {"weight": "weight"}),
+    torch.addmm: ("linear", {"mat2": "weight"}),  # only by FOREIGN_MODULES
     torch.conv1d: ("conv1d", {"weight": "weight"}),
     torch.conv2d: ("conv2d", {"weight": "weight"}),
     torch.conv3d: ("conv3d", {"weight": "weight"}),
@@ -106,7 +114,16 @@ class OpCall:
 
 def prunable_types() -> list[str]:
     """Return the names of the module types whose weights are pruned."""
-    return [kind.__name__ for kind in MODULES]
+    return [kind.__name__ for kind in {**MODULES, **_foreign_modules()}]
+
+
+def _foreign_modules() -> dict[type[nn.Module], tuple[str, dict[str, str]]]:
+    """Return those of ``FOREIGN_MODULES`` that have been imported, and so may be in a model."""
+    return {
+        getattr(sys.modules[module], name): what
+        for (module, name), what in FOREIGN_MODULES.items()
+        if module in sys.modules
+    }
 
 
 def uses_by_type(model: nn.Module) -> Iterator[WeightUse]:
@@ -114,12 +131,13 @@ def uses_by_type(model: nn.Module) -> Iterator[WeightUse]:
 
     A module that stands under several names is yielded under each.
     """
+    known = {**MODULES, **_foreign_modules()}
     within_attention: set[int] = set()
     for name, module in model.named_modules(remove_duplicate=False):
-        kind = next((kind for kind in MODULES if isinstance(module, kind)), None)
+        kind = next((kind for kind in known if isinstance(module, kind)), None)
         if kind is None or id(module) in within_attention:
             continue
-        op_type, parameters = MODULES[kind]
+        op_type, parameters = known[kind]
         op_names = (op_type, f"{name}.{op_type}".lstrip("."))
         for path, state in parameters.items():
             child, _, parameter = path.rpartition(".")
@@ -221,6 +239,8 @@ class _Following:
     def _record(self, function: Any, arguments: Any, keywords: Any, output: Any) -> None:
         op_type, parameters = FUNCTIONS[function]
         caller, counts = self._stack[-1]
+        if function is torch.addmm and not self._is_foreign(caller):
+            return
         number = counts[op_type]
         counts[op_type] += 1
         given = _named(function, arguments, keywords)
@@ -231,6 +251,9 @@ class _Following:
         )
         op_name = f"{op_type}_{number}" if number else op_type
         self._calls.append(OpCall(op_type, caller, op_name, weights))
+
+    def _is_foreign(self, name: str) -> bool:
+        return isinstance(self._model.get_submodule(name), tuple(_foreign_modules()))
 
 
 class _Mode(TorchFunctionMode):
@@ -251,7 +274,8 @@ class _Mode(TorchFunctionMode):
 def _named(function: Any, arguments: Any, keywords: Any) -> dict[str, Any]:
     if function is F.multi_head_attention_forward:
         return inspect.signature(function).bind(*arguments, **keywords).arguments
-    return {**dict(zip(("input", "weight"), arguments, strict=False)), **keywords}
+    names = ("input", "mat1", "mat2") if function is torch.addmm else ("input", "weight")
+    return {**dict(zip(names, arguments, strict=False)), **keywords}
 
 
 def _multiplications(op_type: str, argument: str, given: Mapping[str, Any], output: Any) -> int:
@@ -263,6 +287,8 @@ def _multiplications(op_type: str, argument: str, given: Mapping[str, Any], outp
             return weight.numel() // 3 * sum(tokens.values())
         into = {"k_proj_weight": "key", "v_proj_weight": "value"}
         return weight.numel() * tokens[into.get(argument, "query")]
+    if argument == "mat2":
+        return int(output.numel()) * weight.shape[0]
     # A weight of a convolution meets every position of the output, of a transposed one every
     # position of the input; their channels are the first axis of the weight.
     met = given["input"] if op_type.startswith("conv_transpose") else output

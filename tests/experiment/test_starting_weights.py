@@ -226,6 +226,7 @@ def test_layers_that_a_module_makes_late_get_the_weights(
     assert 0 < distance < 0.5, "trained from there"
 
 
+@pytest.mark.slow
 def test_the_command_line_starts_from_a_file_of_any_name(command: Command, work: Path) -> None:
     given = MLP([1, 8, 8], 10, [300, 100])
     saved(given.state_dict(), work / "epoch=9, it's größer.ckpt")

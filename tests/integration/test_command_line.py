@@ -98,6 +98,7 @@ def test_options_in_a_directory_of_the_users_own_are_known(command: Command, wor
     assert keys == ["powr", "model._target_"]
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_leaves_the_run_completed(work: Path) -> None:
     script = f"'{sys.executable}' '{ROOT / 'train.py'}' {' '.join(QUICK)} | true"
     subprocess.run(["bash", "-c", script], cwd=work, check=True, capture_output=True, timeout=100)
@@ -173,6 +174,7 @@ def test_a_run_that_holds_a_record_is_not_written_over(command: Command, work: P
     assert [file.name for file in (work / "old").iterdir()] == ["result.json"]
 
 
+@pytest.mark.slow
 def test_a_class_that_only_importing_shows_to_be_missing(command: Command, work: Path) -> None:
     done = command(*QUICK, "model._target_=torch.nn.Linea")
     assert done.returncode == 1
@@ -192,6 +194,7 @@ def test_without_a_terminal_one_line_is_printed(command: Command, work: Path) ->
     assert record["git"] is None
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_progress_table_and_line(work: Path) -> None:
     screen = in_terminal([sys.executable, str(ROOT / "train.py"), *QUICK], work)
     assert re.search(r"sparsity: 0\.\d+/0\.9", screen)
@@ -201,10 +204,12 @@ def test_a_terminal_shows_progress_table_and_line(work: Path) -> None:
     assert re.search(r"test/accuracy .*, sparsity 90\.00 %, .* parameters, .* s, ", screen)
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_a_readable_record(work: Path) -> None:
     check_signal(work, signal.SIGTERM, 143)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_readable_record(work: Path) -> None:
     check_signal(work, signal.SIGINT, 130)
 

@@ -146,11 +146,12 @@ def test_a_run_goes_on_exactly(tmp_path: Path, root: str, stop: int, by_hand: bo
     assert resumed.written() == whole.written()
 
 
-def test_a_checkpoint_of_one_root_goes_on_in_the_other(tmp_path: Path) -> None:
-    whole = Run("pytorch_lightning", tmp_path / "whole").fit()
+def test_a_checkpoint_of_one_root_goes_on_in_the_other(tmp_path: Path, root: str) -> None:
+    (other,) = (known for known in ROOTS if known != root)
+    whole = Run(root, tmp_path / "whole").fit()
     with pytest.raises(Stop):
-        Run("pytorch_lightning", tmp_path / "cut", stop=12).fit()
-    resumed = Run("lightning.pytorch", tmp_path / "cut")
+        Run(root, tmp_path / "cut", stop=12).fit()
+    resumed = Run(other, tmp_path / "cut")
     resumed.fit(resumed.resumable.newest())
     assert same(resumed.module, whole.module)
 
@@ -192,20 +193,27 @@ def test_strategies_that_shard_are_refused(tmp_path: Path, root: str) -> None:
         run.pruning.setup(run.trainer, make_module(run.pl), "fit")
 
 
-@pytest.mark.parametrize("name", ["TargetSparsityCheckpoint", "TargetSparsityEarlyStopping"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("TargetSparsityCheckpoint", {"monitor": "val"}),
+        ("TargetSparsityEarlyStopping", {"monitor": "val"}),
+        ("SparsityProgressBar", {}),
+    ],
+)
 def test_what_a_trainer_of_the_other_root_would_not_know_is_refused(
-    tmp_path: Path, root: str, name: str
+    tmp_path: Path, root: str, name: str, arguments: dict[str, Any]
 ) -> None:
     (other,) = (known for known in ROOTS if known != root)
     pl, ours = ROOTS[other][0], ROOTS[root][1]
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=1,
-        callbacks=[getattr(ours, name)(monitor="val")],
+        callbacks=[getattr(ours, name)(**arguments)],
         logger=False,
         enable_checkpointing=name == "TargetSparsityCheckpoint",
         default_root_dir=tmp_path,
-        enable_progress_bar=False,
+        enable_progress_bar=name == "SparsityProgressBar",
         enable_model_summary=False,
     )
     wanted = {"pytorch_lightning": "lightning_callbacks"}.get(
