@@ -1,6 +1,7 @@
 """What tests share: isolation from each other, and the ways to run the project."""
 
 import functools
+import gc
 import os
 import random
 import signal
@@ -32,6 +33,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Compose = Callable[..., DictConfig]
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage look only at what tests make: a tenth of the whole time."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -67,6 +67,8 @@ def test_a_schema_is_suggested_to_who_types_it(tmp_path: Path) -> None:
 def test_a_shell_completes(shell: str, program: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"needs {shell}")
+    if shell == "bash" and " " in f"{ROOT}{sys.executable}":
+        pytest.skip("Hydra's script for bash knows no space in the path of a program")
     script = SCRIPTS[shell].format(program=program, typed=f"{program} schedule=po")
     done = subprocess.run(
         [shell, "-c", script],
