@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -31,8 +32,23 @@ __all__ = ["slurm"]  # a fixture for all tests
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Of tests of what others have made, and of nothing of ours.
+no_space_in_the_path = pytest.mark.skipif(
+    " " in f"{ROOT}{sys.executable}",
+    reason="Hydra's script for bash, inductor and `ray start`"
+    " know no space in the path of a program",
+)
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Compose = Callable[..., DictConfig]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For ``--dist loadgroup``: a file's tests in one process, and one cluster of Ray at a time."""
+    for item in items:
+        group = "ray" if re.search(r"\bray|_rays?_", item.nodeid) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:

@@ -173,7 +173,13 @@ def test_what_is_said_of_a_run_that_was_killed(work: Path) -> None:
     again, other, late = about
     run = subprocess.Popen([sys.executable, ROOT / "train.py", *shlex.split(again)[2:]], cwd=work)
     until = time.monotonic() + 60
-    while not list((work / KILLED).glob("resume/*.ckpt")) and time.monotonic() < until:
+
+    def at_work() -> bool:
+        progress = work / KILLED / "progress.json"  # how many steps there are comes a second later
+        told = progress.is_file() and '"total_steps": 300' in progress.read_text()
+        return told and bool(list((work / KILLED).glob("resume/*.ckpt")))
+
+    while not at_work() and time.monotonic() < until:
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, no_space_in_the_path
 
 from .launchers import needed, one_thread
 from .processes import record_in, started, wait_for
@@ -91,6 +91,7 @@ def address() -> Iterator[str]:
         head.stdout.close()
 
 
+@no_space_in_the_path
 def test_a_cluster_is_joined_by_its_address_and_left_as_it_was(address: str, work: Path) -> None:
     given = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address='{address}'", "seed=1,2"]
     for more in (["sweep_name=by-address"], ["sweep_name=again"]):

@@ -15,6 +15,7 @@ from coreai_opt.pruning import count_sparsity
 from coreai_opt.pruning.errors import LeftDenseWarning
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ResumableCheckpoint, ScheduledPruning, SparsityMonitor
+from tests.conftest import no_space_in_the_path
 from tests.lightning_callbacks.helpers import (
     LIGHTNING_WARNINGS,
     TinyModule,
@@ -277,6 +278,7 @@ def test_what_a_callback_freezes_at_first_has_to_be_named(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@no_space_in_the_path
 @pytest.mark.parametrize("how", ["part", "module"])
 def test_a_module_that_inductor_has_compiled_is_pruned_as_the_plain_one(
     tmp_path: Path, how: str
