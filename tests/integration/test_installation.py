@@ -201,8 +201,9 @@ def test_the_example_app_prunes_by_a_line(with_demo: Installed) -> None:
     measured = dict(line.split() for line in pruned.stdout.splitlines())
     assert float(measured["sparsity"]) == pytest.approx(0.9, abs=1e-3)
     assert float(measured["accuracy"]) > 0.8
-    # Beside the one of coreai-train: in the run's directory, not in the trainer's.
-    assert len(list(with_demo.work.glob("outputs/*/*/sparsity.csv"))) == 2
+    # In the run's directory, not in the trainer's; coreai-train's have microseconds in their names.
+    (written,) = with_demo.work.glob("outputs/*/??-??-??/sparsity.csv")
+    assert written.stat().st_size > 0
 
 
 def test_it_works_from_the_sdist_too(with_demo: Installed, dist: Path) -> None:
