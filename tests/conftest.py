@@ -4,7 +4,6 @@ import functools
 import gc
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -41,14 +40,6 @@ no_space_in_the_path = pytest.mark.skipif(
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Compose = Callable[..., DictConfig]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For ``--dist loadgroup``: a file's tests in one process, and one cluster of Ray at a time."""
-    for item in items:
-        group = "ray" if re.search(r"\bray|_rays?_", item.nodeid) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:

@@ -64,7 +64,7 @@ LAUNCHERS = [
     "basic",
     "joblib",
     "submitit_local",
-    "ray",
+    pytest.param("ray", marks=pytest.mark.ray),
     pytest.param("slurm", marks=pytest.mark.cluster),
 ]
 

@@ -87,6 +87,7 @@ def test_joblibs_jobs_share_a_gpu_when_they_are_told_to(work: Path) -> None:
     assert most_at_once(notes(work, *given, "seed=1,2,3")) == {"0": 2}
 
 
+@pytest.mark.ray
 def test_rays_tasks_share_gpus_by_fractions(work: Path) -> None:
     needed("ray")
     ray = "hydra.launcher.ray"
@@ -97,6 +98,7 @@ def test_rays_tasks_share_gpus_by_fractions(work: Path) -> None:
     assert sorted(most_at_once(told).values())[-1] == 2
 
 
+@pytest.mark.ray
 def test_rays_tasks_take_a_whole_gpu_by_default(work: Path) -> None:
     needed("ray")
     ray = "hydra.launcher.ray"

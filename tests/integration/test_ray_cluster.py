@@ -19,7 +19,7 @@ from tests.conftest import ROOT, no_space_in_the_path
 from .launchers import needed, one_thread
 from .processes import record_in, started, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(300)]
 
 SWEEP = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=2", "total_iters=30", "trunk=off"]
 
