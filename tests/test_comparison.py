@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,30 @@ from torch.utils.data import DataLoader, TensorDataset
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "comparison.md").read_text()
+# What a row of the table is called on PyPI, where that is another name.
+DISTRIBUTIONS = {
+    "`torch.nn.utils.prune`": "torch",
+    "Lightning `ModelPruning`": "pytorch-lightning",
+    "`torch.ao.pruning`": "torch",
+    "SparseML": "sparseml",
+    "LLM Compressor": "llmcompressor",
+    "Neural Compressor": "neural-compressor",
+    "TensorFlow Model Optimization": "tensorflow-model-optimization",
+    "PQuantML": "pquant-ml",
+    "modelopt": "nvidia-modelopt",
+    "Pruna": "pruna",
+    "mushin": "mushin-py",
+}
+NEW = [
+    "coreai-opt",
+    "fasterai",
+    "sparsimony",
+    "PQuantML",
+    "torch-kirigami",
+    "modelopt",
+    "Pruna",
+    "mushin",
+]
 WEIGHTS = 8 * 16 + 16 * 4  # of Net
 
 
@@ -84,6 +109,40 @@ def test_the_page_is_about_the_versions_that_are_pinned(package: str, tools: lis
     assert pin is not None
     for tool in tools:
         assert f"\n| {tool} | {pin[1]} |" in PAGE
+
+
+def rows() -> list[list[str]]:
+    """Return the cells of the table, without its header."""
+    table = re.findall(r"^\| .* \|$", PAGE, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1:]]
+
+
+def test_every_tool_has_a_whole_row_and_a_paragraph() -> None:
+    tools = [row[0] for row in rows()]
+    assert len(set(tools)) == len(tools) >= 20
+    assert {len(row) for row in rows()} == {10}
+    named = {tool.removeprefix("Lightning ") for tool in tools} - {"this project"}
+    assert {tool for tool in named if f"\n\n**{tool}**" not in PAGE} == set()
+    assert set(NEW) <= named
+
+
+@pytest.mark.parametrize("tool", NEW)
+def test_what_was_read_is_said_under_its_date(tool: str) -> None:
+    part = PAGE.partition("\n## Read on 2026-11-30\n")[2].partition("\n## ")[0]
+    paragraph = part.partition(f"\n**{tool}**")[2].partition("\n\n")[0]
+    assert re.search(r"\bRead(:| were)\s", paragraph), paragraph
+
+
+def test_what_is_installed_has_the_version_of_the_page() -> None:
+    checked = 0
+    for tool, told, *_ in rows()[1:]:
+        try:
+            found = version(DISTRIBUTIONS.get(tool, tool))
+        except PackageNotFoundError:
+            continue
+        assert found.partition("+")[0] == told, tool
+        checked += 1
+    assert checked >= 3  # torch twice, and Lightning
 
 
 @pytest.mark.parametrize("method", [prune.l1_unstructured, prune.random_unstructured])

@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 
 from coreai_opt.pruning._text import as_text
+from coreai_opt.pruning.spec.schemes import NMStructured, PruningScheme
 from coreai_opt.pruning.targets import PrunedTensor
 
 __all__ = ["unreachable_table"]
@@ -39,5 +40,9 @@ def _row(tensor: PrunedTensor) -> tuple[str, ...] | None:
     if abs(pruned - requested * total) < 1:
         return None
     shown = "x".join(map(str, shape))
-    kind = type(scheme).__name__
-    return tensor.name, shown, kind, f"{requested:.2%}", f"{pruned / total:.2%}"
+    return tensor.name, shown, _kind(scheme), f"{requested:.2%}", f"{pruned / total:.2%}"
+
+
+def _kind(scheme: PruningScheme) -> str:
+    name = type(scheme).__name__
+    return f"{name} {scheme.n}:{scheme.m} kept" if isinstance(scheme, NMStructured) else name

@@ -3,11 +3,19 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["command_for", "duration", "program", "quoted", "short_value"]
+__all__ = [
+    "command_for",
+    "duration",
+    "n_m_patterns",
+    "program",
+    "quoted",
+    "short_value",
+    "weight_spec",
+]
 
 # What Hydra reads as the same text without quotes.
 PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")
@@ -40,6 +48,38 @@ def short_value(name: str, value: Any) -> str:
     if isinstance(value, int | float) and "accuracy" in name and 0 <= value <= 1:
         return f"{100 * value:.2f} %"
     return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def weight_spec(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the pruning spec of most weights in a resolved config, empty where it has none."""
+    node: Any = config.get("pruning")
+    for key in ("global_config", "op_state_spec", "weight"):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node if isinstance(node, Mapping) else {}
+
+
+def n_m_patterns(configs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each n:m pattern of these configs; dense runs have none.
+
+    Some tools count in n the zeros, so each sentence says what is kept and the share of zeros.
+
+    Example:
+        >>> weight = {"target_sparsity": 0.9, "pruning_scheme": {"type": "n_m", "n": 1, "m": 4}}
+        >>> n_m_patterns([{"pruning": {"global_config": {"op_state_spec": {"weight": weight}}}}])
+        ['pattern 1:4, n of m kept, 75 % zeros']
+    """
+    return list(dict.fromkeys(text for config in configs if (text := _n_m_pattern(config))))
+
+
+def _n_m_pattern(config: Mapping[str, Any]) -> str:
+    spec = weight_spec(config)
+    scheme, is_dense = spec.get("pruning_scheme"), config.get("schedule", "unknown") is None
+    if not isinstance(scheme, Mapping) or scheme.get("type") != "n_m" or is_dense:
+        return ""
+    n, m = scheme.get("n"), scheme.get("m")
+    if not (isinstance(n, int) and isinstance(m, int) and m > 0 and spec.get("target_sparsity")):
+        return ""
+    return f"pattern {n}:{m}, n of m kept, {100 * (m - n) / m:.4g} % zeros"
 
 
 def program() -> str:

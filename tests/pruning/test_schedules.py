@@ -97,6 +97,17 @@ def test_sparsity_at_rounds_down_to_the_last_update() -> None:
     assert at[0] < at[3] < at[6] < 0.5
 
 
+def test_a_larger_power_prunes_earlier() -> None:
+    powers = (0.5, 1.0, 2.0, 3.0, 6.0)
+    ramps = [PolynomialDecaySchedule(total_iters=10, power=power) for power in powers]
+    for step in range(1, 9):  # at both ends of the ramp all are equal
+        values = [ramp.compute_sparsity(step, 0.9) for ramp in ramps]
+        assert values == sorted(values)
+        assert len(set(values)) == len(powers)
+    assert {ramp.compute_sparsity(0, 0.9) for ramp in ramps} == {0.0}
+    assert {ramp.compute_sparsity(9, 0.9) for ramp in ramps} == {0.9}
+
+
 def test_end_step_is_the_first_step_with_the_target_for_good() -> None:
     assert ConstantSparsitySchedule(begin_step=3).end_step == 3
     assert (LATE.end_step, RARE.end_step, SINGLE.end_step, SHORT.end_step) == (110, 10, 1, 4)

@@ -1,5 +1,6 @@
 """Ramps against lengths, what earlier records tell, groups of seeds, warnings: all pure."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ import pytest
 
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.pruning.config import ConstantSparsitySchedule, MultiStepSparsitySchedule
+from coreai_opt.sweep.plan import Point
 from coreai_opt.sweep.preview.cautions import caution
 from coreai_opt.sweep.preview.history import EarlierTraining, History, kind_of
 from coreai_opt.sweep.preview.planned import Preview, Standing, grouped, label_of, standing
 from coreai_opt.sweep.preview.ramps import Ramp, TrainingLength, length_of, ramp_of, target_of
+from coreai_opt.sweep.texts import n_m_patterns
 from tests.sweep.previews import LENGTH, ramp, run, write_checkpoint_name, write_record
 
 UNKNOWN = TrainingLength()
@@ -105,6 +108,38 @@ def weight(**fields: Any) -> dict[str, Any]:
 )
 def test_the_target_of_a_config(config: dict[str, Any], target: float | None) -> None:
     assert target_of(config) == target
+
+
+def n_of_m(n: Any, m: Any, target: float = 0.5) -> dict[str, Any]:
+    return weight(target_sparsity=target, pruning_scheme={"type": "n_m", "n": n, "m": m})
+
+
+def test_an_n_m_pattern_is_said_with_what_it_keeps_once() -> None:
+    configs = [n_of_m(2, 4), n_of_m(1, 4), n_of_m(2, 4), n_of_m(1, 3)]
+    assert n_m_patterns(configs) == [
+        "pattern 2:4, n of m kept, 50 % zeros",
+        "pattern 1:4, n of m kept, 75 % zeros",
+        "pattern 1:3, n of m kept, 66.67 % zeros",
+    ]
+    shown = preview(replace(run({"power": "1"}), point=Point((), {}, (), n_of_m(2, 4))))
+    caution(shown)
+    assert shown.sentences == ["pattern 2:4, n of m kept, 50 % zeros"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"schedule": None, **n_of_m(2, 4)},
+        n_of_m(2, 4, target=0),
+        weight(target_sparsity=0.5, pruning_scheme={"type": "block"}),
+        n_of_m("2", None),
+        n_of_m(1, 0),
+        {"pruning": "n_m"},
+        {},
+    ],
+)
+def test_what_is_dense_or_no_n_m_pattern_has_no_sentence(config: dict[str, Any]) -> None:
+    assert n_m_patterns([config]) == []
 
 
 def test_what_is_not_a_ramp_of_ours() -> None:

@@ -77,6 +77,19 @@ def test_a_sweep_gets_a_leaderboard_a_table_a_page_and_figures(
     assert (tmp_path / "s/figures/accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_n_m_pattern_is_said_in_the_terminal_and_on_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = make_record()
+    spec = record["config"]["pruning"]["global_config"]["op_state_spec"]["weight"]
+    spec["pruning_scheme"] = {"type": "n_m", "n": 1, "m": 4}
+    write_run(tmp_path / "a", record)
+    report(tmp_path, "--no-figures")
+    sentence = "pattern 1:4, n of m kept, 75 % zeros"
+    assert sentence in capsys.readouterr().out.splitlines()
+    assert sentence in Page(tmp_path / "report.html").texts
+
+
 def test_the_table_has_all_runs_with_their_numbers(tmp_path: Path) -> None:
     make_sweep(tmp_path, runs=4)
     failed = make_record(status="failed", seed=9, power=1, total_iters=100, target=0.5)

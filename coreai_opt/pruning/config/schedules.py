@@ -186,6 +186,10 @@ class PolynomialDecaySchedule(_Ramp):
     is ``initial_sparsity``, from ``begin_step + total_iters`` on it is the target. Between two
     updates the sparsity in force is kept.
 
+    A larger power prunes EARLIER: after a third of a ramp from 0, power 1 is at a third of the
+    target and power 3 at 70 %. The reference documents the same formula, and says of ``power`` that
+    higher values keep the sparsity low for longer, which is the opposite. Here the formula holds.
+
     Source of the curve: Zhu and Gupta 2017, "To prune, or not to prune", arXiv:1710.01878, eq. 1.
 
     Args:
@@ -199,6 +203,9 @@ class PolynomialDecaySchedule(_Ramp):
         >>> ramp = PolynomialDecaySchedule(total_iters=10, begin_step=100, power=1)
         >>> [round(ramp.compute_sparsity(step, 0.9), 2) for step in (99, 100, 101, 109, 110)]
         [0.0, 0.0, 0.1, 0.9, 0.9]
+        >>> cubic = PolynomialDecaySchedule(total_iters=10, power=3)
+        >>> [round(cubic.compute_sparsity(step, 0.9), 3) for step in (0, 3, 6, 9)]
+        [0.0, 0.633, 0.867, 0.9]
     """
 
     power: float = Field(3.0, gt=0, description="exponent of the ramp, > 0")

@@ -123,14 +123,17 @@ class ChannelStructured(PruningScheme):
 
 @PruningScheme.register("n_m")
 class NMStructured(PruningScheme):
-    """Of every ``m`` consecutive weights along an axis ``n`` are kept.
+    """Of every ``m`` consecutive weights along an axis ``n`` are kept, and ``m - n`` are zero.
+
+    2:4 is 50 % zeros, 1:4 is 75 % and 3:4 is 25 %. The literature counts so (arXiv:2309.13015: N of
+    M consecutive elements can be nonzero); some tools count the zeros in n.
 
     The pattern fixes the sparsity, ``1 - n/m``: a target other than 0 arrives there whatever it
     asks for. On the way a sparsity below that prunes ``floor(m * sparsity)`` of every group. Source
     of 2:4: Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks", arXiv:2104.08378.
 
     Args:
-        n: weights kept in a group, 1 to ``m``.
+        n: weights kept in a group, 1 to ``m``; the share of zeros is ``1 - n/m``.
         m: weights in a group, >= 1; the axis must be a multiple of it.
         axis: the axis along which groups lie; negative from the end. -1 is the input of linear
             layers, which is what sparse tensor cores want.
@@ -139,9 +142,11 @@ class NMStructured(PruningScheme):
         >>> pattern = NMStructured(n=2, m=4)
         >>> [pattern.pruned_elements((8, 8), sparsity) for sparsity in (0.2, 0.25, 0.5, 0.9)]
         [0, 16, 32, 32]
+        >>> NMStructured(n=1, m=4).target_for(0.5)  # 1 of 4 is kept
+        0.75
     """
 
-    n: int = Field(ge=1, description="weights kept in a group, 1 to m")
+    n: int = Field(ge=1, description="weights KEPT in a group, 1 to m; 1 - n/m are zeros")
     m: int = Field(ge=1, description="weights in a group, >= 1")
     axis: int = Field(-1, description="axis along which groups lie")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from coreai_opt.sweep.preview.planned import Group, Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
+from coreai_opt.sweep.texts import n_m_patterns
 
 __all__ = ["caution"]
 
@@ -12,7 +13,8 @@ MOST_NAMED = 3
 
 
 def caution(preview: Preview) -> None:
-    """Add to a preview its warnings and hints."""
+    """Add to a preview what its patterns mean, its warnings and its hints."""
+    preview.sentences += _cut(n_m_patterns(run.point.config for run in preview.runs))
     preview.warnings += [*_unknown_lengths(preview), *_never_reached(preview)]
     if preview.is_sweep:
         preview.warnings += _few_seeds(preview.groups)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from coreai_opt.experiment.length import planned_steps, schedule_of, steps_per_epoch
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.sweep.preview.history import History
+from coreai_opt.sweep.texts import weight_spec
 
 __all__ = ["Ramp", "TrainingLength", "length_of", "ramp_of", "target_of"]
 
@@ -187,12 +188,8 @@ def target_of(config: Mapping[str, Any]) -> float | None:
         >>> target_of({"pruning": {"global_config": {"op_state_spec": {"weight": weight}}}})
         0.75
     """
-    node: Any = config.get("pruning")
-    for key in ("global_config", "op_state_spec", "weight"):
-        node = node.get(key) if isinstance(node, Mapping) else None
-    if not isinstance(node, Mapping):
-        return None
-    target, scheme = node.get("target_sparsity"), node.get("pruning_scheme")
+    spec = weight_spec(config)
+    target, scheme = spec.get("target_sparsity"), spec.get("pruning_scheme")
     if not isinstance(target, int | float):
         return None
     if target and isinstance(scheme, Mapping) and scheme.get("type") == "n_m":

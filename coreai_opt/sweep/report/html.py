@@ -17,7 +17,7 @@ from coreai_opt.sweep.records import Collected, Pending, RunRow, rerun_command
 from coreai_opt.sweep.report.environment import environment
 from coreai_opt.sweep.report.files import link_to
 from coreai_opt.sweep.report.page_charts import page_charts
-from coreai_opt.sweep.report.terminal import entry_cells, leaderboard_columns
+from coreai_opt.sweep.report.terminal import board_patterns, entry_cells, leaderboard_columns
 from coreai_opt.sweep.report.text import (
     counts_sentence,
     first_line,
@@ -63,6 +63,7 @@ def report_html(
         warnings=warnings,
         unmeasured=board.unmeasured,
         leaderboard=_leaderboard(board),
+        patterns=board_patterns(board),
         charts=charts,
         runs=_runs(out, collected, board),
         failures=_failures(out, collected),

@@ -12,8 +12,9 @@ from rich.text import Text
 from coreai_opt.sweep.records import Collected, rerun_command
 from coreai_opt.sweep.report.text import counts_sentence, first_line, printable, run_name, times
 from coreai_opt.sweep.tables import Board, Entry
+from coreai_opt.sweep.texts import n_m_patterns
 
-__all__ = ["entry_cells", "leaderboard", "leaderboard_columns", "print_report"]
+__all__ = ["board_patterns", "entry_cells", "leaderboard", "leaderboard_columns", "print_report"]
 
 FAILURES_SHOWN = 20
 
@@ -24,6 +25,8 @@ def print_report(
     """Print all that the report has to say but for the pictures."""
     if board.entries:
         console.print(leaderboard(board))
+        for sentence in board_patterns(board):
+            console.print(Text(sentence))
     else:
         console.print(Text("no run has completed yet: there is no leaderboard"))
     if board.unmeasured:
@@ -57,6 +60,11 @@ def leaderboard_columns(board: Board) -> list[tuple[str, bool]]:
     numbers = ("seeds", board.metric, "std", "vs dense", "sparsity", "compression", "speed-up")
     knobs = [(knob, True) for knob in board.knobs]
     return [("rank", True), *sweeps, *knobs, *((name, False) for name in numbers)]
+
+
+def board_patterns(board: Board) -> list[str]:
+    """Return what the n:m patterns of the leaderboard mean, a sentence each."""
+    return n_m_patterns(row.config for group in board.groups for row in group.rows[:1])
 
 
 def entry_cells(board: Board, entry: Entry) -> list[str]:
