@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from torch import nn
 
 from coreai_opt.experiment.cluster import starter
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.errors import ConfigError, message_of
 from coreai_opt.experiment.initial_weights import start_from
 from coreai_opt.experiment.nodes import nodes
 from coreai_opt.experiment.places import typed_path
@@ -228,20 +228,31 @@ def _reason(cause: BaseException) -> str:
         found = cause.errors(include_url=False, include_input=False)
         messages = [details["msg"].removeprefix("Value error, ") for details in found]
         return "; ".join(dict.fromkeys(messages))
-    return f"{type(cause).__name__}: {cause}"
+    return f"{type(cause).__name__}: {message_of(cause)}"
 
 
 def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | None = None) -> Any:
     try:
         return instantiate(dict(node), _convert_="all", **(extra or {}))
     except HydraException as error:
-        cause = error.__cause__
-        refused = isinstance(cause, TypeError | ValueError | MisconfigurationException)
-        if cause is not None and not refused:
-            raise cause from error  # not the arguments: the code behind them
-        # Hydra's message carries the whole call; the cause says it in one sentence.
-        reason = _reason(cause) if cause is not None else str(error)
-        first = " ".join(reason.split())
-        raise ConfigError.of(
-            path, f"{path} ({node.get('_target_')}) cannot be made: {first}"
-        ) from error
+        refusal = error
+    cause = refusal.__cause__
+    if cause is not None and not _refuses_arguments(refusal, cause, str(node.get("_target_"))):
+        # Raised out here: within the except clause Hydra's error would become its context, whose
+        # cause it is.
+        raise cause
+    # Hydra's message carries the whole call; the cause says it in one sentence.
+    reason = _reason(cause) if cause is not None else str(refusal)
+    first = " ".join(reason.split())
+    sentence = f"{path} ({node.get('_target_')}) cannot be made: {first}"
+    raise ConfigError.of(path, sentence) from refusal
+
+
+def _refuses_arguments(refusal: HydraException, cause: BaseException, target: str) -> bool:
+    """Whether an object cannot be made of what the config says; else its code has failed."""
+    if not str(refusal).startswith("Error in call to target"):
+        return True  # Hydra has not come to the call
+    if isinstance(cause, TypeError | ValueError | MisconfigurationException):
+        return True
+    # A precision or a logger whose package is not installed.
+    return isinstance(cause, ImportError) and target.partition(".")[0] in LIBRARIES

@@ -1,6 +1,8 @@
 """What a user did that cannot be run, and a run that failed."""
 
 import sys
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ __all__ = [
     "RunFailedError",
     "RunInterruptedError",
     "SweepStoppedError",
+    "error_chain",
+    "message_of",
     "print_problems",
 ]
 
@@ -76,6 +80,33 @@ class RunInterruptedError(Exception):
 
 class SweepStoppedError(Exception):
     """A run was not begun: another one had failed, and ``sweep.fail_fast`` is set."""
+
+
+def error_chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what led to it, each error once.
+
+    That are causes, contexts and the members of exception groups, nearest first. Chains that lead
+    back into themselves end: an error may be its own cause.
+    """
+    waiting = deque([error])
+    seen: set[int] = set()
+    while waiting:
+        current = waiting.popleft()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        members = current.exceptions if isinstance(current, BaseExceptionGroup) else ()
+        led = (current.__cause__, current.__context__, *members)
+        waiting.extend(one for one in led if one is not None)
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of an error, also where its class has a ``__str__`` that fails."""
+    try:
+        return str(error)
+    except Exception as failed:
+        return f"the message cannot be shown: {type(failed).__name__} in __str__"
 
 
 def print_problems(problems: list[Problem]) -> None:

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import read_write
 from pytorch_lightning.strategies.launchers import subprocess_script
 
+from coreai_opt.experiment.errors import message_of
 from coreai_opt.experiment.places import is_main_process
 from coreai_opt.experiment.ranks import is_command, rank_arguments, run_dir_text
 from lightning_callbacks._instance_hooks import InstanceHooks
@@ -94,7 +95,7 @@ def is_lost_connection(error: BaseException) -> bool:
     """
     by_torch = dist.is_available() and isinstance(error, dist.DistError)
     return by_torch or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in CONNECTIONS)
+        isinstance(error, RuntimeError) and any(word in message_of(error) for word in CONNECTIONS)
     )
 
 

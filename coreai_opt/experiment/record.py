@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coreai_opt import __version__
+from coreai_opt.experiment.errors import message_of
 from coreai_opt.experiment.identity import config_hash
 from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.places import RunPaths, typed_path
@@ -143,7 +144,7 @@ class Record:
         text = "".join(traceback.format_exception(error))
         self._finish(
             status,
-            {"type": type(error).__name__, "message": str(error), "traceback": text},
+            {"type": type(error).__name__, "message": message_of(error), "traceback": text},
         )
 
     def save(self) -> None:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from coreai_opt.experiment.cluster import launch_id, starts_ranks
 from coreai_opt.experiment.devices import device_place
 from coreai_opt.experiment.earlier import EarlierRun, read_json
-from coreai_opt.experiment.errors import ConfigError, RunFailedError
+from coreai_opt.experiment.errors import ConfigError, RunFailedError, message_of
 from coreai_opt.experiment.launch_notes import heard_start, refusal_told, tell_start
 from coreai_opt.experiment.orders import Orders
 from coreai_opt.experiment.places import RunPaths, is_main_process
@@ -160,6 +160,8 @@ def _run_in(config: Mapping[str, Any], paths: RunPaths, start: Start) -> float |
             if isinstance(outcome, RunEnded):
                 outcome.pressed = interruptions.pressed
             interruptions.pass_on(error)
+            if outcome is error:
+                raise
             raise outcome from error
     if is_main_process():
         # After the record: what goes wrong here costs the picture or the line, not the run.
@@ -249,7 +251,7 @@ def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseExcept
         return RunEnded(exit_code)
     if isinstance(error, ConfigError):
         return error
-    sentence = " ".join(str(error).split()) or type(error).__name__
+    sentence = " ".join(message_of(error).split()) or type(error).__name__
     if _is_plain(error):
         return ConfigError.of("", sentence)
     if not _in_sweep():  # whose output says how its runs end; the record has the rest

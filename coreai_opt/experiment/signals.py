@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from coreai_opt.experiment.errors import error_chain
 from coreai_opt.experiment.places import is_main_process
 
 __all__ = ["CTRL_C", "Interrupted", "Interruptions", "RunEnded", "exit_code_of"]
@@ -171,7 +172,7 @@ def exit_code_of(error: BaseException) -> int | None:
 
     Lightning turns Ctrl-C into ``SystemExit(1)``, whose context still is the KeyboardInterrupt.
     """
-    for seen in _chain(error):
+    for seen in error_chain(error):
         if isinstance(seen, KeyboardInterrupt):
             return CTRL_C
         if isinstance(seen, Interrupted):
@@ -182,11 +183,4 @@ def exit_code_of(error: BaseException) -> int | None:
 
 
 def _interrupted(error: BaseException) -> Interrupted | None:
-    return next((seen for seen in _chain(error) if isinstance(seen, Interrupted)), None)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    return next((seen for seen in error_chain(error) if isinstance(seen, Interrupted)), None)
