@@ -106,6 +106,12 @@ def plan() -> Callable[..., Plan]:
     return make
 
 
+@pytest.fixture
+def loader() -> ConfigLoader:
+    """Find config files, as the command does."""
+    return _loader()
+
+
 @functools.cache
 def _loader() -> ConfigLoader:
     register_nodes()

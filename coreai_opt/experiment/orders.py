@@ -9,6 +9,7 @@ __all__ = ["Orders"]
 VARIABLE = "COREAI_OPT_SWEEP"
 AFRESH, FAIL_FAST = "afresh", "fail_fast"
 THREADS, DEVICES, JOBS_PER_DEVICE = "threads=", "devices=", "jobs_per_device="
+DIGEST = "digest="
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Orders:
             default.
         devices: GPUs of which the job takes a free one; none = what it sees.
         jobs_per_device: how many jobs share one.
+        digest: ``config_hash`` of the job as the sweep has planned it; empty = not told.
     """
 
     since: int = 0
@@ -34,6 +36,7 @@ class Orders:
     threads: int | None = None
     devices: tuple[str, ...] = ()
     jobs_per_device: int = 1
+    digest: str = ""
 
     @classmethod
     def received(cls) -> Self | None:
@@ -51,6 +54,7 @@ class Orders:
             None if threads is None else int(threads),
             tuple(devices.split(",")) if devices else (),
             int(_value(signs, JOBS_PER_DEVICE) or 1),
+            _value(signs, DIGEST) or "",
         )
 
     def override(self) -> str:
@@ -61,6 +65,8 @@ class Orders:
         if self.devices:
             signs.append(f"{DEVICES}{','.join(self.devices)}")
             signs.append(f"{JOBS_PER_DEVICE}{self.jobs_per_device}")
+        if self.digest:
+            signs.append(f"{DIGEST}{self.digest}")
         text = ":".join([str(self.since), self.token, *signs])
         return f"+hydra.job.env_set.{VARIABLE}='{text}'"
 

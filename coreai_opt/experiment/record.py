@@ -101,6 +101,7 @@ class Record:
             "overrides": overrides,
             "config": dict(config),
             "config_hash": digest,
+            "planned_hash": _planned_otherwise(digest),
             "seed": config.get("seed"),
             **code_of_this_run(),
             "data": None,
@@ -253,6 +254,13 @@ def launch_in_cluster() -> dict[str, Any] | None:
         return None
     restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     return {"id": "/".join(os.environ.get(name, "") for name in names), "restarts": restarts}
+
+
+def _planned_otherwise(digest: str) -> str | None:
+    """Return the hash of the experiment that a sweep has planned, None where it is this one."""
+    orders = Orders.received()
+    planned = "" if orders is None else orders.digest
+    return planned if planned not in ("", digest) else None
 
 
 def _now() -> str:

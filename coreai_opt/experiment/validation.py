@@ -8,6 +8,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, get_args
 
 from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf, ValueNode
@@ -99,17 +100,18 @@ class Reading:
 
     def _read(self, parent: Any, key: Any, path: Path) -> Any:
         # Most values stand there as they are; OmegaConf's own way to them takes ten times as long.
-        if (plain := _plain_value(parent._get_node(key))) is not None:
+        node = parent._get_node(key)
+        if (plain := _plain_value(node)) is not None:
             return plain
         if self._constants is None:
             return self._resolved(parent, key, path)
-        if (known := self._constants.get(path)) is not None:
+        if (known := self._constants.get(path, node)) is not None:
             self.names |= known[1]
             return known[0]
         before = len(self.problems)
         value = self._resolved(parent, key, path)
         if len(self.problems) == before:
-            self._constants.keep(path, parent._get_node(key), value, self.names)
+            self._constants.keep(path, node, value, self.names)
         return value
 
     def _resolved(self, parent: Any, key: Any, path: Path) -> Any:
@@ -159,7 +161,8 @@ class Reading:
         # The value does not fit the schema's type. Where it stands elsewhere under a name, it is
         # taken from there, and the pydantic class says what is wrong with it.
         if alias is not None:
-            return OmegaConf.select(parent._get_root(), alias, default=None)
+            with suppress(OmegaConfBaseException):  # that value has a problem of its own
+                return OmegaConf.select(parent._get_root(), alias, default=None)
         name = self.name(path)
         text = str(error).splitlines()[0]
         self.problems.append(Problem(name, f"{name} cannot be read: {text}"))

@@ -34,6 +34,16 @@ class Assignment:
         return str(self.override.key_or_group)
 
     @property
+    def key(self) -> str:
+        """The key as typed, with the signs that add or delete it."""
+        return str(self.override.get_key_element())
+
+    @property
+    def root(self) -> str:
+        """The key at the root that it sets, or sets something below."""
+        return self.name.partition(".")[0]
+
+    @property
     def value(self) -> str:
         """What stands behind the equals sign."""
         return self.text.partition("=")[2]

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from coreai_opt.experiment.constants import Constants
@@ -60,23 +60,39 @@ class Composer:
         self._is_group: dict[str, bool] = {}
 
     def is_group(self, assignment: Assignment) -> bool:
-        """Return whether an override chooses an option of a group."""
+        """Return whether an override chooses an option of a group, as Hydra decides it."""
         name = assignment.name
+        if isinstance(assignment.override.value(), dict):
+            return False  # values of the node that has the group's name
         if name not in self._is_group:
-            options = self._loader.get_group_options(name, ObjectType.CONFIG)
+            options = self._loader.get_group_options(
+                name, ObjectType.CONFIG, self._config_name, self._of_hydra
+            )
             self._is_group[name] = bool(options)
         return self._is_group[name]
 
-    def lacks(self, options: Sequence[Assignment], assignment: Assignment) -> bool:
-        """Return whether the config has no place for a value where these options are chosen.
+    def fitting(
+        self, options: Sequence[Assignment], values: Sequence[Assignment]
+    ) -> list[Assignment]:
+        """Return the values that the config has a place for where these options are chosen.
 
         Args:
             options: the point's overrides that choose options.
-            assignment: an override that sets a value.
+            values: its overrides that set values. One of them may make the place of a later one.
         """
-        base, key = self._base(options), assignment.name
+        base, kept = self._base(options), list[Assignment]()
+        for one in values:
+            makers = [known for known in kept if known.root == one.root]
+            if not self._lacks(base, one) or (makers and not _misses(base.task, *makers, one)):
+                kept.append(one)
+        return kept
+
+    def _lacks(self, base: _Base, assignment: Assignment) -> bool:
+        key = assignment.name
+        if not assignment.is_conditional:
+            return False
         if key not in base.lacks:
-            base.lacks[key] = assignment.is_conditional and _misses(base.task, assignment)
+            base.lacks[key] = _misses(base.task, assignment)
         return base.lacks[key]
 
     def read(self, options: Sequence[Assignment], values: Sequence[Assignment]) -> Reading:
@@ -90,7 +106,7 @@ class Composer:
             ConfigError: Hydra does not take one of the overrides.
         """
         base = self._base(options)
-        touched = frozenset(one.name.partition(".")[0] for one in values)
+        touched = frozenset(one.root for one in values)
         with _copied(base.task, touched) as task:
             try:
                 ConfigLoaderImpl._apply_overrides_to_config([one.override for one in values], task)
@@ -144,12 +160,30 @@ class Composer:
         return ConfigError(diagnose(error, typed))
 
 
-def _misses(task: DictConfig, assignment: Assignment) -> bool:
+def _misses(task: DictConfig, *assignments: Assignment) -> bool:
+    """Return whether the last of some values has no place once the others are set."""
+    task, last = task.copy(), assignments[-1]
     try:
-        ConfigLoaderImpl._apply_overrides_to_config([assignment.override], task.copy())
+        before = [one.override for one in assignments[:-1]]
+        ConfigLoaderImpl._apply_overrides_to_config(before, task)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return True
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([last.override], task)
     except ConfigCompositionException as error:
-        return isinstance(error.__cause__, ConfigAttributeError | ConfigKeyError)
+        is_missing = isinstance(error.__cause__, ConfigAttributeError | ConfigKeyError)
+        # A dict with a key too many has a place, and is wrong.
+        return is_missing and not _exists(task, last.name)
     return False
+
+
+def _exists(task: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    try:
+        node = OmegaConf.select(task, parent) if parent else task
+    except OmegaConfBaseException:
+        return False
+    return isinstance(node, DictConfig) and not node._is_none() and node._get_node(name) is not None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from coreai_opt.experiment.earlier import EarlierRun
+from coreai_opt.experiment.earlier import EarlierRun, differing_keys
 from coreai_opt.experiment.errors import (
     ConfigError,
     RunBusyError,
@@ -44,6 +44,8 @@ class Outcome:
         value: its objective, where it completed.
         cause: what went wrong, in one sentence.
         was_done: it had completed, or failed for good, before this command.
+        deviation: what is another value in the run than it was planned, in one sentence; None where
+            the run is what was planned.
     """
 
     entry: Entry
@@ -51,6 +53,7 @@ class Outcome:
     value: Any = None
     cause: str | None = None
     was_done: bool = False
+    deviation: str | None = None
 
 
 class Listener(Protocol):
@@ -138,14 +141,19 @@ class Driver:
             if one.state() not in WAITED_FOR and self._busy.get(one.point.digest, 0.0) <= now
         ]
         # What has ended, and what has left a queue, is settled first.
-        free = [one for one in free if not (self._has_ended(one) or self._may_look(one))]
+        free = [one for one in free if not (self._ended(one) or self._may_look(one))]
         untried = [one for one in free if not self._lost[one.point.digest]]
         return free if self._isolates else untried or free[:1]
 
-    def _has_ended(self, entry: Entry) -> bool:
-        """Whether it has been run to its end, here or elsewhere, since it was decided to run it."""
-        is_new = entry.stamp() != self._seen[entry.point.digest]
-        return is_new and entry.state() in ("completed", "failed")
+    def _ended(self, entry: Entry) -> EarlierRun | None:
+        """Return what was run to its end, here or elsewhere, since it was decided to run it.
+
+        What lies in its directory then is its run, whether or not it is the planned experiment.
+        """
+        if entry.stamp() == self._seen[entry.point.digest]:
+            return None
+        run = entry.found()
+        return run if run is not None and run.state in ("completed", "failed") else None
 
     def _launched(self, batch: Sequence[Entry]) -> "_Launched":
         if not batch:
@@ -168,7 +176,7 @@ class Driver:
         return _Launched(set(before), told, crash, begun)
 
     def _settle(self, entry: Entry, launched: "_Launched") -> Outcome | None:
-        if self._has_ended(entry) and (run := entry.earlier()) is not None:
+        if (run := self._ended(entry)) is not None:
             return outcome_of(entry, run)
         state = entry.state()
         end = launched.told.get(entry.point.digest)
@@ -256,9 +264,24 @@ def error_of(end: JobEnd | None) -> Exception | None:
 
 def outcome_of(entry: Entry, run: EarlierRun, was_done: bool = False) -> Outcome:
     """Return what the record of a run that has completed or failed says."""
+    told = deviation(entry, run.record)
     if run.record.get("status") == "completed":
-        return Outcome(entry, "completed", objective_of(run.record), was_done=was_done)
-    return Outcome(entry, "failed", cause=cause_of(run.record), was_done=was_done)
+        value = objective_of(run.record)
+        return Outcome(entry, "completed", value, was_done=was_done, deviation=told)
+    cause = cause_of(run.record)
+    return Outcome(entry, "failed", cause=cause, was_done=was_done, deviation=told)
+
+
+def deviation(entry: Entry, record: Mapping[str, Any]) -> str | None:
+    """Return what is another value in a run than in its plan, None where it is what was planned."""
+    if record.get("config_hash") == entry.point.digest:
+        return None
+    keys = differing_keys(entry.point.config, record.get("config") or {})
+    told = ", ".join(keys) or "nothing that the records show"
+    name = entry.paths.root.name
+    return (
+        f"{name} is not the run that was planned, and counts as what it is: {told} (planned -> run)"
+    )
 
 
 def _as_it_stands(entry: Entry) -> Outcome | None:

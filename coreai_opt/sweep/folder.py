@@ -34,11 +34,20 @@ class Entry:
     paths: RunPaths
 
     def earlier(self) -> EarlierRun | None:
-        """Return the run that its directory holds now, None where it is not this experiment's."""
-        run = EarlierRun.at(self.paths.root)
-        if run is None or not run.has_form:
+        """Return the run that its directory holds now, None where it is not this point's.
+
+        A run whose config came out otherwise than it was planned says what had been planned.
+        """
+        run = self.found()
+        if run is None:
             return None
-        return run if run.record.get("config_hash") == self.point.digest else None
+        hashes = (run.record.get("config_hash"), run.record.get("planned_hash"))
+        return run if self.point.digest in hashes else None
+
+    def found(self) -> EarlierRun | None:
+        """Return the run that its directory holds now, whichever experiment it is."""
+        run = EarlierRun.at(self.paths.root)
+        return run if run is not None and run.has_form else None
 
     def state(self) -> EntryState:
         """Return how it stands now; ``queued`` is one that a cluster will run (again) by itself."""
@@ -179,12 +188,13 @@ class SweepFolder:
         }
         if not self.root.is_dir():
             return told
-        found = {}
+        found, planned = {}, {}
         for path in sorted(self.root.glob("*/result.json")):
             run = EarlierRun.at(path.parent)
             if run is not None:
                 found[str(run.record.get("config_hash"))] = path.parent.name
-        return {**told, **found}
+                planned[str(run.record.get("planned_hash"))] = path.parent.name
+        return {**told, **planned, **found}
 
 
 def _has_form(key: str, value: Any) -> bool:

@@ -138,6 +138,8 @@ class _Events:
         with self._lock:
             if self._board.settle(outcome):
                 self._say(line_of(self._board, outcome))
+                if outcome.deviation is not None:
+                    self._say(outcome.deviation)
 
     def look(self) -> None:
         """Settle the runs whose records have ended since they were launched."""
@@ -243,7 +245,7 @@ def line_of(board: Board, outcome: Outcome) -> str:
     """Return what is said of a run that has ended."""
     ended = f"[{len(board.outcomes)}/{board.total}] {outcome.end}"
     name = outcome.entry.paths.root.name
-    run = outcome.entry.earlier()
+    run = outcome.entry.found()
     if outcome.end == "completed" and run is not None:
         return f"{ended} {summary_line(run.record, Path(name))}"
     return f"{ended} {name}: {outcome.cause}"

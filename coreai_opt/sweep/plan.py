@@ -1,7 +1,7 @@
 """What a sweep consists of: its points without nonsense and without doubles, its name and place."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -178,9 +178,10 @@ class Planner:
         assignments = list(assignments)
         options = [one for one in assignments if self.composer.is_group(one)]
         values = [one for one in assignments if not self.composer.is_group(one)]
-        dropped = [one for one in values if self.composer.lacks(options, one)]
+        fitting = self.composer.fitting(options, values)
+        dropped = [one for one in values if one not in fitting]
         kept = [one for one in assignments if one not in dropped]
-        reading = self.composer.read(options, [one for one in values if one not in dropped])
+        reading = self.composer.read(options, fitting)
         problems = problems_of(reading)
         if any(not one.key.startswith(LEFT_TO_THE_RUN) for one in problems):
             raise ConfigError(problems)
@@ -236,7 +237,7 @@ class Planner:
     @cached_property
     def _fitting_values(self) -> list[Assignment]:
         values = [one for one in self.fixed if not self.composer.is_group(one)]
-        return [one for one in values if not self.composer.lacks(self.options, one)]
+        return self.composer.fitting(self.options, values)
 
     def _settings(self) -> SweepSettings:
         problems = problems_of(self.common)
@@ -252,23 +253,39 @@ class Planner:
 
     def _refuse_unknown(self, axes: Sequence[Axis]) -> None:
         """Refuse a knob that no point has a place for, with the sentence of a single run."""
-        choices = [axis for axis in axes if self.composer.is_group(axis.rows[0][0])]
-        combinations = [[one for row in rows for one in row] for rows in _crossed(choices)]
-        options = [
-            [one for one in chosen if self.composer.is_group(one)] for chosen in combinations
-        ]
-        problems: dict[str, Problem] = {}
         own = [one for one in self.fixed if one.name.startswith(OF_THE_SWEEP)]
-        for one in (*own, *(row[0] for axis in axes for row in axis.rows[:1])):
-            if self.composer.is_group(one):
-                continue
-            if all(self.composer.lacks(chosen, one) for chosen in options):
-                try:
-                    self.composer.read(options[0], [one])
-                except ConfigError as error:
-                    problems |= {problem.sentence: problem for problem in error.problems}
+        firsts = [*own, *(one for axis in axes for one in axis.rows[0])]
+        unknown = {one.key: one for one in firsts if not self.composer.is_group(one)}
+        short = [
+            axis
+            if any(self.composer.is_group(one) for one in axis.rows[0])
+            else replace(axis, rows=axis.rows[:1])
+            for axis in axes
+        ]
+        # The first value of each, and only where that is not enough all of them.
+        for tried in (short, axes):
+            for rows in _crossed(tried):
+                if not unknown:
+                    return
+                self._forget_known(unknown, [*own, *(one for row in rows for one in row)])
+        problems: dict[str, Problem] = {}
+        options = [
+            one for row in next(_crossed(axes)) for one in row if self.composer.is_group(one)
+        ]
+        for one in unknown.values():
+            try:
+                self.composer.read(options, [one])
+            except ConfigError as error:
+                problems |= {problem.sentence: problem for problem in error.problems}
         if problems:
             raise ConfigError(list(problems.values()))
+
+    def _forget_known(self, unknown: dict[str, Assignment], point: Sequence[Assignment]) -> None:
+        """Take out what a point has a place for, whichever value it has there."""
+        options = [one for one in point if self.composer.is_group(one)]
+        values = [one for one in point if not self.composer.is_group(one)]
+        for one in self.composer.fitting(options, values):
+            unknown.pop(one.key, None)
 
     def _points(self, axes: Sequence[Axis]) -> list[Point]:
         points: list[Point] = []

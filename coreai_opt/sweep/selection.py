@@ -80,7 +80,9 @@ def _place(
     wanted = retry == "all" or is_rerun
     left = ("completed", "failed") if retry == "none" else ("completed",)
     if run is not None and state in left and not wanted:
-        selection.settled.append(outcome_of(entry, run, was_done=True))
+        outcome = outcome_of(entry, run, was_done=True)
+        selection.settled.append(outcome)
+        selection.sentences += [] if outcome.deviation is None else [outcome.deviation]
     elif state == "unreadable" and retry == "none":
         cause = f"{entry.paths.result} cannot be read"
         selection.settled.append(Outcome(entry, "failed", cause=cause, was_done=True))

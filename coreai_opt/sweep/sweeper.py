@@ -105,7 +105,14 @@ class SweepRun:
             fail_fast = self.plan.settings.fail_fast
             share = launcher.orders(len(entries))
             orders = [
-                Orders(selection.stamps[digest], self.token, digest in afresh, fail_fast, **share)
+                Orders(
+                    selection.stamps[digest],
+                    self.token,
+                    digest in afresh,
+                    fail_fast,
+                    digest=digest,
+                    **share,
+                )
                 for digest in digests
             ]
             return launcher.launch(entries, orders)

@@ -72,6 +72,23 @@ def test_bad_runs_cost_themselves_alone_and_what_is_done_is_skipped(
     assert "3 runs: 1 completed, 2 failed" in told.stdout
 
 
+def test_a_config_that_comes_out_otherwise_in_the_job_is_trained_once(
+    work: Path, launcher: Chosen
+) -> None:
+    # Only the job has the variable.
+    probe = "+probe.where=${oc.env:COREAI_OPT_SWEEP,planner}"
+    again = None
+    for attempt in ("first", "again"):
+        done = sweep(work, launcher, "seed=1,2", *SHORT, probe)
+        assert done.returncode == 0, (attempt, done.stdout, done.stderr)
+        assert done.stdout.count("is not the run that was planned") == 2
+        assert "probe.where: planner -> 0:" in done.stdout
+        records = [record_in(folder) for folder in folders(work).values()]
+        assert [record["attempts"] for record in records] == [1, 1]
+        assert again in (None, [record["finished"] for record in records])
+        again = [record["finished"] for record in records]
+
+
 def progress_of(work: Path, seed: int) -> dict[str, Any]:
     for path in work.glob(f"multirun/*/seed-{seed}_*/progress.json"):
         return dict(json.loads(path.read_text()))

@@ -129,6 +129,39 @@ def test_a_run_that_is_lost_once_completes(entries: list[Entry]) -> None:
     assert entries[1].earlier().record["attempts"] == 2  # type: ignore[union-attr]
 
 
+def otherwise(says_so: bool) -> Callable[[Entry], float | None]:
+    """Complete with another config than the planned one, as what reads the environment does."""
+
+    def action(entry: Entry) -> float | None:
+        value = complete(entry, 0.25)
+        found = entry.found()
+        assert found is not None
+        record = dict(found.record)
+        record["config"] = {**record["config"], "seed": 7}
+        record["config_hash"] = "0" * 16
+        record["planned_hash"] = entry.point.digest if says_so else None
+        write_json(entry.paths.result, record)
+        return value
+
+    return action
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_a_run_that_is_not_what_was_planned_counts_as_it_is(
+    entries: list[Entry], says_so: bool
+) -> None:
+    launches = Launches({B: otherwise(says_so)})
+    driver = Driver(launches)
+    driver.run(entries, Told())
+    assert launches.batches == [[A, B, C]]
+    assert ends(driver.outcomes) == {A: "completed", B: "completed", C: "completed"}
+    told = {one.entry.point.overrides[0]: one for one in driver.outcomes}
+    assert (told[A].deviation, told[B].value) == (None, 0.25)
+    assert str(told[B].deviation).endswith("seed: 1 -> 7 (planned -> run)")
+    # The same command finds it again where the record says what had been planned.
+    assert (entries[1].state() == "completed") is says_so
+
+
 def test_a_launcher_that_launches_nothing_is_not_asked_forever(entries: list[Entry]) -> None:
     batches = []
 

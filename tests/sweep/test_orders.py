@@ -34,7 +34,13 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[Orders], None]:
 
 
 @pytest.mark.parametrize(
-    "orders", [Orders(3, "a1"), Orders(0, "b", True), Orders(1, "c", True, True), Orders(2, "d")]
+    "orders",
+    [
+        Orders(3, "a1"),
+        Orders(0, "b", True),
+        Orders(1, "c", True, True),
+        Orders(2, "d", digest="0a"),
+    ],
 )
 def test_orders_arrive_as_they_were_given(orders: Orders, given: Any) -> None:
     given(orders)
