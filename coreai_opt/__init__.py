@@ -1,5 +1,23 @@
 """Pruning experiments for PyTorch, driven by Hydra and Lightning."""
 
-__all__ = ["__version__"]
+from typing import TYPE_CHECKING
+
+from coreai_opt._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .common import CoreMLExportError as CoreMLExportError
+    from .common import DependencyVersionWarning as DependencyVersionWarning
+    from .common import ExportBackend as ExportBackend
+
+__all__ = ["CoreMLExportError", "DependencyVersionWarning", "ExportBackend", "__version__"]
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "CoreMLExportError": ".common",
+        "DependencyVersionWarning": ".common",
+        "ExportBackend": ".common",
+    },
+)

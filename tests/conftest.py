@@ -53,7 +53,7 @@ def _isolated() -> Iterator[None]:
     environment = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     registries = (SparsityScheduleBase, PruneImplBase, PruningScheme)
-    known = [dict(registry._registry) for registry in registries]
+    known = [dict(registry.REGISTRY) for registry in registries]
     threads = torch.get_num_threads()
     random.seed(0)
     np.random.seed(0)
@@ -62,7 +62,7 @@ def _isolated() -> Iterator[None]:
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
     for registry, before in zip(registries, known, strict=True):
-        registry._registry = before
+        registry.REGISTRY = before
     assert torch.get_num_threads() == threads, "the number of threads leaked"
     changed = {
         key for key in environment | dict(os.environ) if os.environ.get(key) != environment.get(key)

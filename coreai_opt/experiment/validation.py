@@ -297,7 +297,7 @@ def described(model: Any, location: Sequence[str | int]) -> str | None:
 
 def _unpacked(annotation: Any) -> Iterator[Any]:
     if isinstance(annotation, type) and issubclass(annotation, Registry):
-        yield from annotation._registry.values()  # any of them may stand where the base does
+        yield from annotation.REGISTRY.values()  # any of them may stand where the base does
     for inner in get_args(annotation):
         yield inner
         yield from _unpacked(inner)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .export import to_semi_structured as to_semi_structured
     from .magnitude_pruner import MagnitudePruner as MagnitudePruner
     from .model_summary import summary as summary
+    from .spec.spec import PruningSpec as PruningSpec
     from .stats import count_sparsity as count_sparsity
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ModuleMagnitudePrunerConfig",
     "OpMagnitudePrunerConfig",
     "PruningError",
+    "PruningSpec",
     "count_sparsity",
     "load_pruned",
     "save_pruned",
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy_exports(
         "ModuleMagnitudePrunerConfig": ".config.module",
         "OpMagnitudePrunerConfig": ".config.module",
         "PruningError": ".errors",
+        "PruningSpec": ".spec.spec",
         "count_sparsity": ".stats",
         "load_pruned": ".export",
         "save_pruned": ".export",

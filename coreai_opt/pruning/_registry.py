@@ -20,14 +20,21 @@ def nearest(name: str, allowed: list[str]) -> str:
 
 
 class Registry:
-    """Mixin: a class that inherits from it directly owns one registry for all its subclasses."""
+    """Mixin: a class that inherits from it directly owns one registry for all its subclasses.
 
-    _registry: ClassVar[dict[str, type[Any]]]
+    Attributes:
+        REGISTRY: key -> class; a key that is deleted from it is free again.
+        RESERVED: key that nothing is to be registered under by us -> the sentence that says why.
+    """
+
+    RESERVED: ClassVar[Mapping[str, str]] = {}
+
+    REGISTRY: ClassVar[dict[str, type[Any]]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if Registry in cls.__bases__:
-            cls._registry = {}
+            cls.REGISTRY = {}
 
     @classmethod
     def register(cls, key: str) -> Callable[[T], T]:
@@ -38,10 +45,10 @@ class Registry:
         """
 
         def decorate(subclass: T) -> T:
-            taken = cls._registry.get(key)
+            taken = cls.REGISTRY.get(key)
             if taken is not None:
                 raise ValueError(f"{key!r} is already registered, for {taken.__qualname__}")
-            cls._registry[key] = subclass
+            cls.REGISTRY[key] = subclass
             return subclass
 
         return decorate
@@ -49,7 +56,12 @@ class Registry:
     @classmethod
     def list_registry_keys(cls) -> list[str]:
         """Return the registered keys in the order of registration."""
-        return list(cls._registry)
+        return list(cls.REGISTRY)
+
+    @classmethod
+    def list_registry_values(cls) -> list[type[Self]]:
+        """Return the registered classes in the order of registration."""
+        return list(cls.REGISTRY.values())
 
     @classmethod
     def get_class(cls, key: str) -> type[Self]:
@@ -59,14 +71,16 @@ class Registry:
             ValueError: nothing is registered under it; the message lists what is. Or nothing can be
                 imported from the path, or no such class.
         """
-        if isinstance(key, str) and "." in key and key not in cls._registry:
+        if isinstance(key, str) and "." in key and key not in cls.REGISTRY:
             return cls._at(key)
-        if not isinstance(key, str) or key not in cls._registry:
+        if isinstance(key, str) and key in cls.RESERVED and key not in cls.REGISTRY:
+            raise ValueError(cls.RESERVED[key])
+        if not isinstance(key, str) or key not in cls.REGISTRY:
             raise ValueError(
                 f"no {cls.__name__} is registered as {key!r}; "
                 f"{nearest(str(key), cls.list_registry_keys())}"
             )
-        return cls._registry[key]
+        return cls.REGISTRY[key]
 
     @classmethod
     def _at(cls, path: str) -> type[Self]:
@@ -104,4 +118,4 @@ class Registry:
     @classmethod
     def registry_key(cls) -> str | None:
         """Return the key that this very class is registered under, None when it is under none."""
-        return next((key for key, known in cls._registry.items() if known is cls), None)
+        return next((key for key, known in cls.REGISTRY.items() if known is cls), None)

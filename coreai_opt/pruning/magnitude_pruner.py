@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from coreai_opt.common import ExportBackend
+from coreai_opt.common import CoreMLExportError, ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import (
     DivergedWeightError,
@@ -20,7 +20,7 @@ from coreai_opt.pruning.errors import (
 from coreai_opt.pruning.folding import fold_masks, remember_order
 from coreai_opt.pruning.groups import MaskGroup, grouped, nothing
 from coreai_opt.pruning.left_out import refuse_merging
-from coreai_opt.pruning.operations import uses_by_call
+from coreai_opt.pruning.operations import supported_types, uses_by_call
 from coreai_opt.pruning.optimizer_state import OptimizerMasking
 from coreai_opt.pruning.reachable import unreachable_table
 from coreai_opt.pruning.selection import has_nan
@@ -67,6 +67,11 @@ class MagnitudePruner:
         self._prepared = False
         self.update_count = 0
 
+    @staticmethod
+    def supported_modules() -> tuple[type[nn.Module], ...]:
+        """Return the types of modules whose weights are pruned, subclasses of them included."""
+        return tuple(supported_types())
+
     @property
     def step_count(self) -> int:
         """Steps finished on the schedules' clock; it travels in the model's state dict."""
@@ -112,7 +117,7 @@ class MagnitudePruner:
             LeftDenseWarning: frozen weights or adapters stay dense, and no config names them.
             UserWarning: the config leaves every weight dense.
         """
-        self._check_unprepared()
+        self._begin_anew()
         uses = None if example_inputs is None else uses_by_call(self.model, example_inputs)
         found = find_targets(self.model, self.config, uses, masked)
         if not found.targets:
@@ -133,7 +138,7 @@ class MagnitudePruner:
         Args:
             targets: the weights to prune, each with its ``given`` mask.
         """
-        self._check_unprepared()
+        self._begin_anew()
         with self._undone_on_error():
             self._put_on(targets)
         self._settle()
@@ -171,26 +176,28 @@ class MagnitudePruner:
         self._clock.step_count += count
 
     def finalize(
-        self, model: nn.Module | None = None, backend: ExportBackend = ExportBackend.Torch
+        self, model: nn.Module | None = None, backend: ExportBackend | str = ExportBackend.Torch
     ) -> nn.Module:
         """Fold the masks into plain weights, in place.
 
+        The model may be prepared again afterwards, by this pruner or by another: its clock then
+        starts at 0.
+
         Args:
             model: a prepared model, None = the pruner's own.
-            backend: the format that the model is meant for; only ``ExportBackend.Torch`` is here.
+            backend: the format that the model is meant for, a backend or its string; only
+                ``"torch"`` is here.
 
         Returns:
             The model without parametrizations; its state dict has the keys of the unpruned one.
 
         Raises:
             RuntimeError: the model must be prepared first.
-            NotImplementedError: a backend other than ``ExportBackend.Torch``.
+            ValueError: no backend has that name.
+            NotImplementedError: the backend is ``"coreai"`` or ``"coreml"``; for ``"coreml"`` it is
+                a ``CoreMLExportError``.
         """
-        if backend is not ExportBackend.Torch:
-            raise NotImplementedError(
-                f"{backend}: exporting to it needs Apple's converters, which are not part of this "
-                "package; finalize with ExportBackend.Torch and convert the result"
-            )
+        _refuse_other_backends(ExportBackend(backend))
         if model is not None and model is not self.model:
             return fold_masks(model)
         self._check_prepared()
@@ -271,13 +278,25 @@ class MagnitudePruner:
                 fold_masks(self.model, masked=False)
             raise
 
-    def _check_unprepared(self) -> None:
+    def _begin_anew(self) -> None:
         if self._prepared or any(pruned_tensors(self.model)):
             raise RuntimeError("the model has already been prepared for pruning")
+        # What was finalized may be prepared again, and a copy of it keeps the clock that it had.
+        self._clock = ScheduleClock()
 
     def _check_prepared(self) -> None:
         if not self._prepared:
             raise RuntimeError("the model must be prepared for pruning first: call prepare()")
+
+
+def _refuse_other_backends(backend: ExportBackend) -> None:
+    if backend is ExportBackend.Torch:
+        return
+    text = (
+        f"exporting to {backend.value!r} needs Apple's converters, which are not part of this "
+        f"package; allowed: {ExportBackend.Torch.value!r}, whose result they convert"
+    )
+    raise CoreMLExportError(text) if backend is ExportBackend.CoreML else NotImplementedError(text)
 
 
 def _with_mask(target: Target, clock: ScheduleClock) -> PrunedTensor:

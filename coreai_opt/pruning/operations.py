@@ -19,6 +19,7 @@ __all__ = [
     "WeightUse",
     "follow",
     "prunable_types",
+    "supported_types",
     "undisturbed",
     "uses_by_call",
     "uses_by_type",
@@ -112,9 +113,14 @@ class OpCall:
     weights: tuple[tuple[str, Tensor, int], ...]
 
 
+def supported_types() -> list[type[nn.Module]]:
+    """Return the module types whose weights are pruned."""
+    return list({**MODULES, **_foreign_modules()})
+
+
 def prunable_types() -> list[str]:
     """Return the names of the module types whose weights are pruned."""
-    return [kind.__name__ for kind in {**MODULES, **_foreign_modules()}]
+    return [kind.__name__ for kind in supported_types()]
 
 
 def _foreign_modules() -> dict[type[nn.Module], tuple[str, dict[str, str]]]:

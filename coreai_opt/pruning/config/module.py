@@ -120,6 +120,11 @@ class OpMagnitudePrunerConfig(_WeightsOnly):
 
     _parameters = field_validator("op_state_spec")(_check_parameters)
 
+    @classmethod
+    def get_default_state_spec(cls) -> SpecByParameter:
+        """Return the specs of a config that says nothing: 50 % on the default parameters."""
+        return _default_specs()
+
 
 OpConfigs = dict[str, OpMagnitudePrunerConfig | None]
 

@@ -3,8 +3,9 @@
 Plain numbers only: a config is checked, and a table of what is reachable made, without torch.
 """
 
+from collections.abc import Mapping
 from math import floor, prod
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -14,6 +15,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from coreai_opt.pruning._registry import Registry
@@ -55,6 +57,22 @@ class PruningScheme(BaseModel, Registry):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
+    RESERVED: ClassVar[dict[str, str]] = {
+        key: f"the scheme type {key!r} is reserved: {why}; allowed: {instead}"
+        for key, why, instead in (
+            (
+                "n_m_structured",
+                "an announced change of the API counts the n zeros of every m weights under it",
+                "'n_m', where n of every m weights are kept",
+            ),
+            (
+                "block_structured",
+                "an announced change of the API means blocks of whole channels by it",
+                "'block', which takes a block_shape",
+            ),
+        )
+    }
+
     def pruned_elements(self, shape: Shape, sparsity: float) -> int:
         """Return how many elements of a tensor of this shape are pruned at a sparsity in [0, 1].
 
@@ -88,10 +106,24 @@ class Unstructured(PruningScheme):
 
     Exactly ``floor(numel * sparsity)`` elements are pruned.
 
+    Attributes:
+        axis: None, as no axis is told from another; a dict that says so builds one as well.
+
     Example:
         >>> Unstructured().model_dump()
         {'type': 'unstructured'}
+        >>> PruningScheme.maybe_build_from_dict({"type": "unstructured", "axis": None}).axis is None
+        True
     """
+
+    axis: ClassVar[None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_axis(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("axis", 0) is None:
+            return {name: value for name, value in values.items() if name != "axis"}
+        return values
 
 
 @PruningScheme.register("channel_structured")
