@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 
 __all__ = ["OptimizerSteps", "last_dense_reading"]
@@ -27,8 +28,10 @@ def last_dense_reading(schedule: SparsitySchedule | None) -> int:
     if schedule is None:
         return -1
 
+    asking = asking_of(schedule)
+
     def prunes(reading: int) -> bool:
-        return reading >= 0 and schedule.compute_sparsity(reading, 1.0, prev_sparsity=0.0) > 0
+        return reading >= 0 and asking.ask(schedule, reading, 1.0, 0.0) > 0
 
     milestones = getattr(schedule, "milestones", None) or [0]
     begin = getattr(schedule, "begin_step", milestones[0])

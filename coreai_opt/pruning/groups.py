@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from coreai_opt.pruning.allocation import allocate
+from coreai_opt.pruning.config.asking import Asking, asking_of
 from coreai_opt.pruning.config.pruner import Allocation, MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import AllocationError, NoGradientError, PruningError
@@ -38,6 +39,10 @@ class MaskGroup:
     allocation: Allocation
     tensors: list[PrunedTensor] = field(default_factory=list)
     settled: bool = False
+    asking: Asking = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asking = Asking() if self.schedule is None else asking_of(self.schedule)
 
     def set_targets(self) -> None:
         """Tell each tensor at which sparsity it is to arrive."""
@@ -65,7 +70,7 @@ class MaskGroup:
         if self.schedule is None:
             return sparsity if self.settled else self.target_sparsity
         for step in steps:
-            sparsity = self.schedule.compute_sparsity(step, self.target_sparsity, sparsity)
+            sparsity = self.asking.ask(self.schedule, step, self.target_sparsity, sparsity)
         if not 0.0 <= sparsity <= 1.0:
             raise PruningError(
                 f"{self.schedule!r} gave a sparsity of {sparsity} for {self.tensors[0].name!r} at "

@@ -16,6 +16,7 @@ from pydantic import (
 
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.config._names import check_patterns, first_match
+from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec.spec import PruningSpec, default_weight_pruning_spec
 
@@ -52,12 +53,14 @@ def check_schedule(value: Any) -> Any:
     """Build a schedule from a dict; let any object that has ``compute_sparsity`` through.
 
     Raises:
-        ValueError: the object has no ``compute_sparsity``.
+        ValueError: the object has no ``compute_sparsity``, or one that takes something else.
     """
     if isinstance(value, Mapping):
-        return SparsityScheduleBase.maybe_build_from_dict(value)
-    usable = callable(getattr(value, "compute_sparsity", None)) and not isinstance(value, type)
-    if value is None or usable:
+        value = SparsityScheduleBase.maybe_build_from_dict(value)
+    if value is None:
+        return value
+    if callable(getattr(value, "compute_sparsity", None)) and not isinstance(value, type):
+        asking_of(value)
         return value
     raise ValueError(
         f"{value!r} is no schedule: it has no compute_sparsity(step_count, target_sparsity, "

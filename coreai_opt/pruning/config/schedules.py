@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from coreai_opt.pruning._registry import Registry
+from coreai_opt.pruning.config.asking import Asking, asking_of
 
 __all__ = [
     "ConstantSparsitySchedule",
@@ -32,7 +33,11 @@ Sparsity = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class SparsitySchedule(Protocol):
-    """What the pruner asks of a schedule: any object with this method will do."""
+    """What the pruner asks of a schedule: any object with this method will do.
+
+    The third parameter may be missing: what is taken is looked up once, when the schedule is
+    attached.
+    """
 
     def compute_sparsity(
         self, step_count: int, target_sparsity: float, prev_sparsity: float | None = None
@@ -42,8 +47,9 @@ class SparsitySchedule(Protocol):
 class SparsityScheduleBase(BaseModel, Registry):
     """Base of all schedules: frozen, hashable, equal when type and fields are equal.
 
-    A schedule of your own is a subclass with the fields it needs and a ``compute_sparsity``;
-    ``@SparsityScheduleBase.register("key")`` makes it known by name.
+    A schedule of your own is a subclass with the fields it needs and a ``compute_sparsity``, which
+    may leave out ``prev_sparsity``; ``@SparsityScheduleBase.register("key")`` makes it known by
+    name.
 
     Example:
         >>> from coreai_opt.pruning.config import SparsityScheduleBase
@@ -82,9 +88,10 @@ class SparsityScheduleBase(BaseModel, Registry):
     def sparsity_at(self, step_count: int, target_sparsity: float) -> float:
         """Return the same curve without ``prev_sparsity``, for previews, plots and resuming.
 
-        The step is rounded down to the last update.
+        The step is rounded down to the last update. A schedule that cannot be asked without
+        ``prev_sparsity`` is asked for every step from 0 on.
         """
-        return self.compute_sparsity(self.last_update(step_count), target_sparsity)
+        return _asking(self).ask_alone(self, self.last_update(step_count), target_sparsity)
 
     @property
     def end_step(self) -> int | None:
@@ -363,3 +370,13 @@ class MultiStepSparsitySchedule(SparsityScheduleBase):
 def _check_target(target_sparsity: float) -> None:
     if not 0.0 <= target_sparsity <= 1.0:
         raise ValueError(f"target_sparsity is {target_sparsity}; allowed: 0 to 1")
+
+
+_ASKING: dict[type, Asking] = {}  # a preview asks one schedule for thousands of steps
+
+
+def _asking(schedule: SparsityScheduleBase) -> Asking:
+    kind = type(schedule)
+    if kind not in _ASKING:
+        _ASKING[kind] = asking_of(schedule)
+    return _ASKING[kind]
