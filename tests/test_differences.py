@@ -36,4 +36,7 @@ def test_what_n_of_m_counts_is_what_the_page_says() -> None:
 def test_the_keys_of_the_open_change_are_free() -> None:
     keys = PruningScheme.list_registry_keys()
     assert {"n_m", "block"} <= set(keys)
-    assert not {"n_m_structured", "block_structured"} & set(keys)
+    for key in ("n_m_structured", "block_structured"):
+        assert key not in keys
+        with pytest.raises(ValueError, match=key):
+            PruningScheme.maybe_build_from_dict({"type": key})

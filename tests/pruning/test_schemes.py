@@ -349,6 +349,11 @@ def test_what_cannot_be_reached_is_said_in_a_table_before_training() -> None:
     assert int((model[0].weight == 0).sum()) == 0
 
 
+def test_the_table_says_that_n_of_m_are_kept() -> None:
+    with pytest.warns(UnreachableSparsityWarning, match="NMStructured 1:4 kept +50.00% +75.00%"):
+        MagnitudePruner(nn.Linear(8, 8), config(NMStructured(n=1, m=4), 0.5)).prepare()
+
+
 REACHABLE: list[Any] = [
     (ChannelStructured(), 0.25),
     (ChannelStructured(), 0.0),
