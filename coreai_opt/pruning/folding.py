@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from coreai_opt.pruning.left_out import allow_merging
+from coreai_opt.pruning.recurrent import give_plain_weights
 from coreai_opt.pruning.targets import masked_holders
 
 __all__ = ["fold_masks", "remember_order"]
@@ -43,6 +44,8 @@ def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
         impl.unwatch()
     for holder in holders:
         _restore_order(holder.module)
+    for module in {id(holder.module): holder.module for holder in holders}.values():
+        give_plain_weights(module)
     return model
 
 

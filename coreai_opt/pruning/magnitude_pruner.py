@@ -23,6 +23,7 @@ from coreai_opt.pruning.left_out import refuse_merging
 from coreai_opt.pruning.operations import supported_types, uses_by_call
 from coreai_opt.pruning.optimizer_state import OptimizerMasking
 from coreai_opt.pruning.reachable import unreachable_table
+from coreai_opt.pruning.recurrent import give_masked_weights
 from coreai_opt.pruning.selection import has_nan
 from coreai_opt.pruning.spec.prune_impl import ScheduleClock
 from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets, pruned_tensors
@@ -82,10 +83,11 @@ class MagnitudePruner:
     ) -> nn.Module:
         """Put masks on the weights to prune, in place, and apply the schedules' step 0.
 
-        Without inputs the weights are found by module type: linear, convolution and attention
-        layers. With inputs the model is run once, in evaluation mode and without gradients, and the
-        weights are those parameters that it hands to ``torch.nn.functional`` (``linear``, the
-        convolutions, ``multi_head_attention_forward``), whichever module holds them; a weight whose
+        Without inputs the weights are found by module type: linear, convolution,
+        recurrent and attention layers. With inputs the model is run once, in evaluation mode and
+        without gradients, and the weights are those parameters that it hands to the functions of
+        torch (``linear``, the convolutions, ``lstm`` and its like,
+        ``multi_head_attention_forward``), whichever module holds them; a weight whose
         op does not run is left alone.
 
         A weight that several modules share (tied weights, a module under two names) gets one mask
@@ -154,6 +156,7 @@ class MagnitudePruner:
             for holder in target.holders:
                 remember_order(holder.module)
                 parametrize.register_parametrization(holder.module, holder.parameter, tensor.impl)
+                give_masked_weights(holder.module)
         refuse_merging(self.model)
         self._prepared = True
 

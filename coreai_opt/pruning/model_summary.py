@@ -146,14 +146,15 @@ class ModelSummary:
 def summary(model: nn.Module, example_inputs: Any = None) -> ModelSummary:
     """Sum up the weights of a model that is plain, prepared or finalized; it stays as it is.
 
-    Without inputs the layers are the linear, convolution and attention layers of the model, and all
-    weights that carry a mask. With inputs the model is run once, in evaluation mode and without
-    gradients: its operations are counted, and the parameters that it hands to
+    Without inputs the layers are the linear, convolution, recurrent and attention layers of the
+    model, and all weights that carry a mask. With inputs the model is run once, in evaluation mode
+    and without gradients: its operations are counted, and the parameters that it hands to
     ``torch.nn.functional`` itself are layers as well.
 
-    The operations are 2 for each multiplication with a weight in a linear, convolution or attention
-    layer; everything else that a model computes (activations, norms, the products within attention,
-    recurrent layers) is left out. The effective ones are ``dense * nonzero / elements``: what is
+    The operations are 2 for each multiplication with a weight in a linear, convolution, recurrent
+    or attention layer, and with a parameter in a product (``x @ w``, ``einsum``, ``bilinear``);
+    everything else that a model computes (activations, norms, the products within attention) is
+    left out. The effective ones are ``dense * nonzero / elements``: what is
     left for a program that skips every zero, which dense kernels do not.
 
     Args:

@@ -14,6 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from coreai_opt.pruning.products import PRODUCTS, parameter_products
+from coreai_opt.pruning.recurrent import (
+    RECURRENT_OPS,
+    RECURRENT_TYPES,
+    recurrent_op,
+    recurrent_weights,
+)
+
 __all__ = [
     "OpCall",
     "WeightUse",
@@ -26,6 +34,7 @@ __all__ = [
 ]
 
 ATTENTION = "multi_head_attention_forward"
+PRODUCT = "product"  # with a parameter, by a function whose weights are not pruned
 
 # Type of module -> the op it runs, and the parameters it hands over: path from the module -> the
 # name by which specs know them. Attention with sizes of its own for keys and values keeps the input
@@ -104,7 +113,8 @@ class OpCall:
     """One call of an op in a forward pass.
 
     ``weights`` are the tensors that were handed over: the name by which specs know each, the
-    tensor, and how many multiplications with its elements the call made.
+    tensor, and how many multiplications with its elements the call made. Calls of other functions
+    that multiply with a parameter are there too, with the type ``product`` and no such name.
     """
 
     op_type: str
@@ -115,7 +125,8 @@ class OpCall:
 
 def supported_types() -> list[type[nn.Module]]:
     """Return the module types whose weights are pruned."""
-    return list({**MODULES, **_foreign_modules()})
+    recurrent = (nn.LSTM, nn.GRU, nn.RNN, *RECURRENT_TYPES[1:])
+    return [*MODULES, *recurrent, *_foreign_modules()]
 
 
 def prunable_types() -> list[str]:
@@ -133,17 +144,16 @@ def _foreign_modules() -> dict[type[nn.Module], tuple[str, dict[str, str]]]:
 
 
 def uses_by_type(model: nn.Module) -> Iterator[WeightUse]:
-    """Yield the weights of linear, convolution and attention layers, in the order of the model.
+    """Yield the weights of linear, convolution, recurrent and attention layers, in order.
 
     A module that stands under several names is yielded under each.
     """
     known = {**MODULES, **_foreign_modules()}
     within_attention: set[int] = set()
     for name, module in model.named_modules(remove_duplicate=False):
-        kind = next((kind for kind in known if isinstance(module, kind)), None)
-        if kind is None or id(module) in within_attention:
+        if id(module) in within_attention or (layer := _layer(module, known)) is None:
             continue
-        op_type, parameters = known[kind]
+        op_type, parameters = layer
         op_names = (op_type, f"{name}.{op_type}".lstrip("."))
         for path, state in parameters.items():
             child, _, parameter = path.rpartition(".")
@@ -153,6 +163,17 @@ def uses_by_type(model: nn.Module) -> Iterator[WeightUse]:
             if _has(owner, parameter):
                 owner_name = f"{name}.{child}".strip(".")
                 yield WeightUse(owner_name, owner, parameter, state, op_type, op_names)
+
+
+def _layer(
+    module: nn.Module, known: Mapping[type[nn.Module], tuple[str, dict[str, str]]]
+) -> tuple[str, dict[str, str]] | None:
+    """Return the op of a prunable layer and its parameters as ``MODULES`` has them, else None."""
+    if isinstance(module, RECURRENT_TYPES):
+        masked = module._modules.get("parametrizations") or {}
+        names = [name for name in [*masked, *module._parameters] if name.startswith("weight_")]
+        return recurrent_op(module), dict.fromkeys(names, "weight")
+    return next((known[kind] for kind in known if isinstance(module, kind)), None)
 
 
 def _has(module: nn.Module, parameter: str) -> bool:
@@ -179,6 +200,8 @@ def uses_by_call(model: nn.Module, example_inputs: Any) -> list[WeightUse]:
     computed = [use for use in uses_by_type(model) if _is_computed(use)]
     uses: dict[tuple[str, str, tuple[str, ...]], WeightUse] = {}
     for call in follow(model, example_inputs):
+        if call.op_type == PRODUCT:
+            continue
         op_names = (call.op_name, f"{call.caller}.{call.op_name}".lstrip("."))
         for use in computed:
             if op_names[1] == use.op_names[1]:
@@ -215,6 +238,14 @@ class _Following:
     def __init__(self, model: nn.Module) -> None:
         self._names = {id(module): name for name, module in model.named_modules()}
         self._model = model
+        # Tensors with which a product is counted; masked ones are computed once (``undisturbed``).
+        masked = [
+            getattr(module, name)
+            for module in model.modules()
+            if parametrize.is_parametrized(module) and "parametrizations" in module._modules
+            for name in module._modules["parametrizations"]
+        ]
+        self._known = {id(tensor) for tensor in [*model.parameters(), *masked]}
         self._stack: list[tuple[str, Counter[str]]] = [("", Counter())]
         self._calls: list[OpCall] = []
         self._exits = ExitStack()
@@ -243,18 +274,25 @@ class _Following:
         self._stack.pop()
 
     def _record(self, function: Any, arguments: Any, keywords: Any, output: Any) -> None:
-        op_type, parameters = FUNCTIONS[function]
         caller, counts = self._stack[-1]
-        if function is torch.addmm and not self._is_foreign(caller):
+        if function in PRODUCTS and not (function is torch.addmm and self._is_foreign(caller)):
+            made = parameter_products(function, arguments, output, self._known)
+            if products := tuple(("", tensor, count) for tensor, count in made):
+                self._calls.append(OpCall(PRODUCT, caller, PRODUCT, products))
             return
+        if function in RECURRENT_OPS:
+            op_type, read = RECURRENT_OPS[function], recurrent_weights(arguments, keywords)
+            weights = tuple(("weight", tensor, count) for tensor, count in read)
+        else:
+            op_type, parameters = FUNCTIONS[function]
+            given = _named(function, arguments, keywords)
+            weights = tuple(
+                (state, given[argument], _multiplications(op_type, argument, given, output))
+                for argument, state in parameters.items()
+                if isinstance(given.get(argument), Tensor)
+            )
         number = counts[op_type]
         counts[op_type] += 1
-        given = _named(function, arguments, keywords)
-        weights = tuple(
-            (state, given[argument], _multiplications(op_type, argument, given, output))
-            for argument, state in parameters.items()
-            if isinstance(given.get(argument), Tensor)
-        )
         op_name = f"{op_type}_{number}" if number else op_type
         self._calls.append(OpCall(op_type, caller, op_name, weights))
 
@@ -272,7 +310,7 @@ class _Mode(TorchFunctionMode):
     ) -> Any:
         # Within this call the mode is off: what attention calls itself is not seen again.
         output = func(*args, **(kwargs or {}))
-        if func in FUNCTIONS:
+        if func in FUNCTIONS or func in RECURRENT_OPS or func in PRODUCTS:
             self._record(func, args, kwargs or {}, output)
         return output
 

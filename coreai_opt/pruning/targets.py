@@ -305,7 +305,7 @@ def _choose(
     usage.note(match, use)
     if match.config is None:
         return _Choice(use, (match.level, WHOLE), None, None)
-    rank, spec = match.config.match(use.state, use.op_type, use.op_names)
+    rank, spec = match.config.match(use.state, use.op_type, use.op_names, use.parameter)
     schedule = match.config.sparsity_schedule
     if schedule is None and config.global_config is not None:
         schedule = config.global_config.sparsity_schedule

@@ -143,6 +143,18 @@ class Adapted(Transformer):
         self.network = peft.get_peft_model(self.network, lora)
 
 
+class Recurrent(Wrapping):
+    """Reads its features one after the other, there and back."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.LSTM(1, 4, num_layers=2, bidirectional=True, batch_first=True))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, features: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.network(features[:, :, None])[0][:, -1])
+        return outputs
+
+
 class Frozen(Wrapping):
     """Only the last stage and the head of its network are trained."""
 

@@ -33,6 +33,7 @@ from tests.lightning_callbacks.modules import (
     Evaluated,
     Frozen,
     Late,
+    Recurrent,
     Transformer,
     Wrapping,
 )
@@ -109,6 +110,7 @@ MODULES = [
     pytest.param(timm_like, EVERY, id="like-timm"),
     pytest.param(Transformer, EVERY, id="hugging-face", marks=apart),
     pytest.param(Frozen, EVERY, id="frozen"),
+    pytest.param(Recurrent, EVERY, id="recurrent"),
     pytest.param(Adapted, EVERY, id="lora", marks=apart),
 ]
 
@@ -156,7 +158,7 @@ def state_of_plain(made: Any, trained: pl.LightningModule) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:.*overrides the configure_model")
-@pytest.mark.parametrize("make", [Adversarial, Late, FROM_ELSEWHERE, CompiledPart])
+@pytest.mark.parametrize("make", [Adversarial, Late, FROM_ELSEWHERE, CompiledPart, Recurrent])
 def test_a_moving_average_of_such_a_module_has_the_masks(tmp_path: Path, make: Make) -> None:
     run = Run(tmp_path, make, EMAWeightAveraging(decay=0.5)).fit()
     report = count_sparsity(run.module)
@@ -164,7 +166,7 @@ def test_a_moving_average_of_such_a_module_has_the_masks(tmp_path: Path, make: M
     assert report.nonzero == kept
 
 
-@pytest.mark.parametrize("make", [Late, FROM_ELSEWHERE, compiled])
+@pytest.mark.parametrize("make", [Late, FROM_ELSEWHERE, compiled, Recurrent])
 def test_such_a_module_goes_on_within_an_epoch(tmp_path: Path, make: Make) -> None:
     class Stop(Exception):
         pass

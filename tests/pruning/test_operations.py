@@ -135,6 +135,7 @@ def test_ops_are_numbered_within_the_module_that_calls_them() -> None:
         ("first", "linear"),
         ("", "linear"),
         ("", "linear_1"),
+        ("", "product"),  # its operations count, its weight is not pruned for it
         ("conv", "conv1d"),
     ]
 

@@ -1,5 +1,6 @@
 """What is done to the ops of one module: the inner levels of a pruner's config."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -23,6 +24,7 @@ from coreai_opt.pruning.spec.spec import PruningSpec, default_weight_pruning_spe
 __all__ = ["OP_TYPES", "ModuleMagnitudePrunerConfig", "OpMagnitudePrunerConfig", "OpMatch"]
 
 PARAMETERS = ["weight", "in_proj_weight", "*"]
+RECURRENT = re.compile(r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?")
 
 OP_TYPES = [
     "linear",
@@ -33,6 +35,14 @@ OP_TYPES = [
     "conv_transpose2d",
     "conv_transpose3d",
     "multi_head_attention_forward",
+    "lstm",
+    "gru",
+    "rnn_tanh",
+    "rnn_relu",
+    "lstm_cell",
+    "gru_cell",
+    "rnn_tanh_cell",
+    "rnn_relu_cell",
 ]
 
 ACTIVATION_SPECS = ("op_input_spec", "op_output_spec", "module_input_spec", "module_output_spec")
@@ -71,14 +81,15 @@ def check_schedule(value: Any) -> Any:
 
 def _check_parameters(value: SpecByParameter | None) -> SpecByParameter | None:
     for name in value or {}:
-        if name not in PARAMETERS:
+        if name not in PARAMETERS and RECURRENT.fullmatch(name) is None:
             raise ValueError(f"{name!r} is no parameter of an op; {nearest(name, PARAMETERS)}")
     return value
 
 
-def _look_up(specs: SpecByParameter | None, parameter: str) -> PruningSpec | None:
-    specs = specs or {}
-    return specs[parameter] if parameter in specs else specs.get("*")
+def _look_up(specs: SpecByParameter | None, *names: str) -> PruningSpec | None:
+    """Return the spec of a parameter by the most specific of its names that is a key, or ``*``."""
+    known = next((name for name in (*names, "*") if name in (specs or {})), None)
+    return None if specs is None or known is None else specs[known]
 
 
 class OpMatch(NamedTuple):
@@ -110,8 +121,9 @@ class OpMagnitudePrunerConfig(_WeightsOnly):
     """What is done to the weights of one op.
 
     Args:
-        op_state_spec: parameter name (``weight``, ``in_proj_weight``, or ``*`` for both) -> spec,
-            None = left dense. Left out: 50 % on ``weight`` and ``in_proj_weight``.
+        op_state_spec: parameter name (``weight``, ``in_proj_weight``, one of a recurrent layer, or
+            ``*`` for all) -> spec, None = left dense. Left out: 50 % on ``weight`` and
+            ``in_proj_weight``.
 
     Raises:
         ValueError: an unknown field, an activation spec, or a value outside its range.
@@ -138,16 +150,22 @@ class ModuleMagnitudePrunerConfig(_WeightsOnly):
     Within a module ``module_state_spec`` goes over everything, then ``op_name_config`` over
     ``op_type_config`` over ``op_state_spec``.
 
-    An op is a call of ``linear``, ``conv1d`` and so on. Its name is its type, with ``_1``, ``_2``
-    for the second and third call in one module's forward, alone or behind the name of the module
-    that makes the call: ``linear``, ``body.0.linear_1``.
+    The weights of recurrent layers (``weight_ih_l0``, ``weight_hh_l0``, ``weight_hr_l0``, ...) are
+    reached by their own name, else as ``weight``, else by ``*``: so the defaults prune them.
+
+    An op is a call of ``linear``, ``conv1d``, ``lstm`` and so on. Its name is its type, with
+    ``_1``, ``_2`` for the second and third call in one module's forward, alone or behind the name
+    of the module that makes the call: ``linear``, ``body.0.linear_1``.
 
     Args:
-        op_state_spec: parameter name (``weight``, ``in_proj_weight``, or ``*`` for both) -> spec,
-            None = left dense. Left out: 50 % on ``weight`` and ``in_proj_weight``.
+        op_state_spec: parameter name (``weight``, ``in_proj_weight``, one of a recurrent layer, or
+            ``*`` for all) -> spec, None = left dense. Left out: 50 % on ``weight`` and
+            ``in_proj_weight``.
         op_type_config: type of op (``linear``, ``conv1d``, ``conv2d``, ``conv3d``,
             ``conv_transpose1d``, ``conv_transpose2d``, ``conv_transpose3d``,
-            ``multi_head_attention_forward``) -> config, None = left dense.
+            ``multi_head_attention_forward``, ``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``,
+            ``lstm_cell``, ``gru_cell``, ``rnn_tanh_cell``, ``rnn_relu_cell``) -> config, None =
+            left dense.
         op_name_config: regular expression, matched against whole op names -> config; None = left
             dense. The one listed first counts.
         module_state_spec: parameter name -> spec, for all ops of the module and its children; not
@@ -219,18 +237,28 @@ class ModuleMagnitudePrunerConfig(_WeightsOnly):
         """Return the spec of an op's parameter, None when it is left dense."""
         return self.match(parameter, op_type, op_names).spec
 
-    def match(self, parameter: str, op_type: str | None, op_names: tuple[str, ...]) -> OpMatch:
-        """Return the spec of an op's parameter, and by how specific a level it was found."""
+    def match(
+        self, parameter: str, op_type: str | None, op_names: tuple[str, ...], own: str | None = None
+    ) -> OpMatch:
+        """Return the spec of an op's parameter, and by how specific a level it was found.
+
+        Args:
+            parameter: the name by which specs know it: ``weight`` or ``in_proj_weight``.
+            op_type: of the op that uses it.
+            op_names: the names of that op.
+            own: the name that the module has for it, such as ``weight_hh_l0``; None = the same.
+        """
+        names = (parameter if own is None else own, parameter)
         covering = self.module_state_spec or {}
-        if parameter in covering or "*" in covering:
-            return OpMatch(0, _look_up(covering, parameter))
+        if not covering.keys().isdisjoint((*names, "*")):
+            return OpMatch(0, _look_up(covering, *names))
         pattern = first_match(self.op_name_config, op_names)
         if pattern is not None:
-            return OpMatch(1, _spec_of(self.op_name_config[pattern], parameter))
+            return OpMatch(1, _spec_of(self.op_name_config[pattern], names))
         if op_type in self.op_type_config:
-            return OpMatch(2, _spec_of(self.op_type_config[op_type], parameter))
-        return OpMatch(3, _look_up(self.op_state_spec, parameter))
+            return OpMatch(2, _spec_of(self.op_type_config[op_type], names))
+        return OpMatch(3, _look_up(self.op_state_spec, *names))
 
 
-def _spec_of(config: OpMagnitudePrunerConfig | None, parameter: str) -> PruningSpec | None:
-    return None if config is None else _look_up(config.op_state_spec, parameter)
+def _spec_of(config: OpMagnitudePrunerConfig | None, names: tuple[str, ...]) -> PruningSpec | None:
+    return None if config is None else _look_up(config.op_state_spec, *names)

@@ -1,0 +1,74 @@
+"""Products with parameters that no prunable op makes: ``x @ w``, ``einsum``, ``bilinear``."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["PRODUCTS", "parameter_products"]
+
+PAIRS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm)
+WITH_SUM = (torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm)
+PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
+    [*PAIRS, Tensor.__rmatmul__, *WITH_SUM, torch.einsum, torch.bilinear, F.bilinear]
+)
+"""The functions of torch whose products are counted."""
+
+
+def parameter_products(
+    function: Callable[..., Any], arguments: Sequence[Any], output: Any, parameters: Collection[int]
+) -> Iterator[tuple[Tensor, int]]:
+    """Yield the parameters in a call, and how many multiplications with each it makes.
+
+    Args:
+        function: one of ``PRODUCTS``.
+        arguments: the positional ones.
+        output: the result.
+        parameters: ids of the tensors that count; a view of one counts for it.
+    """
+    if not isinstance(output, Tensor):
+        return
+    operands = list(arguments)
+    if function is torch.einsum:
+        operands = list(arguments[1:])
+        if len(operands) == 1 and isinstance(operands[0], list | tuple):
+            operands = list(operands[0])
+        count = _einsum_count(arguments[0], operands, output)
+    elif function in (torch.bilinear, F.bilinear):
+        count = output.numel() * arguments[0].shape[-1] * arguments[1].shape[-1]
+        operands = list(arguments[2:3])
+    else:
+        operands = operands[1:3] if function in WITH_SUM else operands[:2]
+        first = operands[1 if function is Tensor.__rmatmul__ else 0]
+        count = output.numel() * (first.shape[-1] if first.dim() else 1)
+    for operand in operands:
+        for tensor in (operand, getattr(operand, "_base", None)):
+            if isinstance(tensor, Tensor) and id(tensor) in parameters and tensor.dim() > 1:
+                yield tensor, count
+
+
+def _einsum_count(equation: Any, operands: Sequence[Tensor], output: Tensor) -> int:
+    """Return the multiplications of an einsum: one for each combination of its indices.
+
+    Example:
+        >>> _einsum_count("bi,ij->bj", [torch.ones(2, 3), torch.ones(3, 4)], torch.ones(2, 4))
+        24
+    """
+    if not isinstance(equation, str):
+        return 0  # lists of indices instead of letters
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    sizes: dict[str, int] = {}
+    for term, operand in zip(terms.split(","), operands, strict=True):
+        before, _, after = term.partition("...")
+        sizes.update(zip(before, operand.shape, strict=False))
+        sizes.update(zip(reversed(after), reversed(operand.shape), strict=False))
+    if not arrow:
+        counts = Counter(terms)
+        result = "".join(letter for letter in sizes if counts[letter] == 1)
+    summed = 1
+    for letter, size in sizes.items():
+        summed *= 1 if letter in result else size
+    return output.numel() * summed
