@@ -7,7 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
+from torch.optim import (
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+)
 
 from coreai_opt.pruning.masking import mask_in_place, put_back
 from coreai_opt.pruning.targets import PrunedTensor
@@ -39,7 +50,8 @@ class OptimizerMasking:
     weight decay reach it. Moments of the optimizer are zero for a weight that is pruned, and for
     one that has just come back.
 
-    Any optimizer that keeps its state in tensors of the weight's shape is served. Those of torch
+    Any optimizer that keeps its state in tensors of the weight's shape is served, and any of torch:
+    the history of ``LBFGS`` is dropped when a mask changes. Those of torch
     that work element by element leave a weight alone whose gradient and moments are 0, unless it
     decays: then, and under any other optimizer, a copy of the pruned weights is held during the
     step. What is added to a gradient after the backward pass is taken out again, unless it is added
@@ -96,6 +108,8 @@ class OptimizerMasking:
             yield
             before &= tensor.impl.mask
             for optimizer in owners.get(id(weight), []):
+                if isinstance(optimizer, LBFGS):
+                    optimizer.state.clear()  # its history is of all weights, under the old masks
                 self._clear(optimizer, weight, tensor.impl.mask, before)
 
         return changing
@@ -194,13 +208,14 @@ def _guard_one(
 
 
 def _is_elementwise(optimizer: Optimizer, group: dict[str, Any], weight: Tensor) -> bool:
+    if type(optimizer) not in ELEMENTWISE:
+        return False  # its settings may mean anything: the eps of Adafactor is a pair
     # With an epsilon of 0, which it may round to, 0 would be divided by 0.
     numbers = torch.finfo(weight.dtype)
     least = numbers.smallest_normal * numbers.eps
     # Capturable ones divide by a learning rate on the device, which a warm-up may begin at 0.
     divides_by_rate = group.get("capturable", False)
-    divides_by_0 = divides_by_rate or group.get("eps", 1.0) < least
-    return type(optimizer) in ELEMENTWISE and not divides_by_0
+    return not divides_by_rate and bool(group.get("eps", 1.0) >= least)
 
 
 def _clear(optimizer: Optimizer, weight: Tensor, mask: Tensor) -> None:
