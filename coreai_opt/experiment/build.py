@@ -64,7 +64,7 @@ def build(config: Mapping[str, Any], overrides: Sequence[str], quiet: bool) -> O
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     data = _of_our_root(_make(config["data"], "data", given), config, "data")
     model, network = _build_model(config, given)
-    if config["init_from"] is not None:
+    if config.get("init_from") is not None:
         start_from(model, network, typed_path(config["init_from"]))
     trainer = _build_trainer(config, quiet)
     return Objects(model, network, data, trainer)
@@ -97,14 +97,14 @@ def locate(target: str, name: str) -> Any:
 def _build_model(
     config: Mapping[str, Any], given: set[str]
 ) -> tuple[pl.LightningModule, nn.Module]:
-    parts = {"optimizer": dict(config["optimizer"])}
-    schedule = parts["optimizer"].pop("lr_schedule", None)
-    learning: dict[str, Any] = {"optimizer": _make(parts["optimizer"], "optimizer", given)}
-    learning["lr_schedule"] = schedule and _make(schedule, "optimizer.lr_schedule", given)
+    learning = _learning(config.get("optimizer"), given)
     model = _of_our_root(_make(config["model"], "model", given, offered=learning), config, "model")
     if isinstance(model, pl.LightningModule):
         return model, model
     if isinstance(model, nn.Module):
+        if not learning:
+            sentence = f"optimizer is not there, and {type(model).__name__} has none of its own"
+            raise ConfigError.of("optimizer", f"{sentence}; allowed: optimizer=sgd, adamw")
         classifier = Classifier(model, **learning)
         if shape := config["data"].get("input_shape"):
             # What ScheduledPruning follows the calls of forward on, when it is asked to.
@@ -116,6 +116,17 @@ def _build_model(
         f"model._target_={target} makes a {type(model).__name__}; "
         "allowed: a LightningModule, or an nn.Module that returns logits",
     )
+
+
+def _learning(node: Mapping[str, Any] | None, given: set[str]) -> dict[str, Any]:
+    """Return optimizer and learning-rate schedule, nothing where a module makes its own."""
+    if node is None:
+        return {}
+    fields = dict(node)
+    schedule = fields.pop("lr_schedule", None)
+    optimizer = _make(fields, "optimizer", given)
+    rates = schedule and _make(schedule, "optimizer.lr_schedule", given)
+    return {"optimizer": optimizer, "lr_schedule": rates}
 
 
 def _of_our_root(made: Any, config: Mapping[str, Any], group: str) -> Any:
@@ -175,7 +186,8 @@ def _each(
 def _is_wanted(node: Mapping[str, Any], trainer: Mapping[str, Any]) -> bool:
     if "schedule" in node and node["schedule"] is None:
         return False  # schedule=none is the dense control
-    return trainer["enable_progress_bar"] or not str(node["_target_"]).endswith("ProgressBar")
+    is_bar = str(node["_target_"]).endswith("ProgressBar")
+    return bool(trainer.get("enable_progress_bar", True)) or not is_bar
 
 
 def _make(

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.experiment.composing import command_context
 from coreai_opt.experiment.errors import Problem
-from coreai_opt.experiment.groups import Group, config_groups
+from coreai_opt.experiment.groups import Group, config_groups, find_group
 from coreai_opt.experiment.hooks import first_point, task_config
 from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.validation import described, find_problems
@@ -25,7 +25,12 @@ from coreai_opt.pruning._registry import nearest
 
 __all__ = ["diagnose"]
 
-KEY = re.compile(r"Could not (?:override|append) '([^']+)'|Error merging override (\S+?)=")
+# The override, or its key, in what Hydra says of it.
+OVERRIDE = re.compile(
+    r"Error merging override (.+)|force-add of .*?'(.+)'|Override (\S+?)=?\S* looks"
+)
+KEY = re.compile(r"Could not (?:override|append|delete) '([^'=]+)|(?:at|of|config\.) '([^']+)'")
+TWICE = re.compile(r"Multiple values for (\S+?)\.")
 
 # A value that cannot be the name of an option: null, a number, a truth value.
 NO_OPTION = re.compile(r"=(null|none|true|false|[-\d.e]+)$", re.IGNORECASE).search
@@ -47,7 +52,7 @@ def diagnose(error: Refusal, overrides: list[str]) -> list[Problem]:
     while seen is not None:
         bad = _culprit(seen, overrides)
         if bad is None:
-            problems.append(Problem("", _first_lines(seen)))
+            problems += _unattributed(seen, overrides)
             break
         overrides.remove(bad)
         problems.append(_explain(seen, bad, overrides))
@@ -55,6 +60,12 @@ def diagnose(error: Refusal, overrides: list[str]) -> list[Problem]:
     if seen is None:
         problems += _remaining(overrides)
     return problems
+
+
+def _unattributed(error: Refusal, overrides: list[str]) -> list[Problem]:
+    """Return what is known of an error that is no override's."""
+    found = _remaining(overrides) if _refusal(overrides) is None else []
+    return found or [Problem("", _first_lines(error))]
 
 
 def _culprit(error: Refusal, overrides: list[str]) -> str | None:
@@ -68,11 +79,32 @@ def _culprit(error: Refusal, overrides: list[str]) -> str | None:
     if str(error).startswith("Config group override"):
         groups = {group.name for group in config_groups()}
         return next((one for one in overrides if _key(one) in groups and NO_OPTION(one)), None)
-    match = KEY.search(str(error))
-    if match is None:
-        return None
-    key = match[1] or match[2]
-    return next((one for one in reversed(overrides) if _key(one) == key), None)
+    return _named_in(str(error), overrides) or _without_which_it_composes(error, overrides)
+
+
+def _named_in(text: str, overrides: list[str]) -> str | None:
+    """Return the last override that a sentence of Hydra's names, None where it names none."""
+    first = text.partition("\n")[0]
+    if (match := OVERRIDE.search(first)) is not None:
+        whole = next(part for part in match.groups() if part is not None)
+        if whole in overrides:
+            return whole
+    for pattern in (KEY, TWICE):
+        if (match := pattern.search(first)) is not None:
+            key = _key(next(part for part in match.groups() if part is not None))
+            return next((one for one in reversed(overrides) if _key(one) == key), None)
+    return None
+
+
+def _without_which_it_composes(error: Refusal, overrides: list[str]) -> str | None:
+    """Return the override that an error is gone without, None where there is none such."""
+    if str(_refusal(overrides)) != str(error):
+        return None  # it comes later than composing
+    for one in overrides:
+        seen = _refusal([other for other in overrides if other != one])
+        if str(seen) != str(error):
+            return one
+    return None
 
 
 def _explain(error: Refusal, bad: str, others: list[str]) -> Problem:
@@ -86,6 +118,8 @@ def _explain(error: Refusal, bad: str, others: list[str]) -> Problem:
     if str(error).startswith("Config group override"):
         options = next(group.names() for group in config_groups() if group.name == key)
         return Problem(key, f"{bad}: not the name of an option; allowed: {', '.join(options)}")
+    if (prefixed := _of_prefix(str(error), bad, others)) is not None:
+        return Problem(key, f"{bad}: {prefixed}")
     cause = _sentence(str(error.__cause__ or error))
     if str(error).startswith("Error merging"):
         text = _described(key, others)
@@ -95,10 +129,43 @@ def _explain(error: Refusal, bad: str, others: list[str]) -> Problem:
     return Problem(key, _unknown_key(key, bad, others))
 
 
+def _of_prefix(text: str, bad: str, others: list[str]) -> str | None:
+    """Return what is wrong with the signs before a key, or with the group behind an ``@``."""
+    key, first = _key(bad), text.partition("\n")[0]
+    plain = bad.lstrip("+~")
+    if bad.startswith("~") and first.startswith("Error merging"):
+        told = _described(key, others)
+        about = f", {told}" if told else ""
+        return f"a key of this node always has a value; allowed: {key}=VALUE{about}"
+    if "An item is already at" in first or first.startswith("Multiple values"):
+        return f"{key} is there already; allowed: {plain}"
+    if first.startswith("force-add"):
+        return f"a group takes no ++; allowed: {plain}"
+    if "looks like a config group" in first:
+        return f"there is no group {key!r}; {nearest(key, [one.name for one in config_groups()])}"
+    if first.startswith("Could not delete"):
+        return _of_deletion(first, bad, others)
+    if "@" in plain.partition("=")[0] and first.startswith("Could not override"):
+        return f"the defaults have none such; allowed: +{plain}, or {key}=OPTION"
+    return None
+
+
+def _of_deletion(first: str, bad: str, others: list[str]) -> str:
+    key = _key(bad)
+    if "The value of" in first:
+        return first.rpartition("The value of ")[2].rstrip(".")
+    group = find_group(key)
+    if group is not None and "=" in bad:
+        return f"{key}={_chosen(group, others)} is chosen; allowed: ~{key}"
+    if key in _known_keys(others, of_hydra=key.startswith("hydra.")):
+        return f"{key} is null; there is nothing to take away"
+    return _no_such_key(key, others)
+
+
 def _described(key: str, others: list[str]) -> str | None:
     """Return what our settings say of a key of a node, None when the node is not ours."""
     path, _, field = key.rpartition(".")
-    node = OmegaConf.select(_compose(tuple(others)), path) if path else None
+    node = OmegaConf.select(_composed(others), path) if path else None
     model = model_of_target(str(node["_target_"])) if node and "_target_" in node else None
     return None if model is None else described(model, (field,))
 
@@ -112,12 +179,16 @@ def _unknown_key(key: str, bad: str, others: list[str]) -> str:
             own = ", ".join(knob.name for knob in option.knobs) or "none"
             having = " and ".join(f"{group.name}={name}" for name in names)
             return f"{bad}: {group.name}={chosen} has no {key!r}; allowed: {own}; {having} has it"
+    return f"{bad}: {_no_such_key(key, others)}"
+
+
+def _no_such_key(key: str, others: list[str]) -> str:
     known = _known_keys(others, of_hydra=key.startswith("hydra."))
     depth = key.count(".")
     same_depth = [name for name in known if name.count(".") == depth]
     parent = key.rpartition(".")[0]
     siblings = [name for name in same_depth if name.rpartition(".")[0] == parent]
-    return f"{bad}: there is no key {key!r}; {nearest(key, siblings or same_depth)}"
+    return f"there is no key {key!r}; {nearest(key, siblings or same_depth)}"
 
 
 def _owners(key: str) -> Iterator[tuple[Group, list[str]]]:
@@ -132,16 +203,13 @@ def _chosen(group: Group, overrides: list[str]) -> str | None:
     value = next((one for one in overrides if _key(one) == group.name), None)
     if value is not None:
         return value.partition("=")[2]
-    composed = _compose(tuple(overrides))
+    composed = _composed(overrides)
     choice = OmegaConf.select(composed, f"hydra.runtime.choices.{group.name}")
     return None if choice is None else str(choice)
 
 
 def _known_keys(overrides: list[str], of_hydra: bool = False) -> list[str]:
-    try:
-        composed = _compose(tuple(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError):
-        composed = _compose(())
+    composed = _composed(overrides)
     if of_hydra:
         return sorted(_dotted(composed.hydra, "hydra."))
     groups = [group.name for group in config_groups()]
@@ -164,6 +232,14 @@ def _refusal(overrides: list[str]) -> Refusal | None:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         return error
     return None
+
+
+def _composed(overrides: list[str]) -> DictConfig:
+    """Compose, without the overrides where they do not let it."""
+    try:
+        return _compose(tuple(overrides))
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return _compose(())
 
 
 def _remaining(overrides: list[str]) -> list[Problem]:

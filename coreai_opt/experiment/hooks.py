@@ -37,7 +37,11 @@ class CheckConfig(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        own = Path(config.hydra.run.dir)
+        try:
+            own = Path(config.hydra.run.dir)
+        except OmegaConfBaseException:  # it names what is not there
+            _refuse(find_problems(task_config(config, ".")))
+            raise
         task = task_config(config, str(own))
         _refuse(find_problems(task))
         plain: dict[str, Any] = OmegaConf.to_container(task, resolve=True)  # type: ignore[assignment]

@@ -133,7 +133,7 @@ def _trunk(
     config: Mapping[str, Any], objects: Objects, session: Session
 ) -> AbstractContextManager[SharedTrunk | None]:
     in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if config["trunk"] != "auto" or not in_sweep:
+    if config.get("trunk", "auto") != "auto" or not in_sweep:
         return nullcontext()
     return shared_trunk(config, objects.trainer, objects.model, session)
 

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from coreai_opt.experiment.absent_nodes import absent_problems, unresolved
 from coreai_opt.experiment.constants import Constants
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.length import ramp_problem
@@ -165,7 +166,7 @@ class Reading:
                 return OmegaConf.select(parent._get_root(), alias, default=None)
         name = self.name(path)
         text = str(error).splitlines()[0]
-        self.problems.append(Problem(name, f"{name} cannot be read: {text}"))
+        self.problems.append(unresolved(name, text, parent._get_root()))
         return None
 
 
@@ -191,7 +192,7 @@ def find_problems(cfg: DictConfig) -> list[Problem]:
 
 def problems_of(reading: Reading) -> list[Problem]:
     """Return everything that can be seen to be wrong in a config that has been read."""
-    problems = list(reading.problems)
+    problems = absent_problems(reading.values, reading.problems)
     if refused := _refused_targets(reading):
         return _named_once([*problems, *refused])  # looking further would import them
     for path, model, values in _checked_nodes(reading.values):
@@ -203,7 +204,8 @@ def problems_of(reading: Reading) -> list[Problem]:
     problems += _sharding(reading)
     if not problems:
         problems += ramp_problem(reading.values)
-    return _named_once(problems)
+    told = {one.key for one in reading.problems}  # what is unreadable is None, which is no value
+    return _named_once([one for one in problems if one in reading.problems or one.key not in told])
 
 
 def _named_once(problems: list[Problem]) -> list[Problem]:

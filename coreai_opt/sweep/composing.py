@@ -183,7 +183,8 @@ def _exists(task: DictConfig, key: str) -> bool:
         node = OmegaConf.select(task, parent) if parent else task
     except OmegaConfBaseException:
         return False
-    return isinstance(node, DictConfig) and not node._is_none() and node._get_node(name) is not None
+    content = node._content if isinstance(node, DictConfig) else None
+    return isinstance(content, dict) and name in content
 
 
 @contextmanager

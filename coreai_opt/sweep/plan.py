@@ -249,7 +249,7 @@ class Planner:
                 own.append(Problem(one.key_or_group, sentence))
         if own:
             raise ConfigError(own)
-        return SweepSettings(**self.common.values["sweep"])
+        return SweepSettings(**self.common.values.get("sweep", {}))
 
     def _refuse_unknown(self, axes: Sequence[Axis]) -> None:
         """Refuse a knob that no point has a place for, with the sentence of a single run."""
@@ -326,6 +326,8 @@ class Planner:
         given = self.composer.sweep_dir(self.options, slug(name))
         if given is not None:
             return name, typed_path(given)
+        if "paths" not in values:
+            raise ConfigError(problems_of(self.common))
         root = typed_path(values["paths"]["sweep_root"]) / slug(name)
         if root == typed_path(values["paths"]["trunks"]):
             sentence = f"sweep_name={name}: {root} holds shared warm-ups; allowed: another name"
