@@ -17,6 +17,7 @@ from lightning_callbacks._roots import of_root
 __all__ = [
     "Boundary",
     "continue_training",
+    "ends_training",
     "is_between_steps",
     "run_ended_training",
     "settle",
@@ -38,6 +39,20 @@ def is_between_steps(trainer: pl.Trainer) -> bool:
         return True  # gradients are saved: when the module steps is not known
     finished = trainer.fit_loop.epoch_loop.batch_progress.current.completed
     return finished % trainer.accumulate_grad_batches == 0
+
+
+def ends_training(trainer: pl.Trainer) -> bool:
+    """Return whether the training ends with this batch, by its limits or because it was stopped.
+
+    Asked in ``on_train_batch_end``, before the batch counts as one.
+    """
+    if -1 != trainer.max_steps <= trainer.global_step:
+        return True
+    epochs = trainer.max_epochs
+    if trainer.is_last_batch and epochs not in (None, -1) and trainer.current_epoch + 1 >= epochs:
+        return True
+    late_enough = trainer.current_epoch >= (trainer.min_epochs or 0)
+    return trainer.should_stop and late_enough and trainer.global_step >= (trainer.min_steps or 0)
 
 
 def settle(loops: dict[str, Any], boundary: Boundary) -> None:

@@ -49,7 +49,7 @@ class SparsityProgressBar(progress_bar.SparsityColumn, _ProgressBar):  # type: i
     __doc__ = progress_bar.SparsityProgressBar.__doc__
 
 
-class TargetSparsityCheckpoint(target_sparsity.RestoredScore, _Gate, _Checkpoint):  # type: ignore[misc]
+class TargetSparsityCheckpoint(target_sparsity.SavesAtTarget, _Gate, _Checkpoint):  # type: ignore[misc]
     __doc__ = target_sparsity.TargetSparsityCheckpoint.__doc__
 
 

@@ -12,6 +12,7 @@ from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningEr
 from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import LeftDenseWarning, UnreachableSparsityWarning
+from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import masked_names, pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
@@ -183,9 +184,10 @@ class ScheduledPruning(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._release()
         if self.pruner is not None and not self.pruner.at_target():
+            counted = count_sparsity(pl_module)
             rank_zero_warn(
-                f"the training ended at {self.interval} {self._clock} of the schedule, before the "
-                "target sparsity was reached"
+                f"the training ended at {self.interval} {self._clock} of the schedule, below the "
+                f"target sparsity: {counted.achieved:.4f} of {counted.target:.4f}"
             )
 
     def on_exception(

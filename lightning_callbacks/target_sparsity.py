@@ -4,13 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
+from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._roots import require_one_root
 
 __all__ = [
-    "RestoredScore",
+    "NothingAtTargetWarning",
+    "SavesAtTarget",
     "TargetSparsityCheckpoint",
     "TargetSparsityEarlyStopping",
     "TargetSparsityGate",
@@ -23,12 +26,20 @@ GATE = (
     "_last_epoch_at_target",
     "_validated_at_target",
     "_monitors_validation",
+    "_last_validated",
 )
 
 
 def at_target_sparsity(model: pl.LightningModule) -> bool:
     """Return whether every mask of the model is at its target; a model without masks is."""
     return all(tensor.at_target for tensor in pruned_tensors(model))
+
+
+def _scheduled(model: pl.LightningModule) -> float:
+    """Return what the schedules ask for now, weighted by elements; nothing is counted."""
+    impls = [tensor.impl for tensor in pruned_tensors(model)]
+    elements = sum(impl.mask.numel() for impl in impls)
+    return sum(impl.sparsity * impl.mask.numel() for impl in impls) / max(elements, 1)
 
 
 # In front of the classes of either root.
@@ -50,6 +61,7 @@ class TargetSparsityGate(_Callback):
     _last_epoch_at_target = False
     _validated_at_target = False
     _monitors_validation = False
+    _last_validated: float | None = None  # the sparsity that the schedules asked for then
     _before_validation: Tensor | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -72,6 +84,7 @@ class TargetSparsityGate(_Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated_at_target = at_target_sparsity(pl_module)
+        self._last_validated = _scheduled(pl_module)
         # A validation that logs the metric makes a new tensor; one that does not leaves the old.
         if self._current(trainer) is not self._before_validation:
             self._monitors_validation = True
@@ -115,19 +128,46 @@ class TargetSparsityGate(_Callback):
         return monitor
 
 
-class RestoredScore(_Callback):
-    """Restores the score that Lightning saves alone."""
+class NothingAtTargetWarning(UserWarning):
+    """A training has ended, and no epoch at target sparsity was chosen."""
+
+
+class SavesAtTarget(_Callback):
+    """Restores the score that Lightning saves alone, and warns when nothing was at target."""
+
+    best_model_path: str
+    save_top_k: int
+    _last_validated: float | None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.current_score = state_dict.get("current_score")
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        is_to_save = self.save_top_k != 0 and not trainer.fast_dev_run
+        if self.best_model_path or not is_to_save or not any(pruned_tensors(pl_module)):
+            return
+        counted, last = count_sparsity(pl_module), self._last_validated
+        validated = "there was no validation"
+        if last is not None:
+            validated = f"the last validation was at a sparsity of {last:.4f}"
+        rank_zero_warn(
+            f"TargetSparsityCheckpoint has chosen nothing: {validated}, the training ended at "
+            f"{counted.achieved:.4f}, and the target is {counted.target:.4f}; allowed: a ramp that "
+            "ends before the last validation, or a validation after the last step",
+            category=NothingAtTargetWarning,
+        )
 
-class TargetSparsityCheckpoint(RestoredScore, TargetSparsityGate, ModelCheckpoint):
+
+class TargetSparsityCheckpoint(SavesAtTarget, TargetSparsityGate, ModelCheckpoint):
     """Lightning's ``ModelCheckpoint``, choosing only among epochs at target sparsity.
 
     During a ramp the early, dense epochs score best; what they score says nothing about the pruned
     model. Arguments are those of ``ModelCheckpoint``. A model without masks is always at target.
+
+    A training in which no epoch was chosen ends with a
+    ``NothingAtTargetWarning``, which says at what sparsity it ended and was last validated.
     """
 
 

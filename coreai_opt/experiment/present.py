@@ -9,6 +9,7 @@ from rich.table import Table
 
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.plot import draw_run
+from coreai_opt.experiment.shortfall import shortfall
 
 __all__ = ["layer_table", "show_result", "summary_line"]
 
@@ -55,7 +56,7 @@ def layer_table(result: Mapping[str, Any]) -> Table:
 
 def summary_line(result: Mapping[str, Any], root: Path) -> str:
     """Return one line with accuracy, sparsity, size, time and the run directory."""
-    metrics, objective = result["metrics"], result["objective"]
+    metrics, objective, sparsity = result["metrics"], result["objective"], result["sparsity"]
     parts = [
         f"{name} {_percent(metrics[name])}"
         for name in ("test/accuracy", "val/accuracy")
@@ -65,7 +66,7 @@ def summary_line(result: Mapping[str, Any], root: Path) -> str:
         parts = [f"{objective['name']} {objective['value']:.4g}"]
     size = result["parameters"]
     parts += [
-        f"sparsity {_percent(result['sparsity']['achieved'])}",
+        shortfall(sparsity) or f"sparsity {_percent(sparsity['achieved'])}",
         f"{size['nonzero']:,} of {size['total']:,} parameters",
         f"{result['wall_seconds']:.1f} s",
         str(root),

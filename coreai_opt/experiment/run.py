@@ -293,6 +293,8 @@ def _ignore_known_warnings() -> None:
     # A run directory is never empty: Hydra's files and the record are there first.
     warnings.filterwarnings("ignore", ".*[Ll]og.* directory .* exists and is not empty")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty")
+    # The last model is exported then, and the record says what it is.
+    warnings.filterwarnings("ignore", "TargetSparsityCheckpoint has chosen nothing")
     # Lightning's own use of torch's pytree.
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.. is deprecated")
     # A machine that has SLURM's programs, and a run that is not to go there.

@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
@@ -19,17 +18,19 @@ from coreai_opt.experiment.build import Objects
 from coreai_opt.experiment.checkpoint_content import PlainHyperparameters, refuse_foreign
 from coreai_opt.experiment.data_files import data_files
 from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.final_model import FinalValidation, checkpoints_of
 from coreai_opt.experiment.operations_count import ExampleBatch, count_operations
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.record import Progress
 from coreai_opt.experiment.session import Session
 from coreai_opt.experiment.shared_trunk import SharedTrunk, shared_trunk
+from coreai_opt.experiment.shortfall import shortfall
 from coreai_opt.experiment.signals import Interruptions
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.folding import fold_masks
 from coreai_opt.pruning.stats import SparsityReport, count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks import ResumableCheckpoint, TargetSparsityCheckpoint
+from lightning_callbacks import ResumableCheckpoint
 
 __all__ = ["train"]
 
@@ -104,7 +105,7 @@ def train(config: Mapping[str, Any], objects: Objects, session: Session) -> floa
     files = data_files(record.content["config"], objects.data)  # now: a first run has fetched them
     record.update(training=_training(trainer), data={"files": files})
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
-    best, last = _checkpoints(trainer)
+    best, last = checkpoints_of(trainer, model)
     metrics |= _evaluate(objects, best or last)
     report = count_sparsity(model)
     parameters = _export(objects, paths)
@@ -159,6 +160,7 @@ def _fit_from(
         _SignalCallback(session.interruptions),
         *([shared] if shared else []),
     ]
+    callbacks.append(FinalValidation())
     for logger in trainer.loggers:
         # TensorBoard would show them, and a metric that belongs to them, once more.
         if checkpoint is None or not isinstance(logger, TensorBoardLogger):
@@ -204,18 +206,6 @@ def _metrics(trainer: pl.Trainer) -> dict[str, float]:
     return {name: float(value) for name, value in named if name != "sparsity"}
 
 
-def _checkpoints(trainer: pl.Trainer) -> tuple[str | None, str | None]:
-    """Return the best checkpoint at target sparsity, and the last one."""
-    best = last = None
-    for callback in trainer.checkpoint_callbacks:
-        # A module may bring checkpoint callbacks of its own, which know nothing of sparsity.
-        if isinstance(callback, TargetSparsityCheckpoint) and callback.monitor is not None:
-            best = callback.best_model_path or None
-        elif isinstance(callback, ModelCheckpoint) and callback.monitor is None:
-            last = callback.best_model_path or None
-    return best, last
-
-
 def _export(objects: Objects, paths: RunPaths) -> dict[str, int]:
     """Write the weights with the masks folded in, and return how many there are."""
     if any(pruned_tensors(objects.model)):
@@ -244,7 +234,8 @@ def _sparsity(report: SparsityReport) -> dict[str, Any]:
         }
         for layer in report.layers
     ]
-    return {"target": report.target, "achieved": report.achieved, "layers": layers}
+    sparsity = {"target": report.target, "achieved": report.achieved, "layers": layers}
+    return {**sparsity, "below_target": shortfall(sparsity) is not None}
 
 
 def _training(trainer: pl.Trainer) -> dict[str, Any]:

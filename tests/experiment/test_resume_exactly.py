@@ -20,7 +20,9 @@ CASES = {
     "schedule=cosine interval=percent begin_step=10 total_iters=60 pruning=n_m "
     "callbacks.scheduled_pruning.mask_optimizer_state=false": [3, 12],
     "schedule=exponential total_iters=9 allow_regrowth=false allocation=erdos_renyi "
-    "optimizer=adamw optimizer.lr_schedule=null": [5],
+    "optimizer=adamw optimizer.lr_schedule=null trainer.check_val_every_n_epoch=2": [5, 18],
+    "schedule=linear interval=epoch total_iters=3 trainer.check_val_every_n_epoch=2": [17],
+    "schedule=linear total_iters=15 trainer.max_steps=16 trainer.check_val_every_n_epoch=3": [14],
     "schedule=multistep milestones=[2,4] levels=[0.5,1.0] pruning=block target_sparsity=0.75 "
     "trainer.accumulate_grad_batches=3 callbacks=[default,early_stopping]": [10, 17],
     "schedule=constant interval=epoch begin_step=1 optimizer.momentum=0": [6, 13],

@@ -32,7 +32,7 @@ def stopping(monitor: str, kind: type = TargetSparsityEarlyStopping, **settings:
 
 def test_lightning_s_own_would_end_before_the_ramp(tmp_path: Path) -> None:
     stop = stopping("val", EarlyStopping)
-    with pytest.warns(UserWarning, match="before the target sparsity was reached"):
+    with pytest.warns(UserWarning, match="below the target sparsity: "):
         fit(tmp_path, pruned_from(20), stop)
     assert stop.stopped_epoch == 1
 

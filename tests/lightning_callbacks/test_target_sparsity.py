@@ -12,7 +12,7 @@ from lightning_callbacks import (
     ScheduledPruning,
     TargetSparsityCheckpoint,
 )
-from lightning_callbacks.target_sparsity import at_target_sparsity
+from lightning_callbacks.target_sparsity import NothingAtTargetWarning, at_target_sparsity
 from tests.lightning_callbacks.helpers import (
     LIGHTNING_WARNINGS,
     WORSENING,
@@ -184,9 +184,29 @@ def test_nothing_is_kept_when_the_target_is_never_reached(
 ) -> None:
     saving = checkpoint(tmp_path, monitor, save_last=True, **settings)
     pruning = ScheduledPruning(HalfWay(), target_sparsity=0.5)
-    with pytest.warns(UserWarning, match="before the target sparsity was reached"):
+    with (
+        pytest.warns(NothingAtTargetWarning, match="ended at 0.2500, and the target is 0.5000"),
+        pytest.warns(UserWarning, match=r"below the target sparsity: 0.2500 of 0.5000"),
+    ):
         fit(tmp_path, pruning, saving)
     assert (kept(tmp_path), saving.best_model_path, saving.last_model_path) == (set(), "", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "validated"),
+    [
+        ({"check_val_every_n_epoch": 3}, "the last validation was at a sparsity of 0.0000"),
+        ({"check_val_every_n_epoch": 9}, "there was no validation"),
+    ],
+)
+def test_a_target_that_no_validation_saw_is_said_at_the_end(
+    tmp_path: Path, settings: dict[str, Any], validated: str
+) -> None:
+    saving = checkpoint(tmp_path, "val")
+    sentence = f"{validated}, the training ended at 0.5000, and the target is 0.5000"
+    with pytest.warns(NothingAtTargetWarning, match=sentence):
+        fit(tmp_path, pruned_from(30), saving, **settings)
+    assert saving.best_model_path == ""
 
 
 SAVING: list[dict[str, Any]] = [
