@@ -84,7 +84,8 @@ class TargetSparsityGate(_Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated_at_target = at_target_sparsity(pl_module)
-        self._last_validated = _scheduled(pl_module)
+        if not trainer.sanity_checking:
+            self._last_validated = _scheduled(pl_module)
         # A validation that logs the metric makes a new tensor; one that does not leaves the old.
         if self._current(trainer) is not self._before_validation:
             self._monitors_validation = True

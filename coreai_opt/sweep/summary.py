@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from coreai_opt.experiment.shortfall import shortfall
 from coreai_opt.sweep.driver import WAITED_FOR, Outcome
 from coreai_opt.sweep.folder import Entry
 from coreai_opt.sweep.launchers.queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.texts import command_for
 
-__all__ = ["failure_lines", "print_queue", "print_summary"]
+__all__ = ["below_target", "failure_lines", "print_queue", "print_summary"]
 
 LONGEST_CAUSE = 200  # characters
 
@@ -22,6 +23,8 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     bad = [outcome for outcome in outcomes if outcome.end != "completed"]
     console.print(counts(plan, outcomes), markup=False)
+    for line in below_target(outcomes):
+        console.print(line, markup=False)
     if not bad:
         return
     table = Table(title="not completed", title_justify="left")
@@ -59,6 +62,18 @@ def counts(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     if (rest := len(plan.points) - len(outcomes)) > 0:
         told.append(f"{rest} not run")
     return f"sweep {plan.name}: {', '.join(told)}"
+
+
+def below_target(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return a line for each completed run whose sparsity is below its target, and a heading."""
+    lines = []
+    for outcome in outcomes:
+        run = outcome.entry.earlier() if outcome.end == "completed" else None
+        sparsity = None if run is None else run.record.get("sparsity")
+        if sparsity and (clause := shortfall(sparsity)):
+            lines.append(f"  {outcome.entry.paths.root.name}: {clause}")
+    runs = "1 run is" if len(lines) == 1 else f"{len(lines)} runs are"
+    return [f"{runs} below the target sparsity:", *lines] if lines else []
 
 
 def failure_lines(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:

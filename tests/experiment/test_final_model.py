@@ -16,7 +16,10 @@ from .conftest import QUICK
 
 QuickRun = Callable[..., dict[str, Any]]
 
-SLOW = pytest.mark.slow  # more of the same
+
+def more(*case: Any) -> Any:
+    return pytest.param(*case, marks=pytest.mark.slow)
+
 
 BASE = [item for item in QUICK if not item.startswith("total_iters")]
 STEPS = 18  # 3 epochs of 6
@@ -38,7 +41,8 @@ class Ends(pl.Callback):
 
 
 EVERY = "trainer.check_val_every_n_epoch"
-ENDS = f"+callbacks.ends._target_={__name__}.Ends"
+ENDS = f"{EVERY}=3 +callbacks.ends._target_={__name__}.Ends +callbacks.ends"
+ONCE = "schedule=constant interval=epoch"
 
 
 def zeros_of(directory: Path) -> float:
@@ -52,20 +56,20 @@ def zeros_of(directory: Path) -> float:
     ("overrides", "steps", "is_validated"),
     [
         (f"total_iters=17 {EVERY}=2", 18, True),
-        pytest.param(f"total_iters=17 {EVERY}=5", 18, True, marks=SLOW),
+        more(f"total_iters=17 {EVERY}=5", 18, True),
         ("total_iters=17 +trainer.val_check_interval=4", 18, True),
-        pytest.param(f"total_iters=17 +trainer.val_check_interval=11 {EVERY}=null", 18, True, marks=SLOW),
-        pytest.param(f"schedule=constant begin_step=18 {EVERY}=2", 18, True, marks=SLOW),
-        pytest.param("total_iters=9 trainer.max_steps=10", 10, True, marks=SLOW),
+        more(f"total_iters=17 +trainer.val_check_interval=11 {EVERY}=null", 18, True),
+        more(f"schedule=constant begin_step=18 {EVERY}=2", 18, True),
+        more("total_iters=9 trainer.max_steps=10", 10, True),
         (f"total_iters=9 trainer.max_steps=10 {EVERY}=3", 10, True),
-        pytest.param(f"interval=percent total_iters=100 {EVERY}=2", 18, True, marks=SLOW),
-        ("schedule=constant interval=epoch begin_step=3", 18, False),
-        pytest.param(f"schedule=constant interval=epoch begin_step=3 {EVERY}=2", 18, False, marks=SLOW),
-        pytest.param("schedule=constant interval=epoch begin_step=2 trainer.max_steps=10", 10, False, marks=SLOW),
-        pytest.param("total_iters=17 trainer.limit_val_batches=0 objective.name=train/loss", 18, False, marks=SLOW),
-        pytest.param(f"total_iters=8 {EVERY}=3 {ENDS} +callbacks.ends.batch=8", 9, True, marks=SLOW),
-        (f"total_iters=9 {EVERY}=3 {ENDS} +callbacks.ends.epoch=1", 12, False),
-        pytest.param('total_iters=17 +trainer.val_check_interval="00:01:00:00"', 18, False, marks=SLOW),
+        more(f"interval=percent total_iters=100 {EVERY}=2", 18, True),
+        (f"{ONCE} begin_step=3", 18, False),
+        more(f"{ONCE} begin_step=3 {EVERY}=2", 18, False),
+        more(f"{ONCE} begin_step=2 trainer.max_steps=10", 10, False),
+        more("total_iters=17 trainer.limit_val_batches=0 objective.name=train/loss", 18, False),
+        more(f"total_iters=8 {ENDS}.batch=8", 9, True),
+        (f"total_iters=9 {ENDS}.epoch=1", 12, False),
+        more('total_iters=17 +trainer.val_check_interval="00:01:00:00"', 18, False),
     ],
 )  # fmt: skip
 def test_the_exported_model_and_the_last_checkpoint_are_of_the_last_step(
@@ -100,7 +104,7 @@ def test_a_run_in_lightnings_own_rhythm_validates_as_often_as_before(
 def test_a_run_that_ends_below_its_target_says_so(
     compose_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(compose_config(*BASE, "total_iters=8", ENDS, "+callbacks.ends.batch=2"))
+    run(compose_config(*BASE, "total_iters=8", *f"{ENDS}.batch=2".split()))
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert record["sparsity"]["below_target"] is True
     achieved = 100 * record["sparsity"]["achieved"]
