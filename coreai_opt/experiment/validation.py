@@ -32,7 +32,7 @@ from coreai_opt.experiment.settings import (
 from coreai_opt.experiment.target_policy import named_targets, why_refused
 from coreai_opt.pruning._registry import Registry, nearest
 
-__all__ = ["Reading", "check_config", "described", "find_problems", "problems_of"]
+__all__ = ["ALIAS", "Reading", "check_config", "described", "find_problems", "problems_of"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 

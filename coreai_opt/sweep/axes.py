@@ -10,7 +10,15 @@ from hydra.core.override_parser.types import Override, ValueType
 
 from coreai_opt.experiment.errors import ConfigError
 
-__all__ = ["OF_THE_SWEEP", "Assignment", "Axis", "is_searched", "parse", "read_axes"]
+__all__ = [
+    "OF_THE_SWEEP",
+    "Assignment",
+    "Axis",
+    "is_searched",
+    "parse",
+    "read_axes",
+    "replaced",
+]
 
 # What is told to the sweep and not to its runs.
 OF_THE_SWEEP = ("sweep.", "sweep_name", "preview", "hydra.", "hydra/")
@@ -68,10 +76,49 @@ class Axis:
 
 
 def parse(texts: Iterable[str], loader: ConfigLoader) -> list[Override]:
-    """Return overrides as Hydra reads them; of two for the same key the last counts."""
+    """Return overrides as Hydra reads them; of two for the same key the last counts.
+
+    Dicts of one key are put together, and so both count.
+    """
     parsed = OverridesParser.create(loader).parse_overrides(list(texts))
-    last = {override.get_key_element(): override for override in parsed}
-    return list(last.values())
+    gone = [earlier for earlier, _ in _replaced(parsed)]
+    return [one for one in parsed if not any(one is other for other in gone)]
+
+
+def replaced(texts: Iterable[str], loader: ConfigLoader) -> list[str]:
+    """Return a sentence for each override that ``parse`` leaves out."""
+    pairs = _replaced(OverridesParser.create(loader).parse_overrides(list(texts)))
+    return [
+        f"{earlier.input_line} does not count: {later.input_line} is given after it"
+        for earlier, later in pairs
+        if str(earlier.input_line).lstrip("+") != str(later.input_line).lstrip("+")
+    ]
+
+
+def _replaced(parsed: Sequence[Override]) -> list[tuple[Override, Override]]:
+    """Return the overrides that a later one puts its value in the place of, each with the last."""
+    found = []
+    for index, earlier in enumerate(parsed):
+        later = [one for one in parsed[index + 1 :] if _replaces(one, earlier)]
+        if later:
+            found.append((earlier, later[-1]))
+    return found
+
+
+def _replaces(later: Override, earlier: Override) -> bool:
+    is_same = (later.key_or_group, later.package) == (earlier.key_or_group, earlier.package)
+    if not is_same or later.is_delete() or earlier.is_delete():
+        return False
+    # +x=1 x=2: the first one makes the place; x=1 +x=2 is what Hydra refuses.
+    stands_alone = later.type == earlier.type or later.is_force_add()
+    return stands_alone and not (_may_be_dict(later) or _may_be_dict(earlier))
+
+
+def _may_be_dict(override: Override) -> bool:
+    if not override.is_sweep_override():
+        return isinstance(override.value(), dict)
+    values = override.sweep_iterator() if override.is_choice_sweep() else ()
+    return any(isinstance(one, dict) for one in values)
 
 
 def is_searched(overrides: Sequence[Override]) -> bool:
@@ -94,12 +141,16 @@ def read_axes(
         ConfigError: lists that are paired have different lengths, or are none.
     """
     mine = [one for one in overrides if not one.key_or_group.startswith(OF_THE_SWEEP)]
-    axes = {one.get_key_element(): _axis(one, loader) for one in mine}
+    found = [(one.get_key_element(), _axis(one, loader)) for one in mine]
+    axes = dict(found)  # only dicts of one key stand there twice
     groups = _groups(together)
     paired = {name: group for group in groups for name in group}
     _check_pairs(groups, axes)
+    keys = [key for key, _ in found]
+    if twice := sorted(key for key in paired if keys.count(key) > 1):
+        raise ConfigError.of("sweep.zip", f"sweep.zip: {twice[0]} is given twice; allowed: once")
     joined: list[Axis] = []
-    for key, axis in axes.items():
+    for key, axis in found:
         group = paired.get(key)
         if group is None:
             joined.append(axis)

@@ -23,7 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from coreai_opt.experiment.constants import Constants
 from coreai_opt.experiment.diagnosis import diagnose
 from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.experiment.validation import Reading
+from coreai_opt.experiment.validation import ALIAS, Reading
 from coreai_opt.sweep.axes import Assignment
 
 __all__ = ["Composer"]
@@ -33,6 +33,7 @@ SOMEWHERE = Path("RUN_DIR")
 
 # As it stands in the primary config: the planner puts name and root together.
 DEFAULT_DIR = "${paths.sweep_root}/${sweep_name}"
+DEFAULT_SUBDIR = "${hydra.job.num}"
 
 
 @dataclass
@@ -120,21 +121,49 @@ class Composer:
         settings: DictConfig = self._base(options).hydra.hydra
         return settings
 
-    def sweep_dir(self, options: Sequence[Assignment], name: str) -> str | None:
+    def alias(self, options: Sequence[Assignment], key: str) -> str | None:
+        """Return the key at the root that a node takes a value from, None where it takes none."""
+        node: Any = self._base(options).task
+        for part in key.split("."):
+            is_node = isinstance(node, DictConfig) and isinstance(node._content, dict)
+            node = node._content.get(part) if is_node else None
+        match = ALIAS.match(str(node._value())) if node is not None else None
+        return None if match is None else match[1]
+
+    def subdir(self, options: Sequence[Assignment]) -> str | None:
+        """Return ``hydra.sweep.subdir`` where somebody has set it, None where it is the default."""
+        raw = str(self._base(options).hydra.hydra.sweep._get_node("subdir")._value())
+        return None if raw == DEFAULT_SUBDIR else raw
+
+    def sweep_dir(
+        self, options: Sequence[Assignment], values: Sequence[Assignment], name: str
+    ) -> str | None:
         """Return ``hydra.sweep.dir`` where somebody has set it, None where it is the default.
 
         Args:
             options: the overrides that choose options.
+            values: what it may refer to besides.
             name: the sweep's directory, in the place of ``${sweep_name}``.
+
+        Raises:
+            ConfigError: it refers to what is not there.
         """
-        hydra = self._base(options).hydra
-        raw = str(hydra.hydra.sweep._get_node("dir")._value())
+        base = self._base(options)
+        raw = str(base.hydra.hydra.sweep._get_node("dir")._value())
         if raw == DEFAULT_DIR:
             return None
-        config = hydra.copy()
+        config = base.task.copy()
+        ConfigLoaderImpl._apply_overrides_to_config([one.override for one in values], config)
+        with read_write(config), open_dict(config):
+            config.hydra = base.hydra.hydra.copy()
         with read_write(config.hydra):
             config.hydra.sweep.dir = raw.replace("${sweep_name}", name)
-        return str(config.hydra.sweep.dir)
+        try:
+            with _as_job(base.hydra):
+                return str(config.hydra.sweep.dir)
+        except OmegaConfBaseException as error:
+            text = str(error).partition("\n")[0]
+            raise ConfigError.of("hydra.sweep.dir", f"hydra.sweep.dir={raw}: {text}") from error
 
     def _base(self, options: Sequence[Assignment]) -> _Base:
         texts = tuple(option.text for option in options)

@@ -15,7 +15,7 @@ from coreai_opt.experiment.identity import config_hash, identity_config
 from coreai_opt.experiment.places import typed_path
 from coreai_opt.experiment.settings import SweepSettings
 from coreai_opt.experiment.validation import Reading, problems_of
-from coreai_opt.sweep.axes import OF_THE_SWEEP, Assignment, Axis, parse, read_axes
+from coreai_opt.sweep.axes import OF_THE_SWEEP, Assignment, Axis, parse, read_axes, replaced
 from coreai_opt.sweep.composing import Composer
 from coreai_opt.sweep.names import run_folder, slug, sweep_name
 
@@ -74,6 +74,7 @@ class Plan:
         command: the overrides as typed.
         flags: what was typed besides, as ``--config-dir=DIR``.
         config: the config without what varies.
+        told: what of the command does not count, a sentence each.
     """
 
     name: str
@@ -86,13 +87,17 @@ class Plan:
     command: tuple[str, ...]
     flags: tuple[str, ...]
     config: Mapping[str, Any] = field(repr=False)
+    told: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> list[str]:
         """What a user should know of the points that are not as they were typed."""
         told = [
-            f"{knob} does not count with {', '.join(choices)}"
-            for knob, choices in self.dropped.items()
+            *self.told,
+            *(
+                f"{knob} does not count with {', '.join(choices)}"
+                for knob, choices in self.dropped.items()
+            ),
         ]
         if self.doubles:
             are = "point is" if self.doubles == 1 else "points are"
@@ -135,8 +140,12 @@ class Planner:
         options = [one for one in assignments if self.composer.is_group(one)]
         sweeper = self.composer.hydra(options).sweeper
         params = sweeper.get("params") if str(sweeper.get("_target_")).endswith(GRID) else None
-        typed = {one.get_key_element() for one in self.of_task}
-        filed = [f"{key}={value}" for key, value in (params or {}).items() if key not in typed]
+        typed = {one.key_or_group for one in self.of_task if not one.is_delete()}
+        filed = [
+            f"{key}={value}"
+            for key, value in (params or {}).items()
+            if key.lstrip("+") not in typed
+        ]
         self.of_task = [*parse(filed, self._loader), *self.of_task]
 
     @cached_property
@@ -204,7 +213,7 @@ class Planner:
         points = self._points(axes)
         distinct = {point.digest: point for point in reversed(points)}
         kept = tuple(point for point in points if distinct[point.digest] is point)
-        knobs = tuple(sorted(name for axis in axes if axis.is_varied for name in axis.names))
+        knobs = tuple(sorted({name for axis in axes if axis.is_varied for name in axis.names}))
         name, root = self._name_and_place(axes, knobs)
         return Plan(
             name=name,
@@ -217,6 +226,7 @@ class Planner:
             command=self.command,
             flags=self.flags,
             config=self.common.values,
+            told=self.told(axes),
         )
 
     def outline(self, axes: Sequence[Axis]) -> Plan:
@@ -230,9 +240,10 @@ class Planner:
         """
         settings, values = self._settings(), self.common.values
         self._refuse_unknown(axes)
-        knobs = tuple(sorted(name for axis in axes if axis.is_varied for name in axis.names))
+        knobs = tuple(sorted({name for axis in axes if axis.is_varied for name in axis.names}))
         name, root = self._name_and_place(axes, knobs)
-        return Plan(name, root, knobs, (), 0, {}, settings, self.command, self.flags, values)
+        told = self.told(axes)
+        return Plan(name, root, knobs, (), 0, {}, settings, self.command, self.flags, values, told)
 
     @cached_property
     def _fitting_values(self) -> list[Assignment]:
@@ -292,7 +303,9 @@ class Planner:
         problems: dict[str, Problem] = {}
         for rows in _crossed(axes):
             pairs = list(zip(axes, rows, strict=True))
-            varied = {one.name: one.value for axis, row in pairs if axis.is_varied for one in row}
+            varied: dict[str, str] = {}
+            for one in (one for axis, row in pairs if axis.is_varied for one in row):
+                varied[one.name] = f"{varied.get(one.name, '')} {one.value}".strip()
             try:
                 points.append(self.point((one for row in rows for one in row), varied))
             except ConfigError as error:
@@ -305,6 +318,23 @@ class Planner:
         if problems:
             raise ConfigError(list(problems.values()))
         return points
+
+    def told(self, axes: Sequence[Axis]) -> tuple[str, ...]:
+        """Return what of the command does not count, a sentence each.
+
+        Args:
+            axes: what varies and what does not.
+        """
+        told = replaced(self.command, self._loader)
+        given = {one.name: one for axis in axes for one in axis.rows[0]}
+        for key, one in given.items():
+            alias = self.composer.alias(self.options, key)
+            if alias is not None and alias in given:
+                told.append(f"{alias} does not count in {key}, which is given itself: {one.text}")
+        if (subdir := self.composer.subdir(self.options)) is not None:
+            names = "a sweep names the folder of a run by what varies, and finds it again by that"
+            told.append(f"hydra.sweep.subdir={subdir} does not count: {names}")
+        return tuple(told)
 
     def _dropped(self, axes: Sequence[Axis], points: Sequence[Point]) -> dict[str, tuple[str, ...]]:
         varied = [one for axis in axes if axis.is_varied for row in axis.rows for one in row]
@@ -323,7 +353,7 @@ class Planner:
         if not slug(name):
             sentence = f"sweep_name={name}: names no directory; allowed: letters and digits in it"
             raise ConfigError.of("sweep_name", sentence)
-        given = self.composer.sweep_dir(self.options, slug(name))
+        given = self.composer.sweep_dir(self.options, self._fitting_values, slug(name))
         if given is not None:
             return name, typed_path(given)
         if "paths" not in values:

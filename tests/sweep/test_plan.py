@@ -74,6 +74,20 @@ POINTS: dict[tuple[str, ...], list[str]] = {
         "schedule=cosine seed=1",
         "schedule=cubic seed=1",
     ],
+    ("+x={a: 1},{a: 2}", "+x={b: 10},{b: 20}"): [
+        "+x={a:1} +x={b:10}",
+        "+x={a:1} +x={b:20}",
+        "+x={a:2} +x={b:10}",
+        "+x={a:2} +x={b:20}",
+    ],
+    ("model=mlp", "model={hidden: [5]},{hidden: [6]}"): [
+        "model=mlp model={hidden:[5]}",
+        "model=mlp model={hidden:[6]}",
+    ],
+    ("~logger.csv", "+logger.csv={a: 1}", "power=1,2"): [
+        "~logger.csv +logger.csv={a: 1} power=1",
+        "~logger.csv +logger.csv={a: 1} power=2",
+    ],
     ("optimizer.lr=0.1,-1",): ["optimizer.lr=0.1", "optimizer.lr=-1"],
 }
 
@@ -102,6 +116,52 @@ def test_what_is_dropped_and_double_is_said(plan: Planning) -> None:
     ]
     assert len(made.points) == 6
     assert plan("power=1,2").sentences == []
+
+
+GIVEN_TWICE: dict[tuple[str, ...], list[str]] = {
+    ("seed=1,2", "seed=3"): ["seed=1,2 does not count: seed=3 is given after it"],
+    ("seed=1,2", "++seed=3,4"): ["seed=1,2 does not count: ++seed=3,4 is given after it"],
+    ("seed=1,2", "seed=1,2"): [],
+    ("model.hidden=[5],[6]", "model.hidden=[7]"): [
+        "model.hidden=[5],[6] does not count: model.hidden=[7] is given after it"
+    ],
+    ("power=1", "schedule.power=2,3"): [
+        "power does not count in schedule.power, which is given itself: schedule.power=2"
+    ],
+    ("power=1,2", "schedule.power=3"): [
+        "power does not count in schedule.power, which is given itself: schedule.power=3",
+        "1 point is the same as another one and not run twice",
+    ],
+    ("sweep_name=a", "sweep_name=b", "seed=1,2"): [
+        "sweep_name=a does not count: sweep_name=b is given after it"
+    ],
+    ("seed=1,2", "hydra.sweep.subdir=run_${hydra.job.num}"): [
+        "hydra.sweep.subdir=run_${hydra.job.num} does not count: a sweep names the folder of a run "
+        "by what varies, and finds it again by that"
+    ],
+}
+
+
+@pytest.mark.parametrize(("typed", "said"), GIVEN_TWICE.items(), ids=str)
+def test_what_does_not_count_is_said(
+    plan: Planning, typed: tuple[str, ...], said: list[str]
+) -> None:
+    assert plan(*typed).sentences == said
+
+
+DIRECTORIES = {
+    "out/${hydra.job.name}": "out/app",
+    "${paths.sweep_root}/mine": "multirun/mine",
+    "out/${power}": "out/7",
+    "out/${sweep_name}/a": "out/seed-5fe069/a",
+}
+
+
+@pytest.mark.parametrize(("typed", "place"), DIRECTORIES.items())
+def test_a_directory_of_ones_own_may_refer_to_the_config(
+    plan: Planning, typed: str, place: str
+) -> None:
+    assert plan("seed=1,2", "power=7", f"hydra.sweep.dir={typed}").root == Path(place).absolute()
 
 
 REFUSED: dict[tuple[str, ...], list[str]] = {
@@ -142,6 +202,13 @@ REFUSED: dict[tuple[str, ...], list[str]] = {
     ("power=1,2", "sweep.foo=3"): ["sweep.foo=3: there is no key 'sweep.foo'"],
     ("power=1,2", "sweep_name=''"): ["sweep_name=: string should have at least 1"],
     ("power=1,2", "sweep_name=/.."): ["sweep_name=/..: names no directory"],
+    ("+x={a: 1},{a: 2}", "+x={b: 1},{b: 2}", "seed=1,2", "sweep.zip=[+x,seed]"): [
+        "sweep.zip: +x is given twice; allowed: once"
+    ],
+    ("seed=1,2", "hydra.sweep.dir=out/${nope}"): [
+        "hydra.sweep.dir=out/${nope}: Interpolation key 'nope' not found"
+    ],
+    ("optimizer={lr: 0.1},{nope: 3}",): ["optimizer={nope:3}: Key 'nope' not in"],
     ("seed=range(0,1000)", "split=range(0,1000)"): ["1000000 points; allowed: at most 20000"],
     ("init_from=???", "power=1,2"): ["init_from is not given; give init_from=VALUE"],
 }

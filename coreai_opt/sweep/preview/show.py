@@ -149,11 +149,14 @@ def _show_search(planner: Planner, loader: ConfigLoader) -> None:
     if problems := problems_of(planner.common):
         raise ConfigError(problems)
     space, config = search_space(planner, loader), planner.common.values
+    told = planner.told([])
     out = console()
     say(out, f"preview, nothing is run: a search by hydra/sweeper={space.sweeper}")
     out.print(space_table(space))
     if space.told:
         say(out, ", ".join(f"{key}={value}" for key, value in space.told.items()))
+    for sentence in told:
+        say(out, sentence)
     history = _history(config)
     length = length_of(config, history)
     seconds = history.seconds(config, length.steps)

@@ -93,10 +93,11 @@ class SearchRun(SweepRun):
         points = {one.digest: one for one in map(self._earlier_point, study.completed()) if one}
         selection = select(self.folder.entries(points.values()), settings)
         changed = [one for one in selection.to_run if one.state() == "completed"]
+        said = [*self.plan.told, *selection.sentences]
         if not changed:
-            return selection.sentences
+            return said
         kept = study.begin_anew()
-        return [*selection.sentences, f"the study begins anew; its trials are kept as {kept!r}"]
+        return [*said, f"the study begins anew; its trials are kept as {kept!r}"]
 
     def _earlier_point(self, trial: FrozenTrial) -> Point | None:
         with suppress(ConfigError):

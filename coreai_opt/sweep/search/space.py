@@ -65,7 +65,8 @@ def _choices(override: Override, value: Any) -> list[Any]:
     if isinstance(value, RangeSweep):
         return list(value.range())
     values = getattr(value, "list", None) or override.sweep_iterator()
-    choices = [Transformer.encode(one) for one in values]
+    # As they are typed: a text may have a comma in it.
+    choices = [one if isinstance(one, int | float) else Transformer.str(one) for one in values]
     is_glob = getattr(value, "list", None) is None
     kept = [one for one in choices if not (is_glob and str(one).startswith("base_"))]
     if not kept:
@@ -94,6 +95,7 @@ class Space:
             for one in planner.of_task
             if not one.key_or_group.startswith(OF_THE_SWEEP)
         }
+        self._refuse_twice()
         self.distributions: dict[str, BaseDistribution] = {}
         problems: list[Problem] = []
         for key, override in self._overrides.items():
@@ -104,6 +106,11 @@ class Space:
                     problems += error.problems
         if problems:
             raise ConfigError(problems)
+
+    def _refuse_twice(self) -> None:
+        keys = [one.get_key_element() for one in self._planner.of_task]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ConfigError.of(twice[0], f"{twice[0]} is given twice; allowed in a search: once")
 
     def outline(self) -> Plan:
         """Return the sweep without its points.

@@ -85,7 +85,9 @@ def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> 
     from coreai_opt.sweep.search.space import Space
 
     # The space may stand in a file: what is typed comes later and counts.
-    if filed := [f"{key}={value}" for key, value in (node.get("params") or {}).items()]:
+    params = (node.get("params") or {}).items()
+    given = {one.get_key_element() for one in planner.of_task}
+    if filed := [f"{key}={value}" for key, value in params if key not in given]:
         typed = planner.command
         planner = Planner(loader, config_name, [*filed, *typed], planner.flags)
         planner.command = typed
