@@ -127,17 +127,19 @@ def grouped(
         PruningError: a criterion without scores is not to let weights come back.
     """
     groups: list[MaskGroup] = []
+    peers: dict[tuple[float, float], list[MaskGroup]] = {}  # by target and start
     for tensor, schedule in tensors:
         _check(tensor, config)
         tensor.impl.allow_regrowth = config.allow_regrowth
         target, start = tensor.impl.target_sparsity, tensor.impl.scheduled
-        for group in groups:
-            same_start = group.tensors[0].impl.scheduled == start
-            if group.schedule == schedule and group.target_sparsity == target and same_start:
+        among = peers.setdefault((target, start), [])
+        for group in among:
+            if group.schedule == schedule:
                 group.tensors.append(tensor)
                 break
         else:
-            groups.append(MaskGroup(schedule, target, config.allocation, [tensor]))
+            among.append(MaskGroup(schedule, target, config.allocation, [tensor]))
+            groups.append(among[-1])
     for group in groups:
         group.set_targets()
     return groups

@@ -57,6 +57,8 @@ MODULES: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
             "out_proj.weight": "weight",
         },
     ),
+    # Their op and its weights depend on how they are built.
+    **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, *RECURRENT_TYPES[1:]), ("", {})),
 }
 
 # The same of packages that may not be there: (module, name of the type) -> as above. This one, of
@@ -125,8 +127,7 @@ class OpCall:
 
 def supported_types() -> list[type[nn.Module]]:
     """Return the module types whose weights are pruned."""
-    recurrent = (nn.LSTM, nn.GRU, nn.RNN, *RECURRENT_TYPES[1:])
-    return [*MODULES, *recurrent, *_foreign_modules()]
+    return list({**MODULES, **_foreign_modules()})
 
 
 def prunable_types() -> list[str]:

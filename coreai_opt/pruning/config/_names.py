@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from coreai_opt.pruning.config._patterns import patterns_of
+
 __all__ = [
     "check_patterns",
     "class_named",
@@ -38,11 +40,7 @@ def check_patterns(patterns: Iterable[str]) -> None:
 
 def first_match(patterns: Iterable[str], names: Iterable[str]) -> str | None:
     """Return the first pattern that matches one of the names as a whole, None for none."""
-    known = list(names)
-    for pattern in patterns:
-        if any(re.fullmatch(pattern, name) for name in known):
-            return pattern
-    return None
+    return patterns_of(tuple(patterns)).first(*names)
 
 
 def type_name(kind: type | str) -> str:

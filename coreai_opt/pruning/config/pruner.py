@@ -1,6 +1,5 @@
 """Which weights: the config of a pruner, for the whole model, by module type and by module name."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -151,10 +150,11 @@ class MagnitudePrunerConfig(BaseModel):
         Args:
             chain: names and classes of the module and of those around it, from the inside out.
         """
+        named = self.module_name_configs
         for name, _ in chain:
-            for pattern, config in self.module_name_configs.items():
-                if name and re.fullmatch(pattern, name):
-                    return ModuleMatch(Specificity.NAME, pattern, config)
+            pattern = first_match(named, [name]) if name else None
+            if pattern is not None:
+                return ModuleMatch(Specificity.NAME, pattern, named[pattern])
         for _, kind in chain:
             key = None if kind is None else by_type(self.module_type_configs, kind)
             if key is not None:

@@ -1,10 +1,10 @@
 """Which parts of a config have applied to something: what matches nothing is a mistake."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from coreai_opt.pruning.config._names import by_type, self_and_ancestors, type_name
+from coreai_opt.pruning.config._patterns import patterns_of
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig, ModuleMatch
 from coreai_opt.pruning.errors import UnknownModuleError, UnknownOpError, UnknownTypeError
 
@@ -37,10 +37,12 @@ class ConfigUsage:
         """
         prunable = list(dict.fromkeys(use.module_name for use in uses))
         reached = {around for name in prunable for around in self_and_ancestors(name)}
-        for pattern, config in self._config.module_name_configs.items():
+        named = self._config.module_name_configs
+        patterns = patterns_of(tuple(named))
+        existing, used = patterns.used(kinds), patterns.used(reached)
+        for pattern, config in named.items():
             # What is left dense need not be prunable.
-            names: Iterable[str] = kinds if config is None else reached
-            if not any(re.fullmatch(pattern, name) for name in names):
+            if pattern not in (existing if config is None else used):
                 raise UnknownModuleError(pattern, prunable)
         for key, config in self._config.module_type_configs.items():
             among = kinds.values() if config is None else [kinds[name] for name in {"", *reached}]
@@ -51,6 +53,8 @@ class ConfigUsage:
             self._check_ops(config)
 
     def _check_ops(self, config: Any) -> None:
+        if not config.op_type_config and not config.op_name_config:
+            return
         # Equal configs are one, as they are after only_for, also when they were read from a file.
         uses = [use for known, use in self._uses if known == config]
         types = sorted({use.op_type for use in uses})
@@ -58,6 +62,7 @@ class ConfigUsage:
             if op_type not in types:
                 raise UnknownOpError(op_type, types)
         names = sorted({name for use in uses for name in use.op_names})
+        used = patterns_of(tuple(config.op_name_config)).used(names)
         for pattern in config.op_name_config:
-            if not any(re.fullmatch(pattern, name) for name in names):
+            if pattern not in used:
                 raise UnknownOpError(pattern, names)
