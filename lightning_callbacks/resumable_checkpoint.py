@@ -15,6 +15,7 @@ from lightning_callbacks._checkpoint_files import (
     remove_after,
     write_checkpoint,
 )
+from lightning_callbacks._finders import found_values, keep_found_values
 from lightning_callbacks._foreign_objects import ForeignObjectsWarning, foreign_in_file
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._log_files import keep_hyperparameters, log_positions, rewind_logs
@@ -181,8 +182,15 @@ class ResumableCheckpoint(pl.Callback):
         return self._saving  # empty in the checkpoints of others
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed = state_dict or None
-        self.seconds_before = state_dict.get("seconds", 0.0)
+        if state_dict:
+            self._resumed, self.seconds_before = state_dict, state_dict["seconds"]
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        own = checkpoint["callbacks"].get(self.state_key)
+        if own and trainer.training:
+            keep_found_values(trainer, own.get("found", {}), self._hooks)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -275,6 +283,7 @@ class ResumableCheckpoint(pl.Callback):
             "ranks": _of_all_ranks(trainer, own),
             "should_stop": trainer.should_stop,  # it waits for min_epochs or min_steps
             "logs": log_positions(trainer),
+            "found": found_values(trainer),
             "seconds": self.seconds,
         }
 

@@ -1,9 +1,8 @@
 """Pruning on a schedule during a Lightning training."""
 
-import math
 import warnings
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
@@ -16,37 +15,23 @@ from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import masked_names, pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
+from lightning_callbacks._compatibility import (
+    refuse_other_pruners,
+    refuse_sharding,
+    refuse_spawning,
+)
+from lightning_callbacks._finders import refuse_lost_checkpoint
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._ranks import check_masks, check_steps, may_step_apart
-from lightning_callbacks._roots import of_root
+from lightning_callbacks._training_length import (
+    Interval,
+    RampTooLongError,
+    check_ramps,
+    end_of_ramps,
+    percent_finished,
+)
 
 __all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPruning"]
-
-Interval = Literal["step", "epoch", "percent"]
-
-# By a field that a schedule has: what its end is, in the user's words.
-ENDS = {
-    "total_iters": "begin_step + total_iters",
-    "milestones": "last milestone",
-    "begin_step": "begin_step",
-}
-
-SHARDED = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
-
-
-class RampTooLongError(PruningError):
-    """The ramp cannot end inside the training."""
-
-    def __init__(
-        self, end: int, total: int, interval: Interval, what: str = "begin_step + total_iters"
-    ) -> None:
-        self.end, self.total, self.interval = end, total, interval
-        unit = {"step": "steps", "epoch": "epochs", "percent": "percent"}[interval]
-        super().__init__(
-            f"the ramp cannot end inside the training: it ends after {end} {unit} "
-            f"({what}), and the training has {total}; "
-            f"allowed: {what} <= {total}, or a longer training"
-        )
 
 
 class MasksMissingError(PruningError):
@@ -123,28 +108,30 @@ class ScheduledPruning(pl.Callback):
         self._steps = OptimizerSteps()
         self._steps_seen = 0
         self._clock = 0
+        self._step_of_checkpoint: int | None = None
         self._hooks = InstanceHooks()
         self._averages = MaskedAverages()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        sharded = tuple(of_root(trainer, "strategies", name) for name in SHARDED)
-        if isinstance(trainer.strategy, sharded):
-            raise PruningError(
-                f"{type(trainer.strategy).__name__} shards the weights, and a mask needs the whole "
-                "tensor; allowed: one device, or ddp"
-            )
+        refuse_sharding(trainer)
+        if stage == "fit":
+            refuse_spawning(trainer)
+            refuse_other_pruners(self, trainer)
         # Lightning calls this before the module's own setup and configure_model, and makes the
         # optimizers after them; it loads a checkpoint into the model before callbacks see it.
         # Averaging callbacks call configure_model in their setup, with a warning, where it is not
         # Lightning's own: it is extended only when the setups of all callbacks are over.
         self._restore()
+        self._step_of_checkpoint = None
         self._hooks.after(pl_module, "setup", lambda: self._extend(trainer, pl_module, stage))
         if stage != "fit":
             self._averages.drop_strangers(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._hooks.restore()
-        self._check_ramps(trainer, pl_module)
+        refuse_lost_checkpoint(trainer, self._step_of_checkpoint)
+        by_hand = not pl_module.automatic_optimization
+        check_ramps(trainer, self.interval, self._schedules(), steps_itself=by_hand)
         self._watch(trainer, pl_module)
         self._averages.begin(trainer, pl_module)
         check_masks(trainer, pl_module, "when the training begins")
@@ -177,6 +164,10 @@ class ScheduledPruning(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.interval == "epoch":
             self._advance_to(int(min(trainer.current_epoch + 1, planned_epochs(trainer))), trainer)
+        elif self.interval == "percent":
+            # An epoch that is cut short has not ended by its data.
+            finished = percent_finished(trainer, epoch_ended=not trainer.should_stop)
+            self._advance_to(max(finished, default=0), trainer)
         self._averages.follow()
         if self.pruner is not None:
             self.pruner.check_weights()
@@ -184,17 +175,16 @@ class ScheduledPruning(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._release()
         if self.pruner is not None and not self.pruner.at_target():
-            counted = count_sparsity(pl_module)
-            rank_zero_warn(
-                f"the training ended at {self.interval} {self._clock} of the schedule, below the "
-                f"target sparsity: {counted.achieved:.4f} of {counted.target:.4f}"
-            )
+            rank_zero_warn(self._shortfall())
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         self._release()
         self._restore()
+        # The processes that were spawned have refused it, and arrive here as texts.
+        if trainer.state.fn == "fit" and isinstance(exception, Exception):
+            refuse_spawning(trainer, exception)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._restore()
@@ -217,6 +207,13 @@ class ScheduledPruning(pl.Callback):
         """The last reading of the clock at which nothing is pruned yet; -1 = there is none."""
         schedules = [config.sparsity_schedule for config in self.config.module_configs()]
         return min(map(last_dense_reading, schedules), default=-1)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Later ones are those of trials that other callbacks run.
+        if self._step_of_checkpoint is None:
+            self._step_of_checkpoint = checkpoint.get("global_step")
 
     def state_dict(self) -> dict[str, Any]:
         return {"clock": self._clock, "optimizer_steps": list(self._steps.counts)}
@@ -314,65 +311,20 @@ class ScheduledPruning(pl.Callback):
         if self.pruner.update_count != before:
             check_masks(trainer, self.pruner.model, f"at {self.interval} {reading}")
 
-    def _check_ramps(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.interval == "percent" and not percent_finished(trainer):
-            raise PruningError(
-                "interval='percent' needs a training of known length: give max_epochs or max_steps"
-            )
-        total = {"percent": 100, "epoch": _epochs(trainer), "step": _steps(trainer)}[self.interval]
-        for schedule in self._schedules():
-            end = getattr(schedule, "end_step", None)
-            if end is None or end <= total:
-                continue
-            what = next(
-                (what for name, what in ENDS.items() if hasattr(schedule, name)), "end_step"
-            )
-            error = RampTooLongError(end, int(total), self.interval, what)
-            # How often a module that steps by itself will step is not known beforehand.
-            if self.interval == "step" and not pl_module.automatic_optimization:
-                rank_zero_warn(f"with one optimizer step a batch {error}")
-            else:
-                raise error
+    def _shortfall(self) -> str:
+        """Return how far the ramp came that has not ended."""
+        assert self.pruner is not None
+        report = count_sparsity(self.pruner.model)
+        end = end_of_ramps(self._schedules())
+        ends = "" if end is None else f", which ends at {end}"
+        return (
+            f"the training ended at {self.interval} {self._clock} of the schedule{ends}, below the "
+            f"target sparsity: {report.achieved:.4f} of {report.target:.4f}"
+        )
 
     def _schedules(self) -> list[SparsitySchedule]:
         schedules = (config.sparsity_schedule for config in self.config.module_configs())
         return [schedule for schedule in schedules if schedule is not None]
-
-
-def percent_finished(trainer: pl.Trainer) -> list[int]:
-    """Return how far the training is by each of its limits, in hundredths; empty = no limit.
-
-    Counted in batches and in Lightning's own steps, which end it, and not in optimizer steps: those
-    may be skipped, or several to a batch. It ends with the limit that is nearest to its end.
-    """
-    shares = []
-    epochs = planned_epochs(trainer)
-    if math.isfinite(epochs) and math.isfinite(trainer.num_training_batches):
-        batches = int(epochs) * int(trainer.num_training_batches)
-        shares.append(100 * (trainer.fit_loop.total_batch_idx + 1) // max(batches, 1))
-    if trainer.max_steps != -1:
-        shares.append(100 * trainer.global_step // max(trainer.max_steps, 1))
-    return [min(share, 100) for share in shares]
-
-
-def _steps(trainer: pl.Trainer) -> float:
-    """Return the optimizer steps of the whole training, one to a batch; infinite = not known."""
-    steps = float(trainer.estimated_stepping_batches)
-    if math.isfinite(trainer.num_training_batches):
-        steps = min(steps, planned_epochs(trainer) * _steps_per_epoch(trainer))
-    return steps if steps >= 0 else math.inf
-
-
-def _epochs(trainer: pl.Trainer) -> float:
-    """Return the epochs of the whole training; infinite = not known."""
-    limits = [planned_epochs(trainer)]
-    if trainer.max_steps != -1 and math.isfinite(trainer.num_training_batches):
-        limits.append(math.ceil(trainer.max_steps / _steps_per_epoch(trainer)))
-    return min(limits)
-
-
-def _steps_per_epoch(trainer: pl.Trainer) -> int:
-    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 
 
 def _as_config(

@@ -85,8 +85,10 @@ class SparsityMonitor(pl.Callback):
         return {"counted_at": self._counted_at, "rows": self._rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._counted_at, self._rows = state_dict["counted_at"], state_dict["rows"]
-        self._is_resumed = True
+        # A trial that another callback runs (LearningRateFinder) puts back what is there.
+        if state_dict != self.state_dict():
+            self._counted_at, self._rows = state_dict["counted_at"], state_dict["rows"]
+            self._is_resumed = True
 
     def _show(self, pl_module: pl.LightningModule) -> None:
         # Masks are the same on every rank: there is nothing to synchronise.

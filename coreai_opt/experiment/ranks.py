@@ -17,7 +17,7 @@ __all__ = [
     "rank_arguments",
     "remember_command",
     "run_dir_text",
-    "sharding_problem",
+    "strategy_problem",
 ]
 
 BASIC = "BasicLauncher"
@@ -114,23 +114,36 @@ hydra/launcher=slurm hydra.launcher.tasks_per_node=2, or trainer.devices=1
     )
 
 
-def sharding_problem(trainer: Mapping[str, Any], name: str = "trainer.strategy") -> Problem | None:
-    """Return why a strategy is refused that shards weights; None = this one does not.
+def strategy_problem(trainer: Mapping[str, Any], name: str = "trainer.strategy") -> Problem | None:
+    """Return why a strategy is refused that shards weights, or trains copies of the module.
+
+    Returns:
+        None = it does neither.
 
     Example:
-        >>> print(sharding_problem({"strategy": "fsdp"}))
+        >>> print(strategy_problem({"strategy": "fsdp"}))
         trainer.strategy=fsdp: it shards the weights, and a mask needs the whole tensor; allowed: \
 auto, or ddp for several devices
+        >>> print(strategy_problem({"strategy": "ddp_spawn"}))
+        trainer.strategy=ddp_spawn: it trains copies of the model in processes that it spawns or \
+forks, and the model itself would keep its initial weights; allowed: auto, or ddp for several \
+devices
     """
     strategy = trainer.get("strategy")
-    target = strategy.get("_target_") if isinstance(strategy, Mapping) else strategy
-    if not any(word in str(target).lower() for word in SHARDING):
+    node = strategy if isinstance(strategy, Mapping) else {"_target_": strategy}
+    target, start = str(node.get("_target_")), str(node.get("start_method", ""))
+    starts = start if isinstance(strategy, Mapping) else target
+    if any(word in target.lower() for word in SHARDING):
+        reason = "it shards the weights, and a mask needs the whole tensor"
+    elif any(word in starts for word in WITHOUT_COMMAND):
+        target += f" with start_method={start}" if start else ""
+        reason = (
+            "it trains copies of the model in processes that it spawns or forks, and the model "
+            "itself would keep its initial weights"
+        )
+    else:
         return None
-    return Problem(
-        name,
-        f"{name}={target}: it shards the weights, and a mask needs the whole tensor; allowed: "
-        "auto, or ddp for several devices",
-    )
+    return Problem(name, f"{name}={target}: {reason}; allowed: auto, or ddp for several devices")
 
 
 def rank_arguments(

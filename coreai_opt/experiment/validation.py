@@ -17,12 +17,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from coreai_opt.experiment.absent_nodes import absent_problems, unresolved
+from coreai_opt.experiment.callback_nodes import callback_problems
 from coreai_opt.experiment.constants import Constants
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.length import ramp_problem
 from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.places import typed_path, why_no_file
-from coreai_opt.experiment.ranks import sharding_problem
+from coreai_opt.experiment.ranks import strategy_problem
 from coreai_opt.experiment.settings import (
     CheckpointSettings,
     ObjectiveSettings,
@@ -199,9 +200,9 @@ def problems_of(reading: Reading) -> list[Problem]:
         problems += _node_problems(reading, path, model, values)
     problems += _missing_nodes(reading.values)
     problems += _target_problems(reading)
-    problems += _unapplied_schedule(reading.values)
+    problems += callback_problems(reading.values)
     problems += _missing_weights(reading)
-    problems += _sharding(reading)
+    problems += _strategy(reading)
     if not problems:
         problems += ramp_problem(reading.values)
     told = {one.key for one in reading.problems}  # what is unreadable is None, which is no value
@@ -348,15 +349,6 @@ def _target_problems(reading: Reading) -> list[Problem]:
     return problems
 
 
-def _unapplied_schedule(values: dict[str, Any]) -> list[Problem]:
-    callbacks = (values.get("callbacks") or {}).values()
-    applied = any(isinstance(node, Mapping) and "schedule" in node for node in callbacks)
-    if values.get("schedule") is None or applied:
-        return []
-    sentence = "the schedule would not be applied: no callback takes it; allowed: "
-    return [Problem("schedule", f"{sentence}callbacks=[default,...], or schedule=none")]
-
-
 def _missing_weights(reading: Reading) -> list[Problem]:
     given, name = reading.values.get("init_from"), reading.name(("init_from",))
     reason = why_no_file(typed_path(given)) if isinstance(given, str) else None
@@ -366,11 +358,11 @@ def _missing_weights(reading: Reading) -> list[Problem]:
     return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
 
 
-def _sharding(reading: Reading) -> list[Problem]:
+def _strategy(reading: Reading) -> list[Problem]:
     trainer = reading.values.get("trainer")
     if not isinstance(trainer, Mapping):
         return []
-    problem = sharding_problem(trainer, reading.name(("trainer", "strategy")))
+    problem = strategy_problem(trainer, reading.name(("trainer", "strategy")))
     return [] if problem is None else [problem]
 
 

@@ -133,14 +133,19 @@ class MaskedMergeError(PruningError):
 
 
 class AlreadyParametrizedError(PruningError):
-    """The weight carries a parametrization of somebody else (weight norm, LoRA, ...)."""
+    """The weight carries a parametrization or mask of somebody else (weight norm, LoRA, ...)."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, masked_by_torch: bool = False) -> None:
         self.name = name
+        if masked_by_torch:
+            carries = "a mask of torch.nn.utils.prune, and one of the two pruners has to go"
+            way = f"or fold it in: torch.nn.utils.prune.remove(MODULE, {name.split('.')[-1]!r})"
+        else:
+            carries = "a parametrization, or is computed from other parameters (weight norm, LoRA)"
+            way = "or remove the parametrization first"
         super().__init__(
-            f"{name!r} already carries a parametrization, or is computed from other parameters "
-            "(weight norm, LoRA, torch's own pruning); leave it out with "
-            "module_name_configs={name: None}, or remove the parametrization first"
+            f"{name!r} already carries {carries}; leave it out with "
+            f"module_name_configs={{name: None}}, {way}"
         )
 
 

@@ -334,7 +334,8 @@ def _parameter(use: WeightUse) -> nn.Parameter:
     parameter = use.module._parameters.get(use.parameter)
     # Weight norm and its like keep the parameter elsewhere and compute the weight from it.
     if parameter is None or parametrize.is_parametrized(use.module, use.parameter):
-        raise AlreadyParametrizedError(use.name)
+        masked_by_torch = f"{use.parameter}_mask" in use.module._buffers
+        raise AlreadyParametrizedError(use.name, masked_by_torch)
     # With weights from a file, a lazy layer still changes its class at its first batch, which would
     # take the mask away.
     if is_lazy(parameter) or hasattr(use.module, "_initialize_hook"):

@@ -18,6 +18,7 @@ from coreai_opt.experiment.ranks import (
     processes_of,
     rank_arguments,
     run_dir_text,
+    strategy_problem,
 )
 from coreai_opt.experiment.resuming import Start
 from coreai_opt.experiment.validation import find_problems
@@ -207,6 +208,39 @@ def test_strategies_that_shard_are_refused_in_a_sentence(
         "allowed: auto, or ddp for several devices"
     )
     assert find_problems(compose_config("trainer=ddp")) == []
+
+
+COPYING = {
+    "trainer.strategy=ddp_spawn": "ddp_spawn",
+    "trainer.strategy=ddp_fork_find_unused_parameters_true": "ddp_fork_find_unused_parameters_true",
+    "trainer.strategy=ddp_notebook": "ddp_notebook",
+}
+
+
+@pytest.mark.parametrize("override", COPYING)
+@pytest.mark.parametrize("schedule", ["poly", "none"])
+def test_strategies_that_train_copies_are_refused_in_a_sentence(
+    compose_config: Compose, override: str, schedule: str
+) -> None:
+    config = compose_config("trainer=ddp", f"schedule={schedule}", override)
+    (problem,) = find_problems(config)
+    assert str(problem) == (
+        f"trainer.strategy={COPYING[override]}: it trains copies of the model in processes that it "
+        "spawns or forks, and the model itself would keep its initial weights; "
+        "allowed: auto, or ddp for several devices"
+    )
+
+
+def test_a_strategy_of_ones_own_that_trains_copies_is_refused() -> None:
+    node = {"_target_": "my.DDPStrategy", "start_method": "fork"}
+    problem = strategy_problem({"strategy": node})
+    assert str(problem).startswith("trainer.strategy=my.DDPStrategy with start_method=fork: it ")
+
+
+@pytest.mark.parametrize("start", ["popen", None])
+def test_a_strategy_of_ones_own_that_runs_the_command_again_is_allowed(start: str | None) -> None:
+    node = {"_target_": "my_forks.DDPStrategy"} | ({"start_method": start} if start else {})
+    assert strategy_problem({"strategy": node}) is None
 
 
 @pytest.fixture

@@ -148,10 +148,14 @@ def test_a_ramp_of_too_many_epochs_is_refused_though_the_data_has_no_length(tmp_
         make_trainer(tmp_path, pruning, max_epochs=2).fit(TinyModule(), endless())
 
 
-def test_percent_of_an_unknown_length_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [{}, {"max_time": "00:01:00:00"}], ids=["none", "time"])
+def test_percent_of_a_training_without_an_end_is_refused(
+    tmp_path: Path, limit: dict[str, Any]
+) -> None:
     pruning = ScheduledPruning(target_sparsity=0.5, interval="percent")
-    with pytest.raises(PruningError, match=r"percent.*known length.*max_steps"):
-        make_trainer(tmp_path, pruning, max_epochs=2).fit(TinyModule(), endless())
+    has = "max_time, which is no number of steps" if limit else "no end"
+    with pytest.raises(PruningError, match=rf"percent.*known length.* has {has} \(max_epochs=-1"):
+        make_trainer(tmp_path, pruning, max_epochs=-1, **limit).fit(TinyModule(), endless())
 
 
 @pytest.mark.parametrize("schedule", [object(), 0.5, "poly", SimpleNamespace(compute_sparsity=1)])
@@ -218,7 +222,8 @@ def test_a_training_that_ends_before_the_target_warns_with_the_number(
 ) -> None:
     pruning = ScheduledPruning(linear_ramp(total), target_sparsity=0.5, interval=interval)
     trainer = make_trainer(tmp_path, pruning, StopAt(5), max_epochs=3)
-    with pytest.warns(UserWarning, match=rf"ended at {interval} {reading} .*before the target"):
+    ended = rf"ended at {interval} {reading} .*, which ends at {total}, below the target"
+    with pytest.warns(UserWarning, match=rf"{ended} .*: 0\.\d{{4}} of 0\.5000"):
         trainer.fit(TinyModule(), loader())
 
 

@@ -132,7 +132,7 @@ def test_a_second_fit_goes_on_where_the_first_one_ended(tmp_path: Path) -> None:
     module, schedule = TinyModule(), RecordingSchedule(linear_ramp(16))
     pruning = ScheduledPruning(schedule, config=FIRST_LAYER)
     trainer = make_trainer(tmp_path, pruning, max_epochs=1)
-    with pytest.warns(UserWarning, match="before the target"):
+    with pytest.warns(UserWarning, match="below the target"):
         trainer.fit(module, loader())
     trainer.fit_loop.max_epochs = 2
     trainer.fit(module, loader())

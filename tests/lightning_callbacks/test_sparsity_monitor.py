@@ -337,7 +337,7 @@ def test_weights_that_come_back_are_counted(tmp_path: Path, regrowth: bool) -> N
     counted = CountRevived()
     pruning = ScheduledPruning(linear_ramp(7, initial_sparsity=0.75), config=config)
     monitor = SparsityMonitor(every_n_steps=1)
-    expected = nullcontext() if regrowth else pytest.warns(UserWarning, match="before the target")
+    expected = nullcontext() if regrowth else pytest.warns(UserWarning, match="below the target")
     with expected:
         _, module = fit(tmp_path, pruning, counted, monitor)
     rows = read(tmp_path / "sparsity.csv")

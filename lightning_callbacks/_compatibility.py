@@ -1,0 +1,91 @@
+"""Compatibility of pruning with the strategy and the other callbacks of a trainer."""
+
+import pytorch_lightning as pl
+
+from coreai_opt.pruning import PruningError
+from lightning_callbacks._roots import ROOTS, of_root
+
+__all__ = [
+    "SpawnedProcessesError",
+    "refuse_other_pruners",
+    "refuse_sharding",
+    "refuse_spawning",
+    "trains_copies",
+]
+
+SHARDED = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
+
+
+class SpawnedProcessesError(PruningError):
+    """The strategy trains copies of the module, in processes that end with the training."""
+
+    def __init__(self, strategy: str) -> None:
+        self.strategy = strategy
+        super().__init__(
+            f"{strategy} spawns or forks its processes here (ddp_spawn, ddp_fork, ddp_notebook): "
+            "they would train copies of the module, and the module itself would keep its initial "
+            "weights; allowed: strategy='ddp' in a script, or one device"
+        )
+
+
+def refuse_sharding(trainer: pl.Trainer) -> None:
+    """Refuse a strategy that gives a rank a part of a tensor.
+
+    Raises:
+        PruningError: it names the strategy.
+    """
+    sharded = tuple(of_root(trainer, "strategies", name) for name in SHARDED)
+    if isinstance(trainer.strategy, sharded):
+        raise PruningError(
+            f"{type(trainer.strategy).__name__} shards the weights, and a mask needs the whole "
+            "tensor; allowed: one device, or ddp"
+        )
+
+
+def trains_copies(trainer: pl.Trainer) -> bool:
+    """Return whether a fit trains a copy of the module, in another process (ddp_spawn, ddp_fork).
+
+    Lightning loads the weights of the copy by name afterwards, and those of a module with masks
+    have other names: it leaves them out without a word.
+    """
+    copying = of_root(trainer, "strategies.launchers", "_MultiProcessingLauncher")
+    return isinstance(getattr(trainer.strategy, "launcher", None), copying)
+
+
+def refuse_spawning(trainer: pl.Trainer, cause: BaseException | None = None) -> None:
+    """Refuse a strategy that trains copies of the module.
+
+    Args:
+        trainer: of the process that spawns, or of one that was spawned.
+        cause: what a spawned process has ended with.
+
+    Raises:
+        SpawnedProcessesError: it names the strategy.
+    """
+    if trains_copies(trainer):
+        raise SpawnedProcessesError(type(trainer.strategy).__name__) from cause
+
+
+def refuse_other_pruners(callback: pl.Callback, trainer: pl.Trainer) -> None:
+    """Refuse a second callback that prunes the same module.
+
+    Raises:
+        PruningError: it names both.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for other in callbacks:
+        if other is not callback and _prunes(other):
+            name, own = type(other).__name__, type(callback).__name__
+            which = f"two {own}" if name == own else f"{own} and {name}"
+            raise PruningError(
+                f"{which} among the callbacks would both prune the module: one of the two has to "
+                "go; layers that differ are a matter of config=, not of a second callback"
+            )
+
+
+def _prunes(callback: pl.Callback) -> bool:
+    return any(
+        kind.__name__ == "ScheduledPruning"
+        or (kind.__name__ == "ModelPruning" and kind.__module__.startswith(ROOTS))
+        for kind in type(callback).__mro__
+    )

@@ -1,0 +1,80 @@
+"""Trials of Lightning's LearningRateFinder and BatchSizeFinder beside a fit that goes on.
+
+A finder trains a trial when the fit begins, and puts back the state of before from a checkpoint of
+its own. Lightning then has forgotten the checkpoint that the fit was to go on from, and trains its
+weights anew from step 0.
+"""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from coreai_opt.pruning import PruningError
+from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._roots import of_root
+
+__all__ = ["found_values", "keep_found_values", "refuse_lost_checkpoint"]
+
+FINDERS = ("LearningRateFinder", "BatchSizeFinder")
+
+# Where a LearningRateFinder that is given no name looks for the learning rate.
+LEARNING_RATES = ("lr", "learning_rate")
+
+
+def found_values(trainer: pl.Trainer) -> dict[str, float]:
+    """Return the attributes of module and data that the trainer's finders set, by their names."""
+    values: dict[str, float] = {}
+    for finder in _finders(trainer):
+        for name in _names(finder):
+            if _attributes(trainer, "hasattr")(trainer.lightning_module, name):
+                value = _attributes(trainer, "getattr")(trainer.lightning_module, name)
+                if isinstance(value, int | float):
+                    values[name] = value
+                break
+    return values
+
+
+def keep_found_values(trainer: pl.Trainer, values: dict[str, float], hooks: InstanceHooks) -> None:
+    """Give module and data what was found when the training began, and run no other trial."""
+    for finder in _finders(trainer):
+        hooks.instead(finder, "on_fit_start", lambda *args: None)
+    for name, value in values.items():
+        _attributes(trainer, "setattr")(trainer.lightning_module, name, value)
+
+
+def refuse_lost_checkpoint(trainer: pl.Trainer, step: int | None) -> None:
+    """Refuse to train when Lightning has forgotten the checkpoint that the fit goes on from.
+
+    Args:
+        trainer: when the training begins.
+        step: of the checkpoint that was loaded first; None = none was.
+
+    Raises:
+        PruningError: it names both steps.
+    """
+    if step is None or trainer.global_step == step:
+        return
+    names = " and ".join(type(finder).__name__ for finder in _finders(trainer)) or "a callback"
+    raise PruningError(
+        f"the fit was to go on from step {step} of its checkpoint and would begin at step "
+        f"{trainer.global_step}: {names} has run a trial, after which Lightning forgets the "
+        "checkpoint; allowed: to go on without it (the optimizer's learning rate is in the "
+        "checkpoint), a ResumableCheckpoint among the callbacks, or a new fit"
+    )
+
+
+def _finders(trainer: pl.Trainer) -> list[Any]:
+    kinds = tuple(of_root(trainer, "callbacks", name) for name in FINDERS)
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, kinds)]
+
+
+def _names(finder: Any) -> tuple[str, ...]:
+    if hasattr(finder, "_batch_arg_name"):
+        return (finder._batch_arg_name,)
+    return (finder._attr_name,) if finder._attr_name else LEARNING_RATES
+
+
+def _attributes(trainer: pl.Trainer, what: str) -> Any:
+    """Return Lightning's access to attributes of module, hyperparameters or data module."""
+    return of_root(trainer, "utilities.parsing", f"lightning_{what}")

@@ -1,0 +1,170 @@
+"""Length of a training: how far it is, and whether a ramp can end inside it."""
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Literal, NamedTuple
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
+
+from coreai_opt.pruning import PruningError
+from coreai_opt.pruning.config.schedules import SparsitySchedule
+from lightning_callbacks._averaging import planned_epochs
+from lightning_callbacks._roots import of_root
+
+__all__ = ["Interval", "RampTooLongError", "check_ramps", "end_of_ramps", "percent_finished"]
+
+Interval = Literal["step", "epoch", "percent"]
+
+UNITS = {"step": "steps", "epoch": "epochs", "percent": "percent"}
+
+# By a field that a schedule has: what its end is, in the user's words.
+ENDS = {
+    "total_iters": "begin_step + total_iters",
+    "milestones": "last milestone",
+    "begin_step": "begin_step",
+}
+
+
+class RampTooLongError(PruningError):
+    """The ramp cannot end inside the training."""
+
+    def __init__(
+        self, end: int, total: int, interval: Interval, what: str = "begin_step + total_iters"
+    ) -> None:
+        self.end, self.total, self.interval = end, total, interval
+        unit = UNITS[interval]
+        super().__init__(
+            f"the ramp cannot end inside the training: it ends after {end} {unit} "
+            f"({what}), and the training has {total}; "
+            f"allowed: {what} <= {total}, or a longer training"
+        )
+
+
+class _Length(NamedTuple):
+    """How long a training is: as far as is known now, and at most; infinite = not known."""
+
+    expected: float
+    at_most: float
+
+
+def percent_finished(trainer: pl.Trainer, epoch_ended: bool = False) -> list[int]:
+    """Return how far the training is by each of its limits, in hundredths; empty = no limit.
+
+    By ``max_epochs`` all epochs count the same, however many batches each has; within an epoch the
+    batches do, and where their number is not known, nothing passes before the last one. By
+    ``max_steps`` Lightning's own steps count, which end the training. It ends with the limit that
+    is nearest to its end.
+
+    Args:
+        trainer: asked after a batch, or when an epoch ends.
+        epoch_ended: whether the epoch has ended; it may, without a last batch that was known.
+    """
+    shares = []
+    epochs = planned_epochs(trainer)
+    if math.isfinite(epochs):
+        done, batches = trainer.fit_loop.batch_idx + 1, trainer.num_training_batches
+        if epoch_ended or trainer.is_last_batch:
+            done = batches = 1
+        elif not math.isfinite(batches):
+            done, batches = 0, 1
+        finished = trainer.current_epoch * int(batches) + done
+        shares.append(100 * finished // max(int(epochs) * int(batches), 1))
+    if trainer.max_steps != -1:
+        shares.append(100 * trainer.global_step // max(trainer.max_steps, 1))
+    return [min(share, 100) for share in shares]
+
+
+def end_of_ramps(schedules: Iterable[SparsitySchedule]) -> int | None:
+    """Return the last reading of the clock at which a mask is still to change; None = not known."""
+    ends = [getattr(schedule, "end_step", None) for schedule in schedules]
+    return max((end for end in ends if end is not None), default=None)
+
+
+def check_ramps(
+    trainer: pl.Trainer,
+    interval: Interval,
+    schedules: Iterable[SparsitySchedule],
+    steps_itself: bool,
+) -> None:
+    """Refuse a ramp that cannot end inside the training; warn of one that may not.
+
+    Args:
+        trainer: when the training begins.
+        interval: what the schedules count.
+        schedules: those of all weights.
+        steps_itself: whether the module decides when its optimizers step.
+
+    Raises:
+        RampTooLongError: it cannot.
+        PruningError: hundredths of a training without an end.
+    """
+    if interval == "percent":
+        _require_an_end(trainer)
+    length = _length(trainer, interval)
+    for schedule in schedules:
+        end = getattr(schedule, "end_step", None)
+        if end is None or end <= length.expected:
+            continue
+        what = next((what for name, what in ENDS.items() if hasattr(schedule, name)), "end_step")
+        error = RampTooLongError(end, int(length.expected), interval, what)
+        if interval == "step" and steps_itself:
+            rank_zero_warn(f"with one optimizer step a batch {error}")
+        elif end > length.at_most:
+            raise error
+        else:
+            batches = trainer.num_training_batches
+            rank_zero_warn(f"with {batches} batches in every epoch, as in this one, {error}")
+
+
+def _require_an_end(trainer: pl.Trainer) -> None:
+    if math.isfinite(planned_epochs(trainer)) or trainer.max_steps != -1:
+        return
+    timer = of_root(trainer, "callbacks", "Timer")
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    timed = any(isinstance(callback, timer) for callback in callbacks)
+    has = "max_time, which is no number of steps" if timed else "no end"
+    raise PruningError(
+        f"interval='percent' needs a training of known length, and this one has {has} "
+        "(max_epochs=-1, max_steps=-1); allowed: max_epochs or max_steps, or another interval"
+    )
+
+
+def _length(trainer: pl.Trainer, interval: Interval) -> _Length:
+    if interval == "percent":
+        return _Length(100, 100)
+    epochs, max_steps = planned_epochs(trainer), trainer.max_steps
+    steps: float = max_steps if max_steps != -1 else math.inf
+    bound = epochs if interval == "epoch" else steps
+    if not math.isfinite(trainer.num_training_batches):
+        return _Length(bound, bound)
+    expected = _expected(trainer, epochs, steps)[interval]
+    # Loaders that are made anew may be of another length then.
+    changing = trainer.reload_dataloaders_every_n_epochs > 0  # type: ignore[attr-defined]
+    return _Length(expected, bound if changing else expected)
+
+
+def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[str, float]:
+    """Return epochs and optimizer steps of the training, where each epoch has the same batches."""
+    finished = 0
+    if not math.isfinite(epochs) and not math.isfinite(max_steps):
+        return {"epoch": math.inf, "step": math.inf}
+    for epoch, steps in enumerate(_steps_of_epochs(trainer)):
+        if epoch >= epochs:
+            return {"epoch": epochs, "step": finished}
+        finished += steps
+        if finished >= max_steps:
+            return {"epoch": epoch + 1, "step": max_steps}
+    raise AssertionError("there is always another epoch")
+
+
+def _steps_of_epochs(trainer: pl.Trainer) -> Iterator[int]:
+    scheduler = of_root(trainer, "callbacks", "GradientAccumulationScheduler")
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    scheduled = next((one for one in callbacks if isinstance(one, scheduler)), None)
+    for epoch in count():
+        batches_a_step = trainer.accumulate_grad_batches
+        if scheduled is not None:
+            batches_a_step = scheduled.get_accumulate_grad_batches(epoch)
+        yield math.ceil(trainer.num_training_batches / batches_a_step)
