@@ -259,7 +259,7 @@ class ScheduledPruning(pl.Callback):
             if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
                 warnings.simplefilter("ignore", UnreachableSparsityWarning)
                 warnings.simplefilter("ignore", LeftDenseWarning)
-            self.pruner.prepare(self._example_inputs(pl_module), masked)
+            self.pruner.prepare(self._example_inputs(pl_module), masked=masked)
         self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
 
     def _example_inputs(self, pl_module: pl.LightningModule) -> Any:

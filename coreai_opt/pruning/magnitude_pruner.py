@@ -1,7 +1,7 @@
 """The pruner: puts masks on a model, moves them along their schedules, folds them in."""
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,13 +20,20 @@ from coreai_opt.pruning.errors import (
 from coreai_opt.pruning.folding import fold_masks, remember_order
 from coreai_opt.pruning.groups import MaskGroup, grouped, nothing
 from coreai_opt.pruning.left_out import refuse_merging
+from coreai_opt.pruning.loading import load_prepared
 from coreai_opt.pruning.operations import supported_types, uses_by_call
 from coreai_opt.pruning.optimizer_state import OptimizerMasking
 from coreai_opt.pruning.reachable import unreachable_table
 from coreai_opt.pruning.recurrent import give_masked_weights
 from coreai_opt.pruning.selection import has_nan
 from coreai_opt.pruning.spec.prune_impl import ScheduleClock
-from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets, pruned_tensors
+from coreai_opt.pruning.targets import (
+    PrunedTensor,
+    Target,
+    find_targets,
+    masked_names,
+    pruned_tensors,
+)
 
 __all__ = ["MagnitudePruner"]
 
@@ -79,9 +86,16 @@ class MagnitudePruner:
         return self._clock.step_count
 
     def prepare(
-        self, example_inputs: Any = None, masked: Collection[str] | None = None
+        self,
+        example_inputs: Any = None,
+        *,
+        state_dict: Mapping[str, Any] | None = None,
+        masked: Collection[str] | None = None,
     ) -> nn.Module:
         """Put masks on the weights to prune, in place, and apply the schedules' step 0.
+
+        With the state dict of a model that was prepared with the same config, weights, masks and
+        step are loaded from it instead: no mask is computed, and ``step`` goes on from there.
 
         Without inputs the weights are found by module type: linear, convolution,
         recurrent and attention layers. With inputs the model is run once, in evaluation mode and
@@ -99,16 +113,19 @@ class MagnitudePruner:
         Args:
             example_inputs: what the model is called with: a tensor, a tuple or list of positional
                 arguments, or a dict of keyword arguments.
+            state_dict: of a prepared model, of this package or of the documented API; None = the
+                model is prepared for the first time.
             masked: the names of the weights that carried masks in a state dict that is loaded
                 next: only those are prepared, and what a config by name reaches, whatever is frozen
-                now; None = the model is prepared for the first time.
+                now; None = those of ``state_dict``, or all.
 
         Returns:
             The same model. ``module.parametrizations.weight[0]`` is the ``PruneImplBase``,
             ``module.parametrizations.weight.original`` the dense weight.
 
         Raises:
-            RuntimeError: the model has already been prepared.
+            RuntimeError: the model has already been prepared, or the state dict does not fit what
+                the config prunes; the message says what differs, and the model has no masks.
             PruningError: nothing to prune, a name that matches nothing, or a weight that a mask
                 would break.
             DivergedWeightError: a weight that is pruned at once has NaN.
@@ -121,14 +138,20 @@ class MagnitudePruner:
         """
         self._begin_anew()
         uses = None if example_inputs is None else uses_by_call(self.model, example_inputs)
+        if state_dict is not None and masked is None:
+            masked = masked_names(state_dict)
         found = find_targets(self.model, self.config, uses, masked)
-        if not found.targets:
+        unmasked = [name for name, reason in found.left_out.items() if reason == "unmasked"]
+        if not found.targets and not (unmasked and state_dict is not None):
             warnings.warn("the config leaves every weight dense", UserWarning, stacklevel=2)
         if found.left_out and masked is None:
             warnings.warn(LeftDenseWarning(found.left_out), stacklevel=2)
         with self._undone_on_error():
             self._put_on(found.targets)
-            self._apply([0])
+            if state_dict is None:
+                self._apply([0])
+            else:
+                load_prepared(self.model, state_dict, unmasked)
         self._settle()
         return self.model
 

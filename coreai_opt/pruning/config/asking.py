@@ -61,13 +61,17 @@ class Asking:
     def ask_alone(self, schedule: Any, step_count: int, target_sparsity: float) -> float:
         """Return the same without the sparsity in force.
 
-        A schedule that needs it is asked for every step from 0 on, with 0 in force before.
+        A schedule that needs it is asked as ``ask_along`` does.
         """
-        if not self.needs_previous:
-            alone = Asking(self.named, takes_previous=False)
-            by_position, by_name = alone.arguments(step_count, target_sparsity, None)
-            value: float = schedule.compute_sparsity(*by_position, **by_name)
-            return value
+        if self.needs_previous:
+            return self.ask_along(schedule, step_count, target_sparsity)
+        alone = Asking(self.named, takes_previous=False)
+        by_position, by_name = alone.arguments(step_count, target_sparsity, None)
+        value: float = schedule.compute_sparsity(*by_position, **by_name)
+        return value
+
+    def ask_along(self, schedule: Any, step_count: int, target_sparsity: float) -> float:
+        """Return what it asks for when it is asked for every step from 0 on, with 0 in force."""
         sparsity = 0.0
         for step in range(step_count + 1):
             sparsity = self.ask(schedule, step, target_sparsity, sparsity)

@@ -148,11 +148,10 @@ class TaylorPruneImpl(PruneImplBase):
         self._passes = 0
 
     def get_extra_state(self) -> Tensor:
-        return torch.cat([super().get_extra_state(), as_bits([self._passes, self._used])])
+        return as_bits([self._passes, self._used])
 
     def set_extra_state(self, state: Tensor) -> None:
-        super().set_extra_state(state)
-        passes, used = from_bits(state)[-2:]
+        passes, used = from_bits(state)[-2:]  # in former checkpoints others stand before them
         self._passes, self._used = int(passes), bool(used)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:

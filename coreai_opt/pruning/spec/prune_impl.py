@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,9 +14,20 @@ from coreai_opt.pruning._registry import Registry
 from coreai_opt.pruning.gradients import MaskedGradient, Room, masking_hook
 from coreai_opt.pruning.masking import Masked, mask_in_place, masked
 from coreai_opt.pruning.selection import Scores, count_true
+from coreai_opt.pruning.spec.mask_state import (
+    BESIDE,
+    EXTRA_STATE,
+    MASK,
+    STEP_COUNT,
+    Beside,
+    mask_of,
+    share_of,
+    step_of,
+)
 from coreai_opt.pruning.spec.schemes import PruningScheme
 
 if TYPE_CHECKING:
+    from coreai_opt.pruning.course import Course
     from coreai_opt.pruning.spec.spec import PruningSpec
 
 LARGE = 1 << 15
@@ -29,6 +40,24 @@ class ScheduleClock:
     """The steps finished; one object shared by all masks of a model, so that they cannot differ."""
 
     step_count: int = 0
+    _loading: list[str] | None = field(default=None, compare=False, repr=False)
+    _loaded_from: str = field(default="", compare=False, repr=False)
+
+    def load(self, step_count: int, key: str, errors: list[str]) -> None:
+        """Take the step that a state dict has for a mask.
+
+        Args:
+            step_count: the step.
+            key: of the entry that holds it.
+            errors: the list to which what is wrong is added; one list is one loading.
+        """
+        if self._loading is errors and step_count != self.step_count:
+            errors.append(
+                f"the masks stand at different steps: {self._loaded_from!r} is {self.step_count} "
+                f"and {key!r} is {step_count}; allowed: one step for all masks of a model"
+            )
+            return
+        self.step_count, self._loading, self._loaded_from = step_count, errors, key
 
 
 def as_bits(numbers: Sequence[float]) -> Tensor:
@@ -96,6 +125,7 @@ class PruneImplBase(nn.Module, Registry):
         self.room = Room()  # of the masked weight
         self.gradient = MaskedGradient()
         self._watched: list[_Watched] = []
+        self._course: tuple[Course, int] | None = None
         with torch.inference_mode(False):  # a mask made in it could never be trained under
             self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
 
@@ -218,12 +248,83 @@ class PruneImplBase(nn.Module, Registry):
         # A copy has a dense weight of its own, which it has yet to see.
         return {**self.__dict__, "_watched": []}
 
-    def get_extra_state(self) -> Tensor:
-        return as_bits([self._sparsity, self.scheduled, self.clock.step_count, self.revived])
+    def follow(self, course: "Course", place: int) -> None:
+        """Take the course of several tensors, of which this is the one at a place."""
+        self._course = course, place
 
-    def set_extra_state(self, state: Tensor) -> None:
-        self._sparsity, self.scheduled, step_count, revived = from_bits(state)[:4]
-        self.clock.step_count, self._revived = int(step_count), int(revived)
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        step = self.clock.step_count
+        destination[prefix + STEP_COUNT] = torch.tensor(step, dtype=torch.int64)
+        metadata = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if metadata is not None:
+            beside = Beside(step, self._sparsity, self.scheduled, self.revived)
+            metadata[BESIDE] = beside._asdict()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        state = dict(state_dict)
+        if prefix + STEP_COUNT not in state and prefix + EXTRA_STATE not in state:
+            missing_keys.append(prefix + STEP_COUNT)
+        try:
+            beside = self._take_step(state, prefix, local_metadata, error_msgs)
+            if prefix + MASK in state:
+                state[prefix + MASK] = mask_of(state[prefix + MASK])
+        except ValueError as error:
+            error_msgs.append(f"{prefix}{error}")
+            return
+        super()._load_from_state_dict(
+            state, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if beside is not None:
+            self._sparsity, self.scheduled, self._revived = beside[1:]
+        elif prefix + MASK in state:
+            self._sparsity, self.scheduled, self._revived = *self._by_course(), 0
+
+    def _take_step(
+        self, state: dict[str, Any], prefix: str, metadata: Any, errors: list[str]
+    ) -> Beside | None:
+        """Take the step out of a state dict; return what it says besides, None for nothing."""
+        step_key, former_key = prefix + STEP_COUNT, prefix + EXTRA_STATE
+        if step_key in state:
+            step = step_of(state.pop(step_key))
+            beside = Beside.read(metadata, step)
+        elif former_key in state:
+            beside = Beside.former(from_bits(state[former_key]))
+            step = beside.step_count
+            if type(self).set_extra_state is nn.Module.set_extra_state:
+                del state[former_key]
+        else:
+            return None
+        self.clock.load(step, step_key, errors)
+        return beside
+
+    def _by_course(self) -> tuple[float, float]:
+        """Return the sparsity of the mask, and that of its schedule, where only the step is known.
+
+        A mask with other zeros than the schedule asks for is not of this schedule: it stands where
+        it stands.
+        """
+        zeros = 0 if self.mask.is_meta else self.mask.numel() - int(self.mask.sum())
+        if self._course is None:
+            return (share_of(zeros, self.mask.numel()),) * 2
+        course, place = self._course
+        scheduled = course.scheduled(self.clock.step_count)
+        share = course.share(place, self.clock.step_count)
+        # One threshold for several tensors, or a criterion of somebody's own, counts otherwise.
+        counts = self.has_score() and course.allocation != "global" and not self.mask.is_meta
+        scheme = self.spec.pruning_scheme
+        if counts and zeros != scheme.pruned_elements(tuple(self.mask.shape), share):
+            return (share_of(zeros, self.mask.numel()),) * 2
+        return share, scheduled
 
     def extra_repr(self) -> str:
         return f"sparsity={self._sparsity:g}, target_sparsity={self.target_sparsity:g}"
