@@ -19,10 +19,17 @@ __all__ = [
     "UninitializedWeightError",
     "UnknownModuleError",
     "UnknownOpError",
+    "UnknownParameterError",
     "UnknownTypeError",
     "UnreachableSparsityWarning",
     "UnsuitableShapeError",
 ]
+
+
+WITH_INPUTS = (
+    "a parameter that a module hands to torch.nn.functional itself is found only with example "
+    "inputs (prepare(example_inputs), in the callback follow_calls=True)"
+)
 
 
 class PruningError(ValueError):
@@ -54,12 +61,13 @@ class NoPrunableLayerError(PruningError):
 class UnknownModuleError(PruningError):
     """A name in the config matches no module, or no module with a weight to prune."""
 
-    def __init__(self, pattern: str, existing: Sequence[str]) -> None:
+    def __init__(self, pattern: str, existing: Sequence[str], by_type: bool = False) -> None:
         self.pattern = pattern
         self.existing = list(existing)
+        hint = f"; {WITH_INPUTS}" if by_type else ""
         super().__init__(
             f"{pattern!r} matches no module with a prunable weight; "
-            f"{nearest(pattern, self.existing)}"
+            f"{nearest(pattern, self.existing)}{hint}"
         )
 
 
@@ -83,6 +91,24 @@ class UnknownOpError(PruningError):
         self.existing = list(existing)
         found = nearest(pattern, self.existing) if existing else "the config reaches none at all"
         super().__init__(f"{pattern!r} matches no op that its config reaches; {found}")
+
+
+class UnknownParameterError(PruningError):
+    """A name of a parameter in a spec is that of no weight of an op.
+
+    Attributes:
+        name: the name.
+        existing: the names of the parameters that there are.
+    """
+
+    def __init__(self, name: str, existing: Sequence[str], by_type: bool = False) -> None:
+        self.name, self.existing = name, list(existing)
+        found = nearest(name, [*self.existing, "*"]) if existing else "its config reaches none"
+        hint = f"; {WITH_INPUTS}" if by_type else ""
+        super().__init__(
+            f"{name!r} is no parameter that an op has as its weight where its config reaches; "
+            f"{found}{hint}"
+        )
 
 
 class UninitializedWeightError(PruningError):

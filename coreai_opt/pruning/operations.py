@@ -94,8 +94,8 @@ FUNCTIONS: dict[Callable[..., Any], tuple[str, dict[str, str]]] = {
 class WeightUse:
     """A parameter, and an op that uses it.
 
-    ``state`` is the name by which specs know the parameter, ``op_names`` the op's name alone and
-    behind the name of the module that runs it.
+    ``state`` is the name of what the op takes it for, ``weight`` or ``in_proj_weight``,
+    ``op_names`` the op's name alone and behind the name of the module that runs it.
     """
 
     module_name: str
@@ -108,6 +108,11 @@ class WeightUse:
     @property
     def name(self) -> str:
         return f"{self.module_name}.{self.parameter}".lstrip(".")
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """The names by which a spec may mean the parameter, its own first."""
+        return (self.parameter, self.state)
 
 
 @dataclass(frozen=True)

@@ -251,16 +251,16 @@ def find_targets(
             pruned, and what a config by name reaches; None = it is prepared for the first time.
 
     Raises:
-        UnknownModuleError, UnknownTypeError, UnknownOpError: a name or type in the config matches
-            nothing.
+        UnknownModuleError, UnknownTypeError, UnknownOpError, UnknownParameterError: a name or type
+            in the config matches nothing.
         NoPrunableLayerError: the model has no weight that could be pruned, or all that the config
             reaches is frozen or of adapters.
         AlreadyParametrizedError, ConflictingConfigError, UninitializedWeightError,
             UnsuitableShapeError: a tensor that cannot be pruned as asked.
     """
+    usage = ConfigUsage(config, by_type=uses is None)
     if uses is None:
         uses = list(uses_by_type(model))
-    usage = ConfigUsage(config)
     choices: dict[int, list[_Choice]] = {}
     kinds = {name: type(module) for name, module in model.named_modules(remove_duplicate=False)}
     for use in uses:
@@ -305,7 +305,7 @@ def _choose(
     usage.note(match, use)
     if match.config is None:
         return _Choice(use, (match.level, WHOLE), None, None)
-    rank, spec = match.config.match(use.state, use.op_type, use.op_names, use.parameter)
+    rank, spec = match.config.match(use.known_as, use.op_type, use.op_names)
     schedule = match.config.sparsity_schedule
     if schedule is None and config.global_config is not None:
         schedule = config.global_config.sparsity_schedule

@@ -238,7 +238,9 @@ def test_a_modules_schedule_goes_over_the_global_one(own: Any) -> None:
 
 REFUSED: list[Any] = [
     pytest.param(
-        {"op_state_spec": {"bias": None}}, "'bias' is no parameter.*weight", id="parameter"
+        {"op_state_spec": {"a.b": None}},
+        r"'a\.b' is no name of a parameter.*weight",
+        id="parameter",
     ),
     pytest.param({"module_state_spec": {"wieght": None}}, "did you mean 'weight'", id="module"),
     pytest.param({"op_type_config": {"conv": None}}, "'conv' is no type of op.*conv1d", id="op"),

@@ -1,6 +1,5 @@
 """What is done to the ops of one module: the inner levels of a pruner's config."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -21,10 +20,16 @@ from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec.spec import PruningSpec, default_weight_pruning_spec
 
-__all__ = ["OP_TYPES", "ModuleMagnitudePrunerConfig", "OpMagnitudePrunerConfig", "OpMatch"]
+__all__ = [
+    "DEFAULT_PARAMETERS",
+    "OP_TYPES",
+    "ModuleMagnitudePrunerConfig",
+    "OpMagnitudePrunerConfig",
+    "OpMatch",
+]
 
-PARAMETERS = ["weight", "in_proj_weight", "*"]
-RECURRENT = re.compile(r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?")
+# What is pruned where nothing is said: names by which specs know the parameters of known layers.
+DEFAULT_PARAMETERS = ("weight", "in_proj_weight")
 
 OP_TYPES = [
     "linear",
@@ -51,7 +56,7 @@ SpecByParameter = dict[str, PruningSpec | None]
 
 
 def _default_specs() -> SpecByParameter:
-    return {name: default_weight_pruning_spec() for name in ("weight", "in_proj_weight")}
+    return {name: default_weight_pruning_spec() for name in DEFAULT_PARAMETERS}
 
 
 def none_is_empty(value: Any) -> Any:
@@ -81,15 +86,22 @@ def check_schedule(value: Any) -> Any:
 
 def _check_parameters(value: SpecByParameter | None) -> SpecByParameter | None:
     for name in value or {}:
-        if name not in PARAMETERS and RECURRENT.fullmatch(name) is None:
-            raise ValueError(f"{name!r} is no parameter of an op; {nearest(name, PARAMETERS)}")
+        # What there is only a model says; but this is no name that somebody has chosen.
+        slip = next((key for key in DEFAULT_PARAMETERS if sorted(key) == sorted(name)), name)
+        if slip != name:
+            raise ValueError(f"{name!r} is no parameter of an op; did you mean {slip!r}?")
+        if name != "*" and not name.isidentifier() and not name.isdecimal():
+            raise ValueError(
+                f"{name!r} is no name of a parameter; allowed: the name that a module gives it, "
+                "such as weight, or *"
+            )
     return value
 
 
-def _look_up(specs: SpecByParameter | None, *names: str) -> PruningSpec | None:
-    """Return the spec of a parameter by the most specific of its names that is a key, or ``*``."""
-    known = next((name for name in (*names, "*") if name in (specs or {})), None)
-    return None if specs is None or known is None else specs[known]
+def _look_up(specs: SpecByParameter | None, names: tuple[str, ...]) -> PruningSpec | None:
+    """Return the spec under the first name that has one, else that of ``*``."""
+    specs = specs or {}
+    return next((specs[name] for name in (*names, "*") if name in specs), None)
 
 
 class OpMatch(NamedTuple):
@@ -121,9 +133,8 @@ class OpMagnitudePrunerConfig(_WeightsOnly):
     """What is done to the weights of one op.
 
     Args:
-        op_state_spec: parameter name (``weight``, ``in_proj_weight``, one of a recurrent layer, or
-            ``*`` for all) -> spec, None = left dense. Left out: 50 % on ``weight`` and
-            ``in_proj_weight``.
+        op_state_spec: name of a parameter, or ``*`` for all -> spec, None = left dense. Left out:
+            50 % on ``weight`` and ``in_proj_weight``.
 
     Raises:
         ValueError: an unknown field, an activation spec, or a value outside its range.
@@ -150,17 +161,21 @@ class ModuleMagnitudePrunerConfig(_WeightsOnly):
     Within a module ``module_state_spec`` goes over everything, then ``op_name_config`` over
     ``op_type_config`` over ``op_state_spec``.
 
-    The weights of recurrent layers (``weight_ih_l0``, ``weight_hh_l0``, ``weight_hr_l0``, ...) are
-    reached by their own name, else as ``weight``, else by ``*``: so the defaults prune them.
+    The name of a parameter is the one that its module gives it. ``weight`` and ``in_proj_weight``
+    stand as well for any parameter that an op is given as such: ``weight`` for the ``conv_weight``
+    of a module that calls ``F.conv2d(x, self.conv_weight)``. Its own name goes over that, and both
+    over ``*``.
+
+    Of recurrent layers ``weight`` stands for all weights: ``weight_ih_l0``, ``weight_hh_l0`` and
+    so on.
 
     An op is a call of ``linear``, ``conv1d``, ``lstm`` and so on. Its name is its type, with
     ``_1``, ``_2`` for the second and third call in one module's forward, alone or behind the name
     of the module that makes the call: ``linear``, ``body.0.linear_1``.
 
     Args:
-        op_state_spec: parameter name (``weight``, ``in_proj_weight``, one of a recurrent layer, or
-            ``*`` for all) -> spec, None = left dense. Left out: 50 % on ``weight`` and
-            ``in_proj_weight``.
+        op_state_spec: name of a parameter, or ``*`` for all -> spec, None = left dense. Left out:
+            50 % on ``weight`` and ``in_proj_weight``.
         op_type_config: type of op (``linear``, ``conv1d``, ``conv2d``, ``conv3d``,
             ``conv_transpose1d``, ``conv_transpose2d``, ``conv_transpose3d``,
             ``multi_head_attention_forward``, ``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``,
@@ -235,30 +250,28 @@ class ModuleMagnitudePrunerConfig(_WeightsOnly):
         self, parameter: str, op_type: str | None = None, op_names: tuple[str, ...] = ()
     ) -> PruningSpec | None:
         """Return the spec of an op's parameter, None when it is left dense."""
-        return self.match(parameter, op_type, op_names).spec
+        return self.match((parameter,), op_type, op_names).spec
 
     def match(
-        self, parameter: str, op_type: str | None, op_names: tuple[str, ...], own: str | None = None
+        self, names: tuple[str, ...], op_type: str | None, op_names: tuple[str, ...]
     ) -> OpMatch:
         """Return the spec of an op's parameter, and by how specific a level it was found.
 
         Args:
-            parameter: the name by which specs know it: ``weight`` or ``in_proj_weight``.
-            op_type: of the op that uses it.
-            op_names: the names of that op.
-            own: the name that the module has for it, such as ``weight_hh_l0``; None = the same.
+            names: of the parameter, the one that goes over the others first.
+            op_type: of the op.
+            op_names: all names of the op.
         """
-        names = (parameter if own is None else own, parameter)
         covering = self.module_state_spec or {}
-        if not covering.keys().isdisjoint((*names, "*")):
-            return OpMatch(0, _look_up(covering, *names))
+        if any(name in covering for name in (*names, "*")):
+            return OpMatch(0, _look_up(covering, names))
         pattern = first_match(self.op_name_config, op_names)
         if pattern is not None:
             return OpMatch(1, _spec_of(self.op_name_config[pattern], names))
         if op_type in self.op_type_config:
             return OpMatch(2, _spec_of(self.op_type_config[op_type], names))
-        return OpMatch(3, _look_up(self.op_state_spec, *names))
+        return OpMatch(3, _look_up(self.op_state_spec, names))
 
 
 def _spec_of(config: OpMagnitudePrunerConfig | None, names: tuple[str, ...]) -> PruningSpec | None:
-    return None if config is None else _look_up(config.op_state_spec, *names)
+    return None if config is None else _look_up(config.op_state_spec, names)

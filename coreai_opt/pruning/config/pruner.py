@@ -68,7 +68,8 @@ class MagnitudePrunerConfig(BaseModel):
         module_type_configs: class, or its dotted path -> config. A class covers its subclasses; the
             nearest in the ancestry counts.
         module_name_configs: regular expression, matched against whole module names -> config. Of
-            several that match one module the one listed first counts.
+            several that match one module the one listed first counts. ``""`` names the model
+            itself, and so reaches all that no other name does.
         allocation: what one target means for many tensors: ``uniform``, the same share of each;
             ``erdos_renyi``, a share by shape; ``global``, one threshold over all. Tensors that
             share a target and a schedule share it.
@@ -141,7 +142,7 @@ class MagnitudePrunerConfig(BaseModel):
                 here, the pruner looks at them as well.
         """
         kind = None if module is None else type(module)
-        around = [(ancestor, None) for ancestor in self_and_ancestors(name)[1:]]
+        around = [(ancestor, None) for ancestor in [*self_and_ancestors(name)[1:], ""] if name]
         return self.match([(name, kind), *around]).config
 
     def match(self, chain: Chain) -> ModuleMatch:
@@ -153,6 +154,8 @@ class MagnitudePrunerConfig(BaseModel):
         named = self.module_name_configs
         for name, _ in chain:
             pattern = first_match(named, [name]) if name else None
+            if not name and "" in named:
+                pattern = ""  # the root module itself; no expression reaches it
             if pattern is not None:
                 return ModuleMatch(Specificity.NAME, pattern, named[pattern])
         for _, kind in chain:
