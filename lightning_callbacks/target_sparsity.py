@@ -146,7 +146,7 @@ class SavesAtTarget(_Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        is_to_save = self.save_top_k != 0 and not trainer.fast_dev_run
+        is_to_save = self.save_top_k != 0 and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if self.best_model_path or not is_to_save or not any(pruned_tensors(pl_module)):
             return
         counted, last = count_sparsity(pl_module), self._last_validated

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, make_dataclass
 from functools import cache, partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from omegaconf import MISSING
+from hydra.core.utils import setup_globals
+from omegaconf import MISSING, OmegaConf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -33,11 +34,40 @@ SCHEDULE_PACKAGE = "coreai_opt.pruning.config"
 SCHEDULE_NAMES = {"polynomial_decay": "poly"}
 
 
-# Launchers send the schemas to their workers, which compose anew. A dataclass tells a field without
-# a default, and a field from what is none, by these very objects, and pickle would make other ones
-# (cloudpickle from 3 on knows the second kind).
+# Launchers send the schemas to their workers by cloudpickle, which takes classes apart. A dataclass
+# tells a field without a default, and a field from what is none, by these very objects, and pickle
+# would make other ones (cloudpickle from 3 on knows the second kind).
 copyreg.pickle(type(NO_DEFAULT), lambda _: "MISSING")
 copyreg.pickle(type(dataclasses._FIELD), lambda kind: kind.name)  # type: ignore[attr-defined]
+
+
+class SchemaType(type):
+    """The type of the schemas, which pickle makes anew from the class that they are derived from.
+
+    No module has them by name. A process that reads a pickled config needs to have imported
+    nothing before.
+    """
+
+    _origin: tuple[Any, ...]
+
+
+class Schema(metaclass=SchemaType):
+    """What all schemas are."""
+
+
+def _reduced(schema: SchemaType) -> Any:
+    return schema.__qualname__ if schema is Schema else (_unpickled, schema._origin)
+
+
+copyreg.pickle(SchemaType, _reduced)
+
+
+def _unpickled(*origin: Any) -> type:
+    # Hydra's rerun reads a config in a process that has composed none, and where nobody has
+    # registered what ${hydra:runtime.output_dir} needs.
+    if not OmegaConf.has_resolver("hydra"):
+        setup_globals()
+    return schema_of(*origin)
 
 
 @dataclass(frozen=True)
@@ -68,13 +98,14 @@ def model_of_target(target: str) -> type[BaseModel] | None:
     return next((node.model for node in nodes() if node.target == target), None)
 
 
+@cache
 def schema_of(model: type[BaseModel], target: str | None = None, is_partial: bool = False) -> type:
     """Return a dataclass with the fields of a pydantic class, as OmegaConf can hold them.
 
-    Names, types and defaults are taken over; ranges stay with the pydantic class. A tuple of any
-    length becomes a list. What OmegaConf has no type for (literals, unions, any object) becomes
-    ``str`` or ``Any``. A default that is itself made of pydantic objects becomes ``???``: the
-    config file has to say it.
+    It is the same one each time. Names, types and defaults are taken over; ranges stay with the
+    pydantic class. A tuple of any length becomes a list. What OmegaConf has no type for (literals,
+    unions, any object) becomes ``str`` or ``Any``. A default that is itself made of pydantic
+    objects becomes ``???``: the config file has to say it.
     """
     fields: list[tuple[str, Any, Any]] = []
     if target is not None:
@@ -88,17 +119,13 @@ def schema_of(model: type[BaseModel], target: str | None = None, is_partial: boo
             fields.append((name, Any, field(default=None)))
         else:
             fields.append((name, _omegaconf_type(info.annotation), _default(info)))
-    return make_dataclass(f"{model.__name__}Schema", fields, namespace={"__doc__": model.__doc__})
+    own = {"__doc__": model.__doc__, "_origin": (model, target, is_partial)}
+    return make_dataclass(f"{model.__name__}Schema", fields, bases=(Schema,), namespace=own)
 
 
 def _is_absent_dict(info: FieldInfo) -> bool:
     kinds = [get_origin(kind) for kind in get_args(info.annotation)]
     return dict in kinds and not info.is_required() and info.default is None
-
-
-@cache
-def _nested_schema(model: type[BaseModel]) -> type:
-    return schema_of(model)
 
 
 def _omegaconf_type(annotation: Any) -> Any:
@@ -118,7 +145,7 @@ def _omegaconf_type(annotation: Any) -> Any:
         return annotation
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         # A base class of many (schemes, schedules) has no fields to hold: any dict may stand there.
-        return _nested_schema(annotation) if annotation.model_fields else Any
+        return schema_of(annotation) if annotation.model_fields else Any
     return Any
 
 

@@ -1,6 +1,7 @@
 """Every option of every group composes, is valid, and builds the objects it names."""
 
 import importlib.util
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def skip_without_package(group: str, option: str) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_an_option_composes_and_is_valid(compose_config: Any, group: str, option: str) -> None:
     skip_without_package(group, option)
-    assert find_problems(compose_config(*overrides_for(group, option))) == []
+    cfg = compose_config(*overrides_for(group, option))
+    assert find_problems(cfg) == []
+    assert pickle.loads(pickle.dumps(cfg)) == cfg
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")

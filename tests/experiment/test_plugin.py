@@ -4,6 +4,7 @@ From the wheel and the sdist: tests/integration/test_installation.py.
 """
 
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -259,6 +260,7 @@ def test_every_option_composes_outside_our_own_tree(choice: str, tmp_path: Path)
         Singleton._instances.pop(Plugins, None)
         if kept is not None:
             Singleton._instances[Plugins] = kept
+    assert pickle.loads(pickle.dumps(config)) == config
     group, _, name = choice.partition("=")
     known = next(known for known in config_groups() if known.name == group)
     knobs = next(option for option in known.options if option.name == name).knobs
