@@ -107,7 +107,7 @@ def _run(hydra_main: Callable[[], None]) -> None:
 
 
 def _sweep(arguments: Namespace) -> "AnnouncedSweep | None":
-    if not is_sweep(arguments) or shows(arguments):
+    if shows(arguments) or not is_sweep(arguments):
         return None
     from coreai_opt.sweep.command import planned_sweep
 

@@ -21,11 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hydra.core.hydra_config import HydraConfig
+
 from coreai_opt import __version__
 from coreai_opt.experiment.errors import message_of
 from coreai_opt.experiment.identity import config_hash
 from coreai_opt.experiment.orders import Orders
-from coreai_opt.experiment.places import RunPaths, typed_path
+from coreai_opt.experiment.places import RunPaths, conf_dir, typed_path
 
 __all__ = [
     "Heartbeat",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 SCHEMA = 1
+PRIMARY = "config"
 PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}
 
 
@@ -99,6 +102,7 @@ class Record:
             "attempts": 1,
             "resumed_at": [],
             "overrides": overrides,
+            "flags": _flags(),
             "config": dict(config),
             "config_hash": digest,
             "planned_hash": _planned_otherwise(digest),
@@ -254,6 +258,22 @@ def launch_in_cluster() -> dict[str, Any] | None:
         return None
     restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     return {"id": "/".join(os.environ.get(name, "") for name in names), "restarts": restarts}
+
+
+def _flags() -> list[str]:
+    """Return what a command needs to find the config, as ``--config-dir=DIR``."""
+    if not HydraConfig.initialized():
+        return []
+    hydra = HydraConfig.get()
+    name, sources = hydra.job.config_name, hydra.runtime.config_sources
+    folders = [one.path for one in sources if one.provider == "command-line"]
+    main = [one.path for one in sources if one.provider == "main" and one.schema == "file"]
+    elsewhere = [one for one in main if Path(one) != conf_dir()]
+    return [
+        *(f"--config-path={folder}" for folder in elsewhere),
+        *([f"--config-name={name}"] if name not in (None, PRIMARY) else []),
+        *(f"--config-dir={folder}" for folder in folders),
+    ]
 
 
 def _planned_otherwise(digest: str) -> str | None:

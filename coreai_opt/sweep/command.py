@@ -56,7 +56,7 @@ def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
     Raises:
         ConfigError: everything that is wrong with one of its points.
     """
-    if not is_sweep(arguments) or shows(arguments):
+    if shows(arguments) or not is_sweep(arguments):
         return None
     with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
@@ -106,5 +106,6 @@ def show_preview(arguments: Namespace) -> None:
 
 def _flags(arguments: Namespace) -> list[str]:
     """Return what finds the config, as typed besides the overrides."""
-    given = {"--config-dir": arguments.config_dir, "--config-name": arguments.config_name}
-    return [f"{flag}={value}" for flag, value in given.items() if value]
+    names = ("config_path", "config_name", "config_dir")
+    given = {name: getattr(arguments, name, None) for name in names}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value]

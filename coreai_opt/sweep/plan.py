@@ -178,6 +178,15 @@ class Planner:
             raise ConfigError.of("hydra/sweeper", f"{sentence}; allowed: grid, which does the same")
         return target.endswith(GRID)
 
+    def _check_grid(self) -> None:
+        sweeper = self.composer.hydra(self.options).sweeper
+        known = ("_target_", "params")
+        foreign = [f"hydra.sweeper.{key}" for key in sweeper if key not in known]
+        if foreign:
+            sentence = f"{', '.join(foreign)}: the grid has no such key"
+            allowed = "allowed: hydra.sweeper.params, or a search, typed as hydra/sweeper=optuna"
+            raise ConfigError.of(foreign[0], f"{sentence}; {allowed}")
+
     def point(self, assignments: Iterable[Assignment], varied: Mapping[str, str]) -> Point:
         """Return the point of some overrides; those that it has no place for are dropped.
 
@@ -205,6 +214,7 @@ class Planner:
         Raises:
             ConfigError: everything that is wrong with the command line or one of its points.
         """
+        self._check_grid()
         settings = self._settings()
         axes = read_axes(self.of_task, self._loader, settings.zip)
         if (count := prod(len(axis.rows) for axis in axes)) > MOST_POINTS:

@@ -245,7 +245,8 @@ def rerun_command(record: Mapping[str, Any], folder: Path | None = None) -> str:
         >>> rerun_command({"overrides": ["schedule=poly", "model.hidden=[8,4]"]})
         "python train.py schedule=poly 'model.hidden=[8,4]'"
     """
-    words = ["python", "train.py"]
+    flags = record.get("flags")
+    words = ["python", "train.py", *(map(str, flags) if isinstance(flags, list) else ())]
     if isinstance(sweep := record.get("sweep"), str) and folder is not None:
         place = f"hydra.sweep.dir={quoted(str(folder.parent))}"
         words += ["-m", f"sweep_name={quoted(sweep)}", place]

@@ -257,6 +257,31 @@ def test_options_of_ones_own_are_found_by_sweeps_and_by_the_command_that_is_told
     assert ": 1 run, 1 to run again after a failure\n" in alone.stdout
 
 
+def test_a_file_may_make_a_sweep_of_a_plain_command(command: Command, work: Path) -> None:
+    (work / "experiment").mkdir()
+    (work / "experiment" / "grid.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [override /data: digits]\n"
+        "trainer: {max_epochs: 1}\n"
+        "total_iters: 20\n"
+        "hydra:\n"
+        "  mode: MULTIRUN\n"
+        "  sweeper: {params: {optimizer.lr: '0.1,-1'}}\n"
+        "  sweep: {subdir: 'run_${hydra.job.num}'}\n"
+    )
+    typed = ["--config-dir=.", "experiment=grid"]
+    shown = command(*typed, "preview=true")
+    assert ", 2 runs\n" in shown.stdout
+    assert "hydra.sweep.subdir=run_${hydra.job.num} does not count" in shown.stdout
+    done = command(*typed)
+    assert done.returncode == 2, done.stderr
+    assert "2 runs, 1 completed, 1 failed" in done.stdout
+    again = done.stdout.splitlines()[-1]
+    assert again.strip().startswith("python train.py --config-dir=. -m sweep_name=")
+    [failed] = [path for path in work.glob("multirun/*/*/result.json") if "--1" in str(path)]
+    assert record_in(failed.parent)["flags"] == [f"--config-dir={work}"]
+
+
 def test_two_processes_run_a_failing_run_once(work: Path) -> None:
     given = ["-m", *LONG, "seed=1,2,3", "optimizer.lr=1e9"]
     with started(work, *given) as one, started(work, *given) as other:

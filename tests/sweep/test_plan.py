@@ -205,6 +205,9 @@ REFUSED: dict[tuple[str, ...], list[str]] = {
     ("+x={a: 1},{a: 2}", "+x={b: 1},{b: 2}", "seed=1,2", "sweep.zip=[+x,seed]"): [
         "sweep.zip: +x is given twice; allowed: once"
     ],
+    ("seed=1,2", "+hydra.sweeper.n_trials=3"): [
+        "hydra.sweeper.n_trials: the grid has no such key; allowed: hydra.sweeper.params, or a"
+    ],
     ("seed=1,2", "hydra.sweep.dir=out/${nope}"): [
         "hydra.sweep.dir=out/${nope}: Interpolation key 'nope' not found"
     ],

@@ -180,6 +180,8 @@ def test_the_command_that_runs_a_record_alone_survives_a_shell() -> None:
     command = rerun_command(make_record(overrides=overrides))
     assert shlex.split(command) == ["python", "train.py", *overrides]
     assert rerun_command({"overrides": "none of ours"}) == "python train.py"
+    found = rerun_command({"flags": ["--config-dir=my options"], "overrides": ["experiment=mine"]})
+    assert found == "python train.py '--config-dir=my options' experiment=mine"
 
 
 def test_nothing_heavy_is_imported_for_a_report(tmp_path: Path) -> None:

@@ -175,6 +175,8 @@ class SearchRun(SweepRun):
         points = tuple(outcome.entry.point for outcome in self.outcomes)
         # A point that failed is run again alone, by the sweeper that searches nothing.
         command = tuple(one for one in self.plan.command if not one.startswith(_OF_THE_SEARCH))
+        if not any(one.startswith("hydra/sweeper=") for one in self.plan.command):
+            command = (*command, "hydra/sweeper=grid")  # a file has chosen the search
         if points:
             print_summary(replace(self.plan, points=points, command=command), self.outcomes)
         best = best_of(study)
