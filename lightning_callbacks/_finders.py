@@ -8,10 +8,12 @@ weights anew from step 0.
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 
 from coreai_opt.pruning import PruningError
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._roots import of_root
+from lightning_callbacks._training_loaders import InexactResumeWarning
 
 __all__ = ["found_values", "keep_found_values", "refuse_lost_checkpoint"]
 
@@ -35,9 +37,21 @@ def found_values(trainer: pl.Trainer) -> dict[str, float]:
 
 
 def keep_found_values(trainer: pl.Trainer, values: dict[str, float], hooks: InstanceHooks) -> None:
-    """Give module and data what was found when the training began, and run no other trial."""
+    """Give module and data what was found when the training began, and run no other trial then.
+
+    Warns:
+        InexactResumeWarning: a finder of the user's own runs its trials at other times. One at the
+            beginning of an epoch meets an iterator that is at its end; a resumed one meets a new
+            one.
+    """
     for finder in _finders(trainer):
         hooks.instead(finder, "on_fit_start", lambda *args: None)
+        if not any(type(finder).on_fit_start is kind.on_fit_start for kind in _kinds(trainer)):
+            rank_zero_warn(
+                f"{type(finder).__name__} runs trials of its own: one at the beginning of the "
+                "epoch with which the training goes on is not repeated exactly",
+                category=InexactResumeWarning,
+            )
     for name, value in values.items():
         _attributes(trainer, "setattr")(trainer.lightning_module, name, value)
 
@@ -64,9 +78,12 @@ def refuse_lost_checkpoint(trainer: pl.Trainer, step: int | None) -> None:
 
 
 def _finders(trainer: pl.Trainer) -> list[Any]:
-    kinds = tuple(of_root(trainer, "callbacks", name) for name in FINDERS)
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, kinds)]
+    return [callback for callback in callbacks if isinstance(callback, _kinds(trainer))]
+
+
+def _kinds(trainer: pl.Trainer) -> tuple[Any, ...]:
+    return tuple(of_root(trainer, "callbacks", name) for name in FINDERS)
 
 
 def _names(finder: Any) -> tuple[str, ...]:

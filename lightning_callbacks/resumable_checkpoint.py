@@ -312,10 +312,11 @@ class ResumableCheckpoint(pl.Callback):
             run_ended_training(trainer)
 
     def _begin_epoch(self, trainer: pl.Trainer) -> None:
-        # The first epoch's iterator was made when the data was set up.
+        # The first epoch's iterator was made when the data was set up, and so was that of an epoch
+        # at whose begin another callback has run a trial.
         if self._is_resumed_at("batch"):
             return
-        if trainer.current_epoch > 0:
+        if trainer.current_epoch > 0 and not trainer.fit_loop.is_resuming:
             self._loaders.begin(trainer)
         else:
             self._loaders.begin_first(trainer)
