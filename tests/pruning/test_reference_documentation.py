@@ -1,0 +1,363 @@
+"""What the public documentation of the API shows in its examples, with its names and arguments.
+
+Its pages on pruning are an overview, the configs, checkpoints, a tutorial and the reference; what
+needs Apple's converters is left out.
+"""
+
+import copy
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import coreai_opt as opt
+from coreai_opt.pruning import (
+    MagnitudePruner,
+    MagnitudePrunerConfig,
+    ModuleMagnitudePrunerConfig,
+    PruningSpec,
+)
+from coreai_opt.pruning.config import (
+    ConstantSparsitySchedule,
+    OpMagnitudePrunerConfig,
+    PolynomialDecaySchedule,
+    SparsityScheduleBase,
+)
+from coreai_opt.pruning.errors import UnreachableSparsityWarning
+from coreai_opt.pruning.spec import (
+    ChannelStructured,
+    PruneImplBase,
+    PruningScheme,
+    Unstructured,
+    default_weight_pruning_spec,
+)
+
+INPUTS = (torch.rand(1, 1, 8, 8),)
+
+
+class Digits(nn.Module):
+    """A convolution of 72 weights and a linear layer of 1280."""
+
+    def __init__(self, num_classes: int = 10, state_dict: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(128, num_classes),
+        )
+        if state_dict is not None:
+            self.load_state_dict(state_dict)
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.model(images)
+        return output
+
+
+def zeros(model: nn.Module) -> tuple[int, int]:
+    layers: Any = [model.get_submodule("model.0"), model.get_submodule("model.4")]
+    conv, linear = (int((layer.weight == 0).sum()) for layer in layers)
+    return conv, linear
+
+
+def pruned(config: MagnitudePrunerConfig | None) -> tuple[int, int]:
+    return zeros(MagnitudePruner(Digits().eval(), config).prepare(INPUTS))
+
+
+def test_one_shot_pruning() -> None:
+    model = Digits().eval()
+    pruner = MagnitudePruner(model, MagnitudePrunerConfig())
+    prepared = pruner.prepare(INPUTS)
+    assert zeros(prepared) == (36, 640)
+    output = prepared(*INPUTS)
+    finalized = pruner.finalize(backend=opt.ExportBackend.Torch)
+    assert torch.equal(finalized.eval()(*INPUTS), output)
+    assert finalized.state_dict().keys() == Digits().state_dict().keys()
+
+
+def test_the_example_of_the_pruner() -> None:
+    model = torch.nn.Linear(100, 50)
+    pruner = MagnitudePruner(model, MagnitudePrunerConfig())
+    pruner.prepare((torch.randn(1, 100),))
+    pruner.finalize()
+    assert int((model.weight == 0).sum()) == 2500
+    assert pruned(None) == (36, 640)
+
+
+def test_finalize_for_a_converter_says_what_is_missing() -> None:
+    pruner = MagnitudePruner(Digits())
+    pruner.prepare(INPUTS)
+    with pytest.raises(NotImplementedError, match="Apple's converters"):
+        pruner.finalize(backend=opt.ExportBackend.CoreAI)
+    with pytest.raises(opt.CoreMLExportError, match="Apple's converters"):
+        pruner.finalize(backend=opt.ExportBackend.CoreML)
+    pruner.finalize(backend=opt.ExportBackend.Torch)
+
+
+def test_specs() -> None:
+    assert default_weight_pruning_spec() == PruningSpec()
+    assert PruningSpec().target_sparsity == 0.5
+    assert PruningSpec().pruning_scheme == Unstructured()
+    assert PruningSpec(target_sparsity=0.75).target_sparsity == 0.75
+    channels = PruningSpec(target_sparsity=0.5, pruning_scheme=ChannelStructured(axis=0))
+    assert channels.pruning_scheme.model_dump() == {"type": "channel_structured", "axis": 0}
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(10, 5), (7, 4)])
+def test_channels_are_rounded_down_to_whole_ones(rows: int, kept: int) -> None:
+    spec = PruningSpec(target_sparsity=0.5, pruning_scheme=ChannelStructured(axis=0))
+    config = MagnitudePrunerConfig(
+        global_config=ModuleMagnitudePrunerConfig(op_state_spec={"weight": spec})
+    )
+    layer = nn.Linear(6, rows)
+    pruner = MagnitudePruner(layer, config)
+    with pytest.warns(UnreachableSparsityWarning) if rows == 7 else nullcontext():
+        pruner.prepare((torch.rand(2, 6),))
+    assert int((layer.weight != 0).any(dim=1).sum()) == kept
+
+
+def test_what_no_arguments_stand_for() -> None:
+    specs: dict[str, PruningSpec | None] = {
+        "weight": default_weight_pruning_spec(),
+        "in_proj_weight": default_weight_pruning_spec(),
+    }
+    written_out = ModuleMagnitudePrunerConfig(op_state_spec=specs)
+    assert MagnitudePrunerConfig() == MagnitudePrunerConfig(
+        global_config=ModuleMagnitudePrunerConfig()
+    )
+    assert MagnitudePrunerConfig() == MagnitudePrunerConfig(global_config=written_out)
+    assert OpMagnitudePrunerConfig() == OpMagnitudePrunerConfig(op_state_spec=specs)
+    assert OpMagnitudePrunerConfig.get_default_state_spec() == specs
+
+
+GLOBAL_AND_LINEAR = """
+magnitude_pruning_config:
+  global_config:
+    op_state_spec:
+      weight:
+        target_sparsity: 0.5
+        pruning_scheme: { type: unstructured }
+  module_type_configs:
+    torch.nn.modules.linear.Linear:
+      op_state_spec:
+        weight:
+          target_sparsity: 0.75
+          pruning_scheme: { type: unstructured }
+"""
+
+
+def linear_at(sparsity: float) -> ModuleMagnitudePrunerConfig:
+    return ModuleMagnitudePrunerConfig(
+        op_state_spec={"weight": PruningSpec(target_sparsity=sparsity)}
+    )
+
+
+def test_more_for_linear_layers(tmp_path: Path) -> None:
+    config = MagnitudePrunerConfig()
+    config.set_module_type(nn.Linear, linear_at(0.75))
+    assert config == MagnitudePrunerConfig().set_module_type(nn.Linear, linear_at(0.75))
+    path = tmp_path / "config.yaml"
+    path.write_text(GLOBAL_AND_LINEAR)
+    for known in (config, MagnitudePrunerConfig.from_yaml(str(path))):
+        assert pruned(known) == (36, 960)
+
+
+def test_types_by_their_paths() -> None:
+    config = MagnitudePrunerConfig(
+        module_type_configs={
+            "torch.nn.modules.linear.Linear": linear_at(0.75),
+            "torch.nn.modules.conv.Conv2d": linear_at(0.25),
+        }
+    )
+    assert pruned(config) == (18, 960)
+    assert pruned(MagnitudePrunerConfig.from_dict(config.to_dict())) == (18, 960)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (MagnitudePrunerConfig(module_name_configs={"model.0": None}), (0, 640)),
+        (
+            MagnitudePrunerConfig(module_type_configs={"torch.nn.modules.linear.Linear": None}),
+            (36, 0),
+        ),
+        (
+            MagnitudePrunerConfig(
+                global_config=None,
+                module_type_configs={"torch.nn.modules.linear.Linear": linear_at(0.75)},
+            ),
+            (0, 960),
+        ),
+        (
+            MagnitudePrunerConfig(
+                global_config=ModuleMagnitudePrunerConfig(op_type_config={"linear": None})
+            ),
+            (36, 0),
+        ),
+        (
+            MagnitudePrunerConfig(
+                global_config=ModuleMagnitudePrunerConfig(
+                    op_state_spec=None,
+                    op_name_config={
+                        r"model\.4\.linear": OpMagnitudePrunerConfig(
+                            op_state_spec={"weight": PruningSpec(target_sparsity=0.75)}
+                        )
+                    },
+                )
+            ),
+            (0, 960),
+        ),
+        (MagnitudePrunerConfig().only_for(nn.Linear), (0, 640)),
+        (MagnitudePrunerConfig().without(nn.Linear), (36, 0)),
+        (MagnitudePrunerConfig().set_module_name("model.4", None), (36, 0)),
+        (
+            MagnitudePrunerConfig().set_global(None).set_module_name("model.0", linear_at(1)),
+            (72, 0),
+        ),
+    ],
+)
+def test_what_is_left_out_and_what_alone_is_pruned(
+    config: MagnitudePrunerConfig, expected: tuple[int, int]
+) -> None:
+    assert pruned(config) == expected
+
+
+@pytest.mark.parametrize("field", ["op_input_spec", "op_output_spec"])
+def test_activations_are_not_pruned(field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        ModuleMagnitudePrunerConfig(**{field: {"*": PruningSpec()}})
+
+
+def fine_tuned(epochs: int, **fields: Any) -> MagnitudePrunerConfig:
+    return MagnitudePrunerConfig(
+        global_config=ModuleMagnitudePrunerConfig(
+            op_state_spec={"weight": PruningSpec(target_sparsity=0.7)},
+            sparsity_schedule=PolynomialDecaySchedule(total_iters=epochs, **fields),
+        )
+    )
+
+
+def train(model: nn.Module, pruner: MagnitudePruner, epochs: int) -> list[int]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    seen = []
+    for _ in range(epochs):
+        model.train()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(torch.rand(4, 1, 8, 8)), torch.arange(4)).backward()
+        optimizer.step()
+        pruner.step()
+        seen.append(zeros(model.eval())[1])
+    return seen
+
+
+def test_the_tutorial_with_fine_tuning() -> None:
+    pretrained = Digits().state_dict()
+    model = Digits(num_classes=10, state_dict=pretrained)
+    pruner = MagnitudePruner(model, fine_tuned(5, begin_step=0, power=3.0))
+    prepared = pruner.prepare(INPUTS)
+    assert zeros(prepared) == (0, 0)
+    # The updates of five steps are at 0 to 4: 0.7 - 0.7 * (1 - i / 4) ** 3.
+    expected = [int(1280 * (0.7 - 0.7 * (1 - index / 4) ** 3)) for index in (1, 2, 3)]
+    assert train(prepared, pruner, 5) == [*expected, 896, 896]
+    final = pruner.finalize(backend=opt.ExportBackend.Torch)
+    assert zeros(final) == (50, 896)
+
+
+def test_a_checkpoint_is_prepared_from(tmp_path: Path) -> None:
+    original, config = Digits(), fine_tuned(6)
+    pruner = MagnitudePruner(copy.deepcopy(original), config)
+    prepared = pruner.prepare(INPUTS)
+    train(prepared, pruner, 3)
+    torch.save(prepared.state_dict(), tmp_path / "prepared.pt")
+    state = torch.load(tmp_path / "prepared.pt")
+    again = MagnitudePruner(copy.deepcopy(original), config)
+    loaded = again.prepare(INPUTS, state_dict=state)
+    assert zeros(loaded) == zeros(prepared)
+    assert torch.equal(loaded.eval()(*INPUTS), prepared.eval()(*INPUTS))
+    for one in (pruner, again):
+        one.step(3)
+    assert zeros(loaded) == zeros(prepared) == (50, 896)
+    for_evaluation = MagnitudePruner(copy.deepcopy(original), config)
+    for_evaluation.prepare(INPUTS, state_dict=state)
+    for_evaluation.finalize(backend="torch")
+    with pytest.raises(RuntimeError, match="does not fit"):
+        MagnitudePruner(copy.deepcopy(original), config).prepare(
+            INPUTS, state_dict=original.state_dict()
+        )
+
+
+def test_schedules_by_their_reference() -> None:
+    ramp = PolynomialDecaySchedule(
+        begin_step=10, total_iters=8, power=2.0, initial_sparsity=0.2, update_frequency=2
+    )
+    assert ramp.compute_sparsity(3, 0.6) == 0.2
+    for index in range(4):
+        expected = 0.6 + (0.2 - 0.6) * (1 - index / 3) ** 2.0
+        assert ramp.compute_sparsity(10 + 2 * index, 0.6) == pytest.approx(expected)
+        assert ramp.compute_sparsity(11 + 2 * index, 0.6, prev_sparsity=0.4) == 0.4
+    assert ramp.compute_sparsity(18, 0.6) == 0.6
+    with pytest.raises(ValueError, match="prev_sparsity"):
+        ramp.compute_sparsity(11, 0.6)
+    assert (ramp.power, PolynomialDecaySchedule(total_iters=1).power) == (2.0, 3.0)
+    for bad in ({"total_iters": 0}, {"total_iters": 4, "update_frequency": 0}, {}):
+        with pytest.raises(ValueError, match="total_iters|update_frequency"):
+            PolynomialDecaySchedule(**bad)
+    once = ConstantSparsitySchedule(begin_step=4)
+    assert [once.compute_sparsity(step, 0.6) for step in (3, 4)] == [0.0, 0.6]
+
+
+@pytest.mark.parametrize("step", [2, 5, 8])
+def test_a_larger_power_prunes_earlier(step: int) -> None:
+    """By the formula of the documentation, which says the contrary in its words."""
+    cubic, linear = (PolynomialDecaySchedule(total_iters=10, power=power) for power in (3.0, 1.0))
+    assert cubic.compute_sparsity(step, 0.5) > linear.compute_sparsity(step, 0.5)
+
+
+def test_a_schedule_of_a_users_own() -> None:
+    @SparsityScheduleBase.register("halves")
+    class Halves(SparsityScheduleBase):
+        begin_step: int = 0
+
+        def compute_sparsity(  # type: ignore[override]
+            self, step_count: int, target_sparsity: float
+        ) -> float:
+            return target_sparsity * (1 - 0.5 ** max(step_count - self.begin_step, 0))
+
+    config = MagnitudePrunerConfig(
+        global_config=ModuleMagnitudePrunerConfig(
+            sparsity_schedule={"type": "halves", "begin_step": 1}
+        )
+    )
+    pruner = MagnitudePruner(Digits(), config)
+    model = pruner.prepare(INPUTS)
+    seen = []
+    for _ in range(4):
+        pruner.step()
+        seen.append(zeros(model)[1])
+    assert seen == [0, 320, 480, 560]
+    assert "halves" in SparsityScheduleBase.list_registry_keys()
+
+
+def test_a_criterion_of_a_users_own() -> None:
+    @PruneImplBase.register("first")
+    class First(PruneImplBase):
+        @staticmethod
+        def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: PruningScheme) -> Tensor:
+            mask = torch.ones_like(weight).flatten()
+            mask[: int(sparsity * weight.numel())] = 0
+            return mask.view(weight.shape)
+
+    spec = PruningSpec(target_sparsity=0.25, pruning_algo="first")
+    assert spec.pruning_algo is First is PruneImplBase.get_class("first")
+    config = MagnitudePrunerConfig(
+        global_config=ModuleMagnitudePrunerConfig(op_state_spec={"weight": spec})
+    )
+    model = Digits()
+    MagnitudePruner(model, config).prepare(INPUTS)
+    weight = model.get_submodule("model.4").weight.flatten()  # type: ignore[union-attr,operator]
+    assert (weight[:320] == 0).all()
+    assert (weight[320:] != 0).all()
