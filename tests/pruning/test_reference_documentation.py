@@ -304,7 +304,7 @@ def test_schedules_by_their_reference() -> None:
         ramp.compute_sparsity(11, 0.6)
     assert (ramp.power, PolynomialDecaySchedule(total_iters=1).power) == (2.0, 3.0)
     for bad in ({"total_iters": 0}, {"total_iters": 4, "update_frequency": 0}, {}):
-        with pytest.raises(ValueError, match="total_iters|update_frequency"):
+        with pytest.raises(ValueError, match=r"total_iters|update_frequency"):
             PolynomialDecaySchedule(**bad)
     once = ConstantSparsitySchedule(begin_step=4)
     assert [once.compute_sparsity(step, 0.6) for step in (3, 4)] == [0.0, 0.6]
