@@ -13,9 +13,9 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+from torch.nn.parameter import is_lazy
 
 from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.pruning.saved import ties_of
 from coreai_opt.pruning.targets import is_mask_key
 from lightning_callbacks._instance_hooks import InstanceHooks
 
@@ -66,7 +66,7 @@ def load_initial_weights(network: nn.Module, path: Path) -> None:
     The file is a state dict that ``torch.save`` has written, alone or under one of the keys
     ``state_dict`` (as in Lightning's checkpoints), ``model_state_dict`` and ``model``, or a
     safetensors file. Names may all carry one prefix more (``module.``, ``network.``). Nothing but
-    weights is unpickled.
+    weights is unpickled. Of the names of a tied tensor one is enough.
 
     Args:
         network: what the weights are loaded into.
@@ -79,8 +79,7 @@ def load_initial_weights(network: nn.Module, path: Path) -> None:
     state = _state_dict(_content(path), path)
     own = network.state_dict()
     consume_prefix_in_state_dict_if_present(state, _prefix(state, own))
-    if path.suffix == SAFETENSORS:
-        _complete_ties(state, network)
+    _complete_ties(state, network, path)
     masks = [key for key in state if is_mask_key(key) and key not in own]
     if masks:
         raise _refusal(
@@ -138,12 +137,43 @@ def _prefix(keys: Collection[str], own: Collection[str]) -> str:
     return max(fitting, key=lambda prefix: fitting[prefix])
 
 
-def _complete_ties(state: dict[str, Any], network: nn.Module) -> None:
-    # A tensor of several names is in such a file once.
-    for names in ties_of(network):
-        kept = next((name for name in sorted(names) if name in state), None)
-        if kept is not None:
-            state.update({name: state[kept] for name in names if name not in state})
+def _ties(network: nn.Module) -> list[list[str]]:
+    """Return the names of each tensor that stands under several in a state dict."""
+    names: dict[Any, list[str]] = {}
+    for name, value in network.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor):
+            names.setdefault(_identity(value), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _identity(tensor: Tensor) -> Any:
+    if is_lazy(tensor) or tensor.is_meta or not tensor.numel():
+        return id(tensor)
+    place = tensor.untyped_storage().data_ptr(), tensor.storage_offset()
+    return tensor.device, *place, tensor.shape, tensor.stride()
+
+
+def _complete_ties(state: dict[str, Any], network: nn.Module, path: Path) -> None:
+    """Give a tensor of several names to all of them where the file has it under some."""
+    for names in _ties(network):
+        given = [name for name in names if name in state]
+        for name in given[1:]:
+            if not _equal(state[given[0]], state[name]):
+                raise _refusal(
+                    path,
+                    f"holds different values under {given[0]} and {name}, which are one tensor in "
+                    "the model",
+                    "weights of a model in which they are tied as well",
+                )
+        if given:
+            state.update({name: state[given[0]] for name in names if name not in state})
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if _shape(one) != _shape(other) or not isinstance(one, Tensor):
+        return True  # load_state_dict says what is wrong with it
+    same = (one == other) | (one.isnan() & other.isnan())
+    return bool(same.all())
 
 
 def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:

@@ -11,15 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file, save_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.initial_weights import load_initial_weights
 from coreai_opt.models import Classifier
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
-
-Content = Callable[[dict[str, Any]], Any]
+from tests.experiment.weight_files import Content, refused, same, saved, under
 
 NAMES = [
     "w.pt",
@@ -32,32 +30,6 @@ NAMES = [
 
 def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
-
-
-def saved(content: Any, path: Path) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def same(one: nn.Module, other: nn.Module) -> bool:
-    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
-    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
-
-
-def refused(model: nn.Module, path: Path) -> str:
-    """Return the one sentence that refuses a file."""
-    with pytest.raises(ConfigError) as caught:
-        load_initial_weights(model, path)
-    (problem,) = caught.value.problems
-    assert problem.key == "init_from"
-    assert problem.sentence.startswith(f"init_from={path} ")
-    assert "; allowed: " in problem.sentence
-    assert "\n" not in problem.sentence
-    return problem.sentence.removeprefix(f"init_from={path} ")
-
-
-def under(prefix: str) -> Content:
-    return lambda state: {f"{prefix}{key}": value for key, value in state.items()}
 
 
 CONTENTS: dict[str, Content] = {
@@ -139,28 +111,6 @@ def test_the_version_that_a_prefixed_file_says_counts(tmp_path: Path) -> None:
         "does not fit the model; missing keys: 1 (1.num_batches_tracked); allowed: weights of"
     )
     load_initial_weights(network(), saved(dict(state), path))
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder, self.decoder = nn.Linear(4, 4), nn.Linear(4, 4)
-        self.decoder.weight = self.encoder.weight
-
-
-def test_tied_weights_stay_tied(tmp_path: Path) -> None:
-    for path in (tmp_path / "w.pt", tmp_path / "w.safetensors"):
-        given, model = Tied(), Tied()
-        if path.suffix == ".pt":
-            torch.save(given.state_dict(), path)
-        else:
-            save_model(given, str(path))  # which leaves one of the names out
-        load_initial_weights(model, path)
-        assert same(model, given)
-        assert model.decoder.weight is model.encoder.weight
-    state = given.state_dict()
-    del state["decoder.weight"]
-    assert "missing keys: 1 (decoder.weight)" in refused(Tied(), saved(state, tmp_path / "w.pt"))
 
 
 def test_a_lazy_layer_takes_the_shape_of_the_file(tmp_path: Path) -> None:
