@@ -114,6 +114,11 @@ class RunRow:
         return number(mapping(self.record.get("sparsity")).get("achieved"))
 
     @property
+    def is_below_target(self) -> bool:
+        """Whether the record says that the sparsity is below its target."""
+        return mapping(self.record.get("sparsity")).get("below_target") is True
+
+    @property
     def target(self) -> float | None:
         """Sparsity that was asked for, 0 for a dense control."""
         if self.is_dense:

@@ -233,6 +233,14 @@ def test_records_without_operations_have_no_speedup_and_say_so() -> None:
     assert any("no theoretical speed-up" in told for told in protocol_warnings(board))
 
 
+def test_runs_below_their_target_are_counted() -> None:
+    records = [make_record(0.5, seed=seed) for seed in (1, 2, 3)]
+    assert not any("below" in told for told in protocol_warnings(board_of(collected_from(records))))
+    records[1]["sparsity"]["below_target"] = True
+    told = protocol_warnings(board_of(collected_from(records)))
+    assert told[0].startswith("1 of 3 completed runs is below the target sparsity")
+
+
 def test_compression_and_speedup_are_counted_numbers() -> None:
     group = board_of(collected_from([make_record(0.5, target=0.75)])).groups[0]
     # 266,200 weights, a quarter left, and 410 biases.

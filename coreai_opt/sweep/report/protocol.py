@@ -21,7 +21,13 @@ def protocol_warnings(board: Board) -> list[str]:
     """Return what the protocol asks for and the completed runs do not have, a sentence each."""
     if not board.entries:
         return []
-    checks = [_few_points(board), _few_seeds(board), _no_dense(board), _no_speedup(board)]
+    checks = [
+        _below_target(board),
+        _few_points(board),
+        _few_seeds(board),
+        _no_dense(board),
+        _no_speedup(board),
+    ]
     return [sentence for sentence in checks if sentence is not None]
 
 
@@ -40,6 +46,18 @@ def series_knob(board: Board) -> str | None:
         if any(as_number(value) is None for value in board.values_of(knob)):
             return knob
     return None
+
+
+def _below_target(board: Board) -> str | None:
+    rows = [row for group in board.groups for row in group.rows]
+    below = sum(row.is_below_target for row in rows)
+    if not below:
+        return None
+    are = "is" if below == 1 else "are"
+    return (
+        f"{below:,} of {plural(len(rows), 'completed run')} {are} below the target sparsity; "
+        "the column sparsity has what was reached"
+    )
 
 
 def _few_points(board: Board) -> str | None:
