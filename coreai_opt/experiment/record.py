@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import ListConfig
 
 from coreai_opt import __version__
 from coreai_opt.experiment.errors import message_of
@@ -102,6 +103,7 @@ class Record:
             "attempts": 1,
             "resumed_at": [],
             "overrides": overrides,
+            "choices": _choices(),
             "flags": _flags(),
             "config": dict(config),
             "config_hash": digest,
@@ -258,6 +260,18 @@ def launch_in_cluster() -> dict[str, Any] | None:
         return None
     restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     return {"id": "/".join(os.environ.get(name, "") for name in names), "restarts": restarts}
+
+
+def _choices() -> dict[str, Any]:
+    """Return the option of each group, those of Hydra's own settings left out."""
+    if not HydraConfig.initialized():
+        return {}
+    chosen = HydraConfig.get().runtime.choices.items()
+    return {
+        str(group): list(option) if isinstance(option, ListConfig) else option
+        for group, option in chosen
+        if option is not None and not str(group).startswith("hydra/")
+    }
 
 
 def _flags() -> list[str]:

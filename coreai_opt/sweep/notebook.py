@@ -21,6 +21,7 @@ from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.records import RunRow, collect
 from coreai_opt.sweep.sweeper import current_sweep, register_sweepers
 from coreai_opt.sweep.texts import quoted
+from coreai_opt.sweep.values import config_value, knob_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,8 +106,9 @@ def load(*folders: str | Path) -> "pd.DataFrame":
     Returns:
         Columns ``folder``, ``sweep``, ``run_id``, ``status`` (``interrupted`` where the process is
         gone), ``seed``, ``wall_seconds``, ``attempts``, ``config_hash``; a column for each key that
-        was overridden; ``objective``, ``sparsity`` (achieved), ``parameters``, ``nonzero`` and a
-        column for each metric; ``error``. What a run has not is missing there.
+        was overridden in one of the runs, with the default in the others; ``objective``,
+        ``sparsity`` (achieved), ``parameters``, ``nonzero``, a column for each metric, and
+        ``error``. What a run has not is missing there.
 
     Raises:
         FileNotFoundError: one of the folders is not there.
@@ -118,10 +120,11 @@ def load(*folders: str | Path) -> "pd.DataFrame":
         if not path.is_dir():
             raise FileNotFoundError(f"there is no directory {path}")
     collected = collect(paths)
-    return pandas.DataFrame([_row(row) for row in collected.rows])
+    keys = dict.fromkeys(key for row in collected.rows for key in row.overrides)
+    return pandas.DataFrame([_row(row, keys) for row in collected.rows])
 
 
-def _row(row: RunRow) -> dict[str, Any]:
+def _row(row: RunRow, keys: Iterable[str]) -> dict[str, Any]:
     record = row.record
     objective, sparsity = record.get("objective") or {}, record.get("sparsity") or {}
     parameters, error = record.get("parameters") or {}, record.get("error") or {}
@@ -130,7 +133,7 @@ def _row(row: RunRow) -> dict[str, Any]:
         "sweep": row.sweep,
         **{name: record.get(name) for name in COLUMNS},
         "status": row.state,
-        **_typed(row.overrides, record.get("config") or {}),
+        **{key: _cell(row, key) for key in keys},
         "objective": objective.get("value"),
         "sparsity": sparsity.get("achieved"),
         "parameters": parameters.get("total"),
@@ -140,15 +143,12 @@ def _row(row: RunRow) -> dict[str, Any]:
     }
 
 
-def _typed(overrides: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was overridden, as the config has it where it is a value there."""
-    typed: dict[str, Any] = {}
-    for key, text in overrides.items():
-        value: Any = config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        typed[key] = text if value is None or isinstance(value, Mapping | list) else value
-    return typed
+def _cell(row: RunRow, key: str) -> Any:
+    """Return a knob as the config has it where that is a plain value, else as text."""
+    text, value = knob_value(row, key), config_value(row, key)
+    if text in ("true", "false") and isinstance(value, bool | str):
+        return text == "true"
+    return value if text is not None and isinstance(value, int | float | str) else text
 
 
 # An item of a list that Hydra's grammar reads as one value of that text, or as the number it is.

@@ -76,6 +76,11 @@ class RunRow:
         return mapping(self.record.get("config"))
 
     @property
+    def choices(self) -> Mapping[str, Any]:
+        """The option of each group, empty in records of before they were told."""
+        return mapping(self.record.get("choices"))
+
+    @property
     def seed(self) -> str:
         seed = self.record.get("seed")
         return "" if seed is None else str(seed)

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from coreai_opt.sweep.records import Collected, RunRow, mapping
+from coreai_opt.sweep.values import as_number, knob_value
 
 __all__ = [
     "Board",
@@ -207,49 +208,6 @@ def varied_knobs(collected: Collected) -> tuple[str, ...]:
     return tuple(key for key in dict.fromkeys([*named, *varied]) if key != SEED)
 
 
-def knob_value(row: RunRow, key: str) -> str | None:
-    """Return the value of a knob: what was set, else what the config has, else None.
-
-    Numbers are written in one way. Of a node of the config, which may be chosen by name, the class
-    is told.
-
-    Example:
-        >>> from pathlib import Path
-        >>> row = RunRow(Path("a"), "", "completed", {"config": {"power": 3.0}}, {"lr": "1e-1"}, ())
-        >>> knob_value(row, "lr"), knob_value(row, "power"), knob_value(row, "rate")
-        ('0.1', '3', None)
-    """
-    if key in row.overrides:
-        return _canonical(row.overrides[key])
-    value: Any = row.config
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    # Scalars at the root are aliases of what the pruning is set up with, and there is none.
-    if row.is_dense and "." not in key and not isinstance(value, Mapping) and value is not None:
-        return None
-    if isinstance(value, Mapping):
-        return str(value["_target_"]).rpartition(".")[2] if "_target_" in value else None
-    if value is None:
-        return "none" if key == "schedule" else "null"
-    return _canonical(str(value).lower() if isinstance(value, bool) else str(value))
-
-
-def as_number(text: str | None) -> float | None:
-    """Return the number that a value is, None for any other text.
-
-    Example:
-        >>> as_number("1e2"), as_number("poly"), as_number("nan")
-        (100.0, None, None)
-    """
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
 def value_order(text: str) -> tuple[bool, float, str]:
     """Return what values of a knob are sorted by: numbers first, by size.
 
@@ -360,13 +318,6 @@ def _control(group: Group, dense: Sequence[Group]) -> Group | None:
         return same + (control.sweep == group.sweep)
 
     return max(dense, key=common, default=None)
-
-
-def _canonical(text: str) -> str:
-    value = as_number(text)
-    if value is None:
-        return text
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -21,9 +21,9 @@ from .conftest import QUICK, QUICK_FOR_THEIRS
 QuickRun = Callable[..., dict[str, Any]]
 
 FIELDS = (
-    "schema run_id sweep status started finished wall_seconds attempts resumed_at overrides flags "
-    "config config_hash planned_hash seed git versions data threads device training objective "
-    "metrics sparsity parameters operations checkpoints trunk error"
+    "schema run_id sweep status started finished wall_seconds attempts resumed_at overrides "
+    "choices flags config config_hash planned_hash seed git versions data threads device training "
+    "objective metrics sparsity parameters operations checkpoints trunk error"
 )
 
 

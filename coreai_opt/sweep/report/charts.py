@@ -220,7 +220,7 @@ def _point(group: Group) -> Point | None:
 def _settings(row: RunRow) -> dict[str, str]:
     node = mapping(row.config["schedule"])
     kind = str(node.get("_target_", "?")).rpartition(".")[2]
-    name = row.overrides.get("schedule") or kind
+    name = row.overrides.get("schedule") or row.choices.get("schedule") or kind
     fields = {str(key): _short(value) for key, value in node.items() if key != "_target_"}
     return {"schedule": name, **fields, "target": _short(row.target)}
 
