@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coreai_opt.pruning._registry import nearest
+
+if TYPE_CHECKING:
+    from coreai_opt.pruning.dense_weights import DenseWeight
 
 __all__ = [
     "AllocationError",
@@ -11,17 +15,20 @@ __all__ = [
     "ConflictingConfigError",
     "DivergedWeightError",
     "LeftDenseWarning",
+    "LostWriteWarning",
     "MaskedMergeError",
     "NoGradientError",
     "NoPrunableLayerError",
     "PruningError",
     "SavedModelError",
+    "SparseGradientError",
     "UninitializedWeightError",
     "UnknownModuleError",
     "UnknownOpError",
     "UnknownParameterError",
     "UnknownTypeError",
     "UnreachableSparsityWarning",
+    "UnseenForwardWarning",
     "UnsuitableShapeError",
 ]
 
@@ -175,6 +182,17 @@ class AlreadyParametrizedError(PruningError):
         )
 
 
+class SparseGradientError(PruningError):
+    """An embedding gives sparse gradients, which do not pass a mask."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"{name!r} is given sparse gradients, which do not pass a mask; allowed: an embedding "
+            "with sparse=False, or None for it"
+        )
+
+
 class DivergedWeightError(ArithmeticError):
     """A weight has become NaN: no mask of it means anything."""
 
@@ -218,17 +236,72 @@ class SavedModelError(PruningError):
 
 
 class LeftDenseWarning(UserWarning):
-    """Weights that a config reaches stay dense, because they are frozen or those of adapters.
+    """Weights stay dense that a config does not leave dense by itself.
+
+    They are frozen, or those of adapters, or their layer computes another tensor from them, or they
+    have two or more dimensions and no op that prunes uses them (embeddings, ``x @ w``, ...).
 
     Attributes:
-        left_out: name of the weight -> why.
+        left_out: name of a weight that an op uses -> why.
+        unreached: the others.
+        followed: whether a forward pass was followed.
     """
 
-    def __init__(self, left_out: Mapping[str, str]) -> None:
-        self.left_out = dict(left_out)
+    def __init__(
+        self,
+        left_out: Mapping[str, str],
+        unreached: "Sequence[DenseWeight]" = (),
+        followed: bool = False,
+    ) -> None:
+        self.left_out, self.unreached = dict(left_out), list(unreached)
+        self.followed = followed
+        kinds: dict[str, list[DenseWeight]] = {}
+        for weight in unreached:
+            kinds.setdefault(weight.kind, []).append(weight)
+        parts = [_counted(left_out)] if left_out else []
+        parts += [
+            f"{_named([weight.name for weight in weights], f'of {kind}')}, "
+            f"{sum(weight.elements for weight in weights):,} elements"
+            for kind, weights in kinds.items()
+        ]
+        more = "; example_inputs (follow_calls) finds what a forward pass hands to torch itself"
         super().__init__(
-            f"left dense: {_counted(left_out)}; a config by name (module_name_configs) prunes "
-            "them, or says that they are meant to stay dense: NAME: null"
+            f"left dense: {' and '.join(parts)}; a config by name (module_name_configs) prunes "
+            "them where they can be pruned, or says that they are meant to stay dense: NAME: null"
+            f"{more if unreached and not followed else ''}"
+        )
+
+
+class UnseenForwardWarning(UserWarning):
+    """Layers have a forward pass of their own into which nobody could look.
+
+    Attributes:
+        names: of their weights.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        super().__init__(
+            f"{_named(names, 'whose layers compute in a way of their own')} cannot be followed: "
+            "whether they compute with the zeros of a mask is not known; give prepare() "
+            "example_inputs (follow_calls), or leave them out with module_name_configs"
+        )
+
+
+class LostWriteWarning(UserWarning):
+    """Forward passes write to weights that carry a mask, and what they write is lost.
+
+    Attributes:
+        names: of the weights.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        super().__init__(
+            f"{_named(names, 'written to in a forward pass')}: a masked weight is computed anew "
+            "whenever it is read, and what is written to it (a bound on a norm or a value, merged "
+            "or tied weights) is lost; write to module.parametrizations.NAME.original, or leave "
+            "them out with module_name_configs"
         )
 
 
@@ -243,11 +316,20 @@ LISTED = 3
 def _counted(left_out: Mapping[str, str]) -> str:
     """Return how many weights are left out for which reason, and the first of them."""
     parts = []
-    for reason, what in (("frozen", "frozen (requires_grad=False)"), ("adapter", "of adapters")):
+    reasons = {
+        "frozen": "frozen (requires_grad=False)",
+        "adapter": "of adapters",
+        "altered": "from which their layers compute another tensor, without the zeros",
+    }
+    for reason, what in reasons.items():
         names = [name for name, why in left_out.items() if why == reason]
         if names:
-            more = ", ..." if len(names) > LISTED else ""
-            word = "weight" if len(names) == 1 else "weights"
-            first = ", ".join(map(repr, names[:LISTED]))
-            parts.append(f"{len(names)} {word} {what} ({first}{more})")
+            parts.append(_named(names, what))
     return " and ".join(parts)
+
+
+def _named(names: Sequence[str], what: str) -> str:
+    """Return how many weights these are, what is the matter with them, and the first of them."""
+    more = ", ..." if len(names) > LISTED else ""
+    word = "weight" if len(names) == 1 else "weights"
+    return f"{len(names)} {word} {what} ({', '.join(map(repr, names[:LISTED]))}{more})"

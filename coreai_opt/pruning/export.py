@@ -18,6 +18,7 @@ from coreai_opt.pruning.errors import (
     UninitializedWeightError,
 )
 from coreai_opt.pruning.folding import fold_masks
+from coreai_opt.pruning.found import Found
 from coreai_opt.pruning.magnitude_pruner import MagnitudePruner
 from coreai_opt.pruning.model_summary import summary
 from coreai_opt.pruning.operations import uses_by_call
@@ -26,7 +27,6 @@ from coreai_opt.pruning.spec.criteria import PruneImplBase
 from coreai_opt.pruning.spec.schemes import PruningScheme
 from coreai_opt.pruning.spec.spec import PruningSpec
 from coreai_opt.pruning.targets import (
-    Found,
     GivenMask,
     PrunedTensor,
     Target,

@@ -13,7 +13,7 @@ from coreai_opt.pruning.operations import WeightUse
 
 __all__ = ["LeftOut", "LeftOutRule", "allow_merging", "in_adapter", "refuse_merging"]
 
-LeftOut = Literal["frozen", "adapter", "unmasked"]
+LeftOut = Literal["frozen", "adapter", "unmasked", "altered"]
 
 MERGING = ("merge", "unmerge")
 

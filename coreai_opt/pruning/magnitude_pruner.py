@@ -14,10 +14,10 @@ from coreai_opt.common import CoreMLExportError, ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import (
     DivergedWeightError,
-    LeftDenseWarning,
     UnreachableSparsityWarning,
 )
 from coreai_opt.pruning.folding import fold_masks, remember_order
+from coreai_opt.pruning.forward_trial import noted_writes
 from coreai_opt.pruning.groups import MaskGroup, grouped, nothing
 from coreai_opt.pruning.left_out import refuse_merging
 from coreai_opt.pruning.loading import load_prepared
@@ -133,19 +133,26 @@ class MagnitudePruner:
         Warns:
             UnreachableSparsityWarning: a scheme cannot prune exactly as much as is asked; the
                 message is a table of the layers.
-            LeftDenseWarning: frozen weights or adapters stay dense, and no config names them.
+            LeftDenseWarning: weights stay dense that the config does not leave dense by itself:
+                frozen ones, adapters, and weights of two or more dimensions that no op that prunes
+                uses, by the type of their module.
+            UnseenForwardWarning: layers compute in a way of their own that cannot be looked into.
+            LostWriteWarning: layers write to their weight in the forward pass.
             UserWarning: the config leaves every weight dense.
         """
         self._begin_anew()
-        uses = None if example_inputs is None else uses_by_call(self.model, example_inputs)
+        uses, written = None, set[int]()
+        if example_inputs is not None:
+            with noted_writes(self.model) as written:
+                uses = uses_by_call(self.model, example_inputs)
         if state_dict is not None and masked is None:
             masked = masked_names(state_dict)
         found = find_targets(self.model, self.config, uses, masked)
+        if self.config.allow_regrowth:
+            found.note_writes(written)
         unmasked = [name for name, reason in found.left_out.items() if reason == "unmasked"]
-        if not found.targets and not (unmasked and state_dict is not None):
-            warnings.warn("the config leaves every weight dense", UserWarning, stacklevel=2)
-        if found.left_out and masked is None:
-            warnings.warn(LeftDenseWarning(found.left_out), stacklevel=2)
+        for warning in found.warnings(anew=masked is None):
+            warnings.warn(warning, stacklevel=2)
         with self._undone_on_error():
             self._put_on(found.targets)
             if state_dict is None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from coreai_opt.pruning.config._names import self_and_ancestors
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig, Specificity
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.config.usage import ConfigUsage
+from coreai_opt.pruning.dense_weights import named_uses, unreached_weights
 from coreai_opt.pruning.errors import (
     AlreadyParametrizedError,
     ConflictingConfigError,
@@ -20,13 +21,13 @@ from coreai_opt.pruning.errors import (
     UninitializedWeightError,
     UnsuitableShapeError,
 )
-from coreai_opt.pruning.left_out import LeftOut, LeftOutRule
+from coreai_opt.pruning.found import Found
+from coreai_opt.pruning.left_out import LeftOutRule
 from coreai_opt.pruning.operations import WeightUse, prunable_types, uses_by_type
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.spec.spec import PruningSpec
 
 __all__ = [
-    "Found",
     "GivenMask",
     "Holder",
     "PrunedTensor",
@@ -83,14 +84,6 @@ class Target:
     @property
     def name(self) -> str:
         return self.holders[0].name
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a config prunes, and what it reaches and leaves dense all the same: name -> why."""
-
-    targets: list[Target] = field(default_factory=list)
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -258,16 +251,18 @@ def find_targets(
         AlreadyParametrizedError, ConflictingConfigError, UninitializedWeightError,
             UnsuitableShapeError: a tensor that cannot be pruned as asked.
     """
-    usage = ConfigUsage(config, by_type=uses is None)
+    followed = uses is not None
     if uses is None:
         uses = list(uses_by_type(model))
+    uses = [*uses, *named_uses(model, config)]
+    usage = ConfigUsage(config, by_type=not followed)
     choices: dict[int, list[_Choice]] = {}
     kinds = {name: type(module) for name, module in model.named_modules(remove_duplicate=False)}
     for use in uses:
         key = id(use.module._parameters.get(use.parameter, use.module))
         choices.setdefault(key, []).append(_choose(use, kinds, config, usage))
     usage.check(kinds, uses)
-    holders, rule, found = holders_of(model), LeftOutRule(model, masked), Found()
+    holders, rule, found = holders_of(model), LeftOutRule(model, masked), Found(followed)
     for among in choices.values():
         best = _most_specific(among)
         if best.spec is None:
@@ -281,6 +276,9 @@ def find_targets(
             found.left_out[best.use.name] = reason
     if not uses or (masked is None and found.left_out and not found.targets):
         raise NoPrunableLayerError(prunable_types(), found.left_out)
+    if masked is None:
+        found.unreached.extend(unreached_weights(model, config, uses))
+        found.try_out(keeps_writes=not config.allow_regrowth)
     return found
 
 

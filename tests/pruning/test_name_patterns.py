@@ -78,23 +78,19 @@ def test_first_pattern_that_matches_counts(
 @pytest.mark.parametrize(
     "form", ["{}", r"0\.{}", r"0\.{}(\..*)?"], ids=["plain", "escaped", "regex"]
 )
-def test_time_a_layer_does_not_grow_with_the_layers(form: str) -> None:
-    def seconds_a_layer(count: int) -> float:
-        layers = nn.Sequential(*(nn.Linear(1, 1) for _ in range(count)))
-        model = layers if form == "{}" else nn.Sequential(layers)
-        configs = {
-            form.format(number): ModuleMagnitudePrunerConfig(
-                op_state_spec={"weight": PruningSpec(target_sparsity=number / count)}
-            )
-            for number in range(count)
-        }
-        config = MagnitudePrunerConfig(module_name_configs=configs)
-        begin = time.perf_counter()
-        found = find_targets(model, config)
-        duration = time.perf_counter() - begin
-        shares = [target.spec.target_sparsity for target in found.targets]
-        assert shares == [number / count for number in range(count)]
-        return duration / count
-
-    few = min(seconds_a_layer(100) for _ in range(3))
-    assert seconds_a_layer(1000) < 5 * few
+def test_a_thousand_names_are_matched_soon(form: str) -> None:
+    layers = nn.Sequential(*(nn.Linear(1, 1) for _ in range(1000)))
+    model = layers if form == "{}" else nn.Sequential(layers)
+    configs = {
+        form.format(number): ModuleMagnitudePrunerConfig(
+            op_state_spec={"weight": PruningSpec(target_sparsity=number / 1000)}
+        )
+        for number in range(1000)
+    }
+    config = MagnitudePrunerConfig(module_name_configs=configs)
+    begin = time.perf_counter()
+    found = find_targets(model, config)
+    seconds = time.perf_counter() - begin
+    shares = [target.spec.target_sparsity for target in found.targets]
+    assert shares == [number / 1000 for number in range(1000)]
+    assert seconds < 2  # 0.2 on one core; trying each name of each took 7

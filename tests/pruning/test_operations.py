@@ -16,6 +16,9 @@ from coreai_opt.pruning.operations import follow, uses_by_call, uses_by_type
 from coreai_opt.pruning.spec import PruningSpec
 from coreai_opt.pruning.targets import pruned_tensors
 
+# What does not run stays dense: here on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::coreai_opt.pruning.errors.LeftDenseWarning")
+
 
 class Functional(nn.Module):
     """Hands a parameter of its own to a function, as a keyword or by position."""
