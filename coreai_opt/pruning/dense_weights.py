@@ -121,7 +121,7 @@ def unreached_weights(
                 continue
             around = [*self_and_ancestors(module_name), ""] if module_name else [""]
             asked = config.match([(name, kinds[name]) for name in around]).config
-            if asked is not None and asked.match("weight", None, (), parameter).spec is not None:
+            if asked is not None and asked.match((parameter, "weight"), None, ()).spec is not None:
                 name = f"{module_name}.{parameter}".lstrip(".")
                 found[id(value)] = DenseWeight(name, kind_of(module), value.numel())
     return list(found.values())
@@ -144,7 +144,8 @@ def own_matrices(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     chains: Any = ()
     # What is scripted has no dict of modules, only something like it.
     if "parametrizations" in module._modules and parametrize.is_parametrized(module):
-        chains = module._modules["parametrizations"].items()
+        held: Any = module._modules["parametrizations"]
+        chains = held.items()
     computed = [
         (name, max(chain._parameters.values(), key=torch.numel))
         for name, chain in chains

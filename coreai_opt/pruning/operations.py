@@ -176,7 +176,7 @@ def _layer(
 ) -> tuple[str, dict[str, str]] | None:
     """Return the op of a prunable layer and its parameters as ``MODULES`` has them, else None."""
     if isinstance(module, RECURRENT_TYPES):
-        masked = module._modules.get("parametrizations") or {}
+        masked: Any = module._modules.get("parametrizations") or {}
         names = [name for name in [*masked, *module._parameters] if name.startswith("weight_")]
         return recurrent_op(module), dict.fromkeys(names, "weight")
     return next((known[kind] for kind in known if isinstance(module, kind)), None)
@@ -245,12 +245,12 @@ class _Following:
         self._names = {id(module): name for name, module in model.named_modules()}
         self._model = model
         # Tensors with which a product is counted; masked ones are computed once (``undisturbed``).
-        masked = [
-            getattr(module, name)
+        parametrized: list[Any] = [
+            module
             for module in model.modules()
             if parametrize.is_parametrized(module) and "parametrizations" in module._modules
-            for name in module._modules["parametrizations"]
         ]
+        masked = [getattr(one, name) for one in parametrized for name in one.parametrizations]
         self._known = {id(tensor) for tensor in [*model.parameters(), *masked]}
         self._stack: list[tuple[str, Counter[str]]] = [("", Counter())]
         self._calls: list[OpCall] = []
