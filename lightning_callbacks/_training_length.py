@@ -1,9 +1,8 @@
 """Length of a training: how far it is, and whether a ramp can end inside it."""
 
 import math
-from collections.abc import Iterable, Iterator
-from itertools import count
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
@@ -145,26 +144,30 @@ def _length(trainer: pl.Trainer, interval: Interval) -> _Length:
     return _Length(expected, bound if changing else expected)
 
 
-def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[str, float]:
+def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[Interval, float]:
     """Return epochs and optimizer steps of the training, where each epoch has the same batches."""
-    finished = 0
-    if not math.isfinite(epochs) and not math.isfinite(max_steps):
-        return {"epoch": math.inf, "step": math.inf}
-    for epoch, steps in enumerate(_steps_of_epochs(trainer)):
-        if epoch >= epochs:
-            return {"epoch": epochs, "step": finished}
-        finished += steps
-        if finished >= max_steps:
-            return {"epoch": epoch + 1, "step": max_steps}
-    raise AssertionError("there is always another epoch")
+    batches = trainer.num_training_batches
+    scheduler = _accumulation(trainer)
+
+    def steps_of(epoch: int) -> int:
+        if scheduler is None:
+            return math.ceil(batches / trainer.accumulate_grad_batches)
+        return math.ceil(batches / scheduler.get_accumulate_grad_batches(epoch))
+
+    epoch = finished = 0
+    changes = 0 if scheduler is None else max(scheduler.epochs)
+    while epoch < min(changes, epochs) and finished < max_steps:
+        finished += steps_of(epoch)
+        epoch += 1
+    # From here on all epochs have as many steps.
+    each, left = steps_of(epoch), epochs - epoch
+    if math.isfinite(max_steps):
+        left = min(left, math.ceil(max(max_steps - finished, 0) / each))
+    return {"epoch": epoch + left, "step": min(finished + left * each, max_steps)}
 
 
-def _steps_of_epochs(trainer: pl.Trainer) -> Iterator[int]:
+def _accumulation(trainer: pl.Trainer) -> Any:
+    """Return the callback that changes the batches of a step between epochs, None = none does."""
     scheduler = of_root(trainer, "callbacks", "GradientAccumulationScheduler")
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    scheduled = next((one for one in callbacks if isinstance(one, scheduler)), None)
-    for epoch in count():
-        batches_a_step = trainer.accumulate_grad_batches
-        if scheduled is not None:
-            batches_a_step = scheduled.get_accumulate_grad_batches(epoch)
-        yield math.ceil(trainer.num_training_batches / batches_a_step)
+    return next((one for one in callbacks if isinstance(one, scheduler)), None)

@@ -13,6 +13,9 @@ from coreai_opt.pruning.config.schedules import MultiStepSparsitySchedule, Spars
 
 __all__ = ["planned_steps", "ramp_problem", "schedule_of", "steps_per_epoch"]
 
+# Callbacks of Lightning's that change how many steps an epoch has.
+CHANGE_STEPS = (".BatchSizeFinder", ".GradientAccumulationScheduler")
+
 UNITS = {"step": "steps", "epoch": "epochs", "percent": "percent"}
 
 
@@ -37,6 +40,9 @@ def steps_per_epoch(config: Mapping[str, Any]) -> int | None:
     data, trainer = config.get("data") or {}, config.get("trainer") or {}
     devices = trainer.get("devices")
     unusual = any(trainer.get(key) for key in ("fast_dev_run", "overfit_batches", "max_time"))
+    callbacks = (config.get("callbacks") or {}).values()
+    targets = [str(node.get("_target_")) for node in callbacks if isinstance(node, Mapping)]
+    unusual = unusual or any(target.endswith(CHANGE_STEPS) for target in targets)
     # A class of the user's own in place of ours leaves our numbers standing in the config.
     settings = model_of_target(str(data.get("_target_")))
     ours = settings is not None and issubclass(settings, ImageDataSettings)

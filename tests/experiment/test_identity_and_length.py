@@ -82,6 +82,8 @@ PLANS = {
     ("trainer.max_epochs=-1",): None,
     ("+trainer.fast_dev_run=true",): None,
     ("data._target_=their.Data",): None,
+    ("+callbacks.a._target_=pytorch_lightning.callbacks.BatchSizeFinder",): None,
+    ("+callbacks.a._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",): None,
 }
 
 
