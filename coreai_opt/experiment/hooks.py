@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from coreai_opt.experiment.aliases import shadowed_knobs
 from coreai_opt.experiment.cluster import launch_id
 from coreai_opt.experiment.errors import ConfigError, Problem, print_problems
 from coreai_opt.experiment.launch_notes import heard_directory, tell_directory
@@ -63,7 +64,8 @@ class CheckConfig(Callback):
             raise
         if launch is not None:
             tell_directory(output_root, launch, root)
-        for sentence in sentences:
+        typed = [str(one) for one in config.hydra.overrides.task]
+        for sentence in [*shadowed_knobs(typed, str(config.hydra.job.config_name)), *sentences]:
             print(sentence)
         with read_write(config), open_dict(config):
             # Hydra makes the directory that stands here when this hook returns.

@@ -20,10 +20,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from coreai_opt.experiment.aliases import alias_of
 from coreai_opt.experiment.constants import Constants
 from coreai_opt.experiment.diagnosis import diagnose
 from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.experiment.validation import ALIAS, Reading
+from coreai_opt.experiment.validation import Reading
 from coreai_opt.sweep.axes import Assignment
 
 __all__ = ["Composer"]
@@ -123,12 +124,7 @@ class Composer:
 
     def alias(self, options: Sequence[Assignment], key: str) -> str | None:
         """Return the key at the root that a node takes a value from, None where it takes none."""
-        node: Any = self._base(options).task
-        for part in key.split("."):
-            is_node = isinstance(node, DictConfig) and isinstance(node._content, dict)
-            node = node._content.get(part) if is_node else None
-        match = ALIAS.match(str(node._value())) if node is not None else None
-        return None if match is None else match[1]
+        return alias_of(self._base(options).task, key)
 
     def subdir(self, options: Sequence[Assignment]) -> str | None:
         """Return ``hydra.sweep.subdir`` where somebody has set it, None where it is the default."""

@@ -9,6 +9,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
+from coreai_opt.experiment.aliases import shadowed_knobs
 from coreai_opt.experiment.composing import command_context
 from coreai_opt.experiment.earlier import EarlierRun
 from coreai_opt.experiment.errors import ConfigError, Problem
@@ -124,6 +125,7 @@ def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Probl
         "preview, nothing is run: 1 run", (), (planned_run(point, how, history),), is_sweep=False
     )
     preview.earlier = history.count([reading.values])
+    told += shadowed_knobs([str(one) for one in config.hydra.overrides.task], config_name)
     preview.sentences, preview.warnings = [*told, *sentences], _changes()
     return preview, directory_problems(reading.values, RunPaths(root), is_sweep=False)
 
