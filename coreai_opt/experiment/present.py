@@ -37,7 +37,11 @@ def show_result(
 
 
 def layer_table(result: Mapping[str, Any]) -> Table:
-    """Return the table of layers: elements, kept, sparsity, target."""
+    """Return the table of layers: elements, kept, sparsity, target.
+
+    Below are what stays dense, by the type of its module, and all weights of two or more dimensions
+    together, if anything is pruned.
+    """
     table = Table("layer", title="pruned weights")
     for column in ("elements", "kept", "sparsity", "target"):
         table.add_column(column, justify="right")
@@ -51,6 +55,15 @@ def layer_table(result: Mapping[str, Any]) -> Table:
     nonzero = sum(layer["nonzero"] for layer in counted)
     table.add_section()
     table.add_row("total", *_counts(elements, nonzero), _percent(sparsity["target"]))
+    is_pruned = any(layer["target"] is not None for layer in sparsity["layers"])
+    left_dense = sparsity.get("left_dense", ()) if is_pruned else ()
+    if left_dense:
+        table.add_section()
+    for kind in left_dense:
+        name = f"{kind['weights']:,} of {kind['type']}"
+        table.add_row(name, *_counts(kind["elements"], kind["nonzero"]), "dense")
+    if left_dense:
+        table.add_row("all weights", *_counts(**sparsity["all_weights"]), "")
     return table
 
 
@@ -66,12 +79,21 @@ def summary_line(result: Mapping[str, Any], root: Path) -> str:
         parts = [f"{objective['name']} {objective['value']:.4g}"]
     size = result["parameters"]
     parts += [
-        shortfall(sparsity) or f"sparsity {_percent(sparsity['achieved'])}",
+        _sparsity(sparsity),
         f"{size['nonzero']:,} of {size['total']:,} parameters",
         f"{result['wall_seconds']:.1f} s",
         str(root),
     ]
     return ", ".join(parts)
+
+
+def _sparsity(sparsity: Mapping[str, Any]) -> str:
+    """Return the sparsity of what is pruned, and that of all weights where something is not."""
+    pruned = shortfall(sparsity) or f"sparsity {_percent(sparsity['achieved'])}"
+    overall = sparsity.get("of_all_weights", sparsity["achieved"])
+    if _percent(overall) == _percent(sparsity["achieved"]):
+        return pruned
+    return f"{pruned} ({_percent(overall)} of all weights)"
 
 
 def _counts(elements: int, nonzero: int) -> tuple[str, str, str]:

@@ -234,7 +234,22 @@ def _sparsity(report: SparsityReport) -> dict[str, Any]:
         }
         for layer in report.layers
     ]
-    sparsity = {"target": report.target, "achieved": report.achieved, "layers": layers}
+    sparsity: dict[str, Any] = {
+        "target": report.target,
+        "achieved": report.achieved,
+        "of_all_weights": report.of_all_weights,
+        "all_weights": {"elements": report.all_elements, "nonzero": report.all_nonzero},
+        "left_dense": [
+            {
+                "type": kind.kind,
+                "weights": kind.weights,
+                "elements": kind.elements,
+                "nonzero": kind.nonzero,
+            }
+            for kind in report.left_dense
+        ],
+        "layers": layers,
+    }
     return {**sparsity, "below_target": shortfall(sparsity) is not None}
 
 

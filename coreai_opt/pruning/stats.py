@@ -1,11 +1,13 @@
 """What is there: sparsity by counted zeros."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from coreai_opt.pruning.targets import weight_tensors
+from coreai_opt.pruning.dense_weights import DenseType, by_type, kind_of, own_matrices
+from coreai_opt.pruning.targets import WeightTensor, weight_tensors
 
 __all__ = ["LayerSparsity", "SparsityReport", "count_sparsity"]
 
@@ -35,9 +37,16 @@ class LayerSparsity:
 
 @dataclass(frozen=True)
 class SparsityReport:
-    """The prunable weights of a model; the totals are over those that carry a mask, if any does."""
+    """The weights of a model; the totals are over those that carry a mask, if any does.
+
+    Attributes:
+        layers: the weights of prunable layers, and all that carry a mask.
+        left_dense: all weights of two or more dimensions that carry no mask, by the type of their
+            module; those of prunable layers among them.
+    """
 
     layers: list[LayerSparsity]
+    left_dense: tuple[DenseType, ...] = ()
 
     @property
     def counted(self) -> list[LayerSparsity]:
@@ -63,6 +72,23 @@ class SparsityReport:
         return 1 - self.nonzero / self.elements if self.elements else 0.0
 
     @property
+    def all_elements(self) -> int:
+        """Elements of all weights of two or more dimensions, pruned or not."""
+        masked = sum(layer.elements for layer in self.layers if layer.target is not None)
+        return masked + sum(kind.elements for kind in self.left_dense)
+
+    @property
+    def all_nonzero(self) -> int:
+        """Those of them that are not zero, counted."""
+        masked = sum(layer.nonzero for layer in self.layers if layer.target is not None)
+        return masked + sum(kind.nonzero for kind in self.left_dense)
+
+    @property
+    def of_all_weights(self) -> float:
+        """Share of zeros among all weights of two or more dimensions, counted."""
+        return 1 - self.all_nonzero / self.all_elements if self.all_elements else 0.0
+
+    @property
     def scheduled(self) -> float:
         """The sparsity that the schedules ask for now, weighted by elements."""
         return self._mean("scheduled")
@@ -84,15 +110,39 @@ def count_sparsity(model: nn.Module) -> SparsityReport:
     The counts of all layers are gathered on the device and copied to the host once.
     """
     weights = weight_tensors(model)
-    values = [weight.value() for weight in weights]
+    others = _others(model, weights)
+    values = [*(weight.value() for weight in weights), *(value for _, value in others)]
     counts = [torch.count_nonzero(value) for value in values]
-    nonzeros = torch.stack(counts).tolist() if counts else []
+    nonzeros = torch.stack([n.to(counts[0].device) for n in counts]).tolist() if counts else []
     layers = []
-    for weight, value, nonzero in zip(weights, values, nonzeros, strict=True):
+    for weight, value, nonzero in zip(weights, values, nonzeros, strict=False):
         shape, elements, impl = tuple(value.shape), value.numel(), weight.impl
         if impl is None:
             layers.append(LayerSparsity(weight.name, shape, elements, nonzero, None, None))
             continue
         asked = impl.sparsity, impl.target_sparsity, impl.revived
         layers.append(LayerSparsity(weight.name, shape, elements, nonzero, *asked))
-    return SparsityReport(layers)
+    dense = [
+        (kind_of(weight.holders[0].module), layer.elements, layer.nonzero)
+        for weight, layer in zip(weights, layers, strict=True)
+        if layer.target is None
+    ]
+    dense += [
+        (kind, value.numel(), nonzero)
+        for (kind, value), nonzero in zip(others, nonzeros[len(weights) :], strict=True)
+    ]
+    return SparsityReport(layers, by_type(dense))
+
+
+def _others(model: nn.Module, weights: Sequence[WeightTensor]) -> list[tuple[str, Tensor]]:
+    """Return the weights of two or more dimensions that are not among the given ones, with types.
+
+    A tensor that several modules share is there once.
+    """
+    known = {(id(one.module), one.parameter) for weight in weights for one in weight.holders}
+    found: dict[int, tuple[str, Tensor]] = {}
+    for module in model.modules():
+        for parameter, tensor in own_matrices(module):
+            if (id(module), parameter) not in known and id(tensor) not in found:
+                found[id(tensor)] = kind_of(module), getattr(module, parameter)
+    return list(found.values())

@@ -107,8 +107,8 @@ def load(*folders: str | Path) -> "pd.DataFrame":
         Columns ``folder``, ``sweep``, ``run_id``, ``status`` (``interrupted`` where the process is
         gone), ``seed``, ``wall_seconds``, ``attempts``, ``config_hash``; a column for each key that
         was overridden in one of the runs, with the default in the others; ``objective``,
-        ``sparsity`` (achieved), ``parameters``, ``nonzero``, a column for each metric, and
-        ``error``. What a run has not is missing there.
+        ``sparsity`` (achieved), ``sparsity_of_all_weights``, ``parameters``, ``nonzero``, a column
+        for each metric, and ``error``. What a run has not is missing there.
 
     Raises:
         FileNotFoundError: one of the folders is not there.
@@ -136,6 +136,7 @@ def _row(row: RunRow, keys: Iterable[str]) -> dict[str, Any]:
         **{key: _cell(row, key) for key in keys},
         "objective": objective.get("value"),
         "sparsity": sparsity.get("achieved"),
+        "sparsity_of_all_weights": sparsity.get("of_all_weights"),
         "parameters": parameters.get("total"),
         "nonzero": parameters.get("nonzero"),
         **(record.get("metrics") or {}),

@@ -124,6 +124,18 @@ class RunRow:
         return mapping(self.record.get("sparsity")).get("below_target") is True
 
     @property
+    def sparsity(self) -> float | None:
+        """Sparsity of all weights of two or more dimensions, counted.
+
+        Records that were written before it was counted say it of all parameters, which is nearly
+        the same, or of the pruned layers alone.
+        """
+        told = number(mapping(self.record.get("sparsity")).get("of_all_weights"))
+        if told is None and (ratio := self.compression):
+            return 1 - 1 / ratio
+        return self.achieved if told is None else told
+
+    @property
     def target(self) -> float | None:
         """Sparsity that was asked for, 0 for a dense control."""
         if self.is_dense:

@@ -73,6 +73,11 @@ class Group:
         return _mean(row.achieved for row in self.rows)
 
     @cached_property
+    def sparsity(self) -> float | None:
+        """Sparsity of all weights of two or more dimensions."""
+        return _mean(row.sparsity for row in self.rows)
+
+    @cached_property
     def target(self) -> float | None:
         return _mean(row.target for row in self.rows)
 
@@ -309,7 +314,7 @@ def _groups(
 def _order(group: Group, mode: str) -> tuple[float, float, list[Any]]:
     # As good: the sparser one, then by the values of the knobs.
     values = [value_order(value or "") for value in group.knobs.values()]
-    return -group.mean if mode == "max" else group.mean, -(group.achieved or 0.0), values
+    return -group.mean if mode == "max" else group.mean, -(group.sparsity or 0.0), values
 
 
 def _control(group: Group, dense: Sequence[Group]) -> Group | None:

@@ -45,6 +45,31 @@ def test_the_line_shows_the_objective_where_there_is_no_accuracy() -> None:
     assert line.startswith("val/loss 0.1235, sparsity")
 
 
+LEFT = {"type": "Embedding", "weights": 2, "elements": 850, "nonzero": 850}
+WHOLE = {
+    **RESULT["sparsity"],
+    "of_all_weights": 0.09,
+    "all_weights": {"elements": 1000, "nonzero": 910},
+    "left_dense": [LEFT, {"type": "Linear", "weights": 1, "elements": 50, "nonzero": 50}],
+}
+
+
+def test_what_stays_dense_is_in_the_table_and_the_line() -> None:
+    text = io.StringIO()
+    Console(file=text, width=100).print(layer_table({**RESULT, "sparsity": WHOLE}))
+    rows = [" ".join(line.replace("│", " ").split()) for line in text.getvalue().splitlines()]
+    assert "2 of Embedding 850 850 0.00 % dense" in rows
+    assert "1 of Linear 50 50 0.00 % dense" in rows
+    assert "all weights 1,000 910 9.00 %" in rows
+    line = summary_line({**RESULT, "sparsity": WHOLE}, Path("x"))
+    assert "sparsity 90.00 % (9.00 % of all weights), " in line
+
+
+def test_a_dense_control_leaves_nothing_out() -> None:
+    dense = {**WHOLE, "layers": [layer("body.weight", 100, 100, None)]}
+    assert layer_table({**RESULT, "sparsity": dense}).row_count == 2
+
+
 def test_the_table_has_a_row_a_layer_and_a_total_over_the_pruned_ones() -> None:
     text = io.StringIO()
     Console(file=text, width=100).print(layer_table(RESULT))

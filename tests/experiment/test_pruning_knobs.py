@@ -118,6 +118,7 @@ def test_a_pattern_that_does_not_fit_names_layer_and_shape(quick_run: Any) -> No
         quick_run("pruning=n_m", "m=7")
 
 
+@pytest.mark.filterwarnings("ignore::coreai_opt.pruning.errors.LeftDenseWarning")
 def test_a_network_of_functional_calls_is_followed(
     compose_config: Any, user_module: str, tmp_path: Path
 ) -> None:
@@ -128,6 +129,11 @@ def test_a_network_of_functional_calls_is_followed(
     named = {layer["name"]: layer["target"] for layer in record["sparsity"]["layers"]}
     assert named == {"network.kernel": 0.75, "network.unused.weight": None}
     assert record["sparsity"]["achieved"] == 0.75
+    (left,) = record["sparsity"]["left_dense"]
+    assert (left["type"], left["weights"]) == ("Linear", 1)
+    whole = record["sparsity"]["all_weights"]
+    assert whole["elements"] - whole["nonzero"] == 0.75 * (whole["elements"] - left["elements"])
+    assert record["sparsity"]["of_all_weights"] == 1 - whole["nonzero"] / whole["elements"]
 
 
 def test_types_of_modules_are_known_by_their_paths(quick_run: Any) -> None:

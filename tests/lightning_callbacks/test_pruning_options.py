@@ -103,6 +103,7 @@ class FunctionalModule(TinyModule):
         return super().forward(nn.functional.linear(features, self.kernel))
 
 
+@pytest.mark.filterwarnings("ignore::coreai_opt.pruning.errors.LeftDenseWarning")
 def test_functional_calls_are_followed_when_asked(tmp_path: Path) -> None:
     module = FunctionalModule()
     pruning = ScheduledPruning(linear_ramp(4), 0.5, follow_calls=True)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, count_sparsity
 from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, PolynomialDecaySchedule
+from coreai_opt.pruning.dense_weights import DenseType
 from coreai_opt.pruning.spec import PruningSpec
 from coreai_opt.pruning.stats import LayerSparsity
 
@@ -133,6 +134,39 @@ def test_a_model_without_prunable_layers_has_an_empty_report(model: nn.Module) -
 
 def test_an_empty_weight_is_not_sparse() -> None:
     assert LayerSparsity("head.weight", (0, 3), 0, 0, None, None).sparsity == 0
+
+
+def test_what_stays_dense_is_counted_by_type() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mixing = nn.Parameter(torch.ones(4, 2))
+            self.scale = nn.Parameter(torch.ones(4))
+
+    model = nn.Sequential(
+        nn.Embedding(6, 4, padding_idx=0), nn.Linear(4, 4), nn.Linear(4, 2), Own()
+    )
+    config = MagnitudePrunerConfig.uniform(0.5).without("0", "2", "3")
+    MagnitudePruner(model, config).prepare()
+    report = count_sparsity(model)
+    assert report.left_dense == (
+        DenseType("Embedding", 1, 24, 20),
+        DenseType("Linear", 1, 8, 8),
+        DenseType("Own", 1, 8, 8),
+    )
+    assert (report.elements, report.nonzero, report.achieved) == (16, 8, 0.5)
+    assert (report.all_elements, report.all_nonzero) == (56, 44)
+    assert report.of_all_weights == pytest.approx(12 / 56)
+
+
+def test_a_tied_embedding_is_no_other_weight() -> None:
+    model = nn.ModuleList([nn.Embedding(8, 4), nn.Linear(4, 8, bias=False)])
+    model[1].weight = model[0].weight
+    assert count_sparsity(model).left_dense == (DenseType("Embedding", 1, 32, 32),)
+    MagnitudePruner(model).prepare()
+    report = count_sparsity(model)
+    assert report.left_dense == ()
+    assert report.of_all_weights == report.achieved == 0.5
 
 
 def test_counting_changes_nothing() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.sweep.records import Unreadable, collect, rerun_command, row_of
+from coreai_opt.sweep.records import RunRow, Unreadable, collect, rerun_command, row_of
 from tests.conftest import ROOT
 from tests.sweep.synthetic import make_record, make_sweep, write_run, write_sweep_file
 
@@ -173,6 +173,21 @@ def test_a_directory_that_cannot_be_looked_into_is_reported(
     collected = collect([tmp_path])
     assert len(collected.rows) == 1
     assert [bad.reason for bad in collected.unreadable] == ["cannot be read, Permission denied"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sparsity"),
+    [
+        ({"sparsity": {"achieved": 0.9, "of_all_weights": 0.4}, "parameters": None}, 0.4),
+        # Older records: that of all parameters, or of what is pruned.
+        ({"sparsity": {"achieved": 0.9}, "parameters": {"total": 80, "nonzero": 20}}, 0.75),
+        ({"sparsity": {"achieved": 0.9}, "parameters": None}, 0.9),
+        ({"sparsity": None, "parameters": None}, None),
+    ],
+)
+def test_the_sparsity_of_all_weights(fields: dict[str, Any], sparsity: float | None) -> None:
+    row = RunRow(Path("a"), "", "completed", fields, {}, ())
+    assert row.sparsity == sparsity
 
 
 def test_the_command_that_runs_a_record_alone_survives_a_shell() -> None:

@@ -36,7 +36,7 @@ UNITS = {"step": "steps", "epoch": "epochs", "percent": "% of the training"}
 
 @dataclass(frozen=True)
 class Point:
-    """A group in the plane of sparsity and metric; ``std`` is None for a single run."""
+    """A group by its sparsity of all weights and its metric; ``std`` is None for a single run."""
 
     label: str
     sparsity: float
@@ -47,7 +47,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The metric against achieved sparsity.
+    """The metric against the sparsity of all weights.
 
     Attributes:
         series: points by name of the series; a single one has the name "pruned".
@@ -212,9 +212,9 @@ def schedules(rows: Iterable[RunRow]) -> Schedules:
 
 
 def _point(group: Group) -> Point | None:
-    if group.achieved is None:
+    if group.sparsity is None:
         return None
-    return Point(group.label, group.achieved, group.mean, group.std, len(group.values))
+    return Point(group.label, group.sparsity, group.mean, group.std, len(group.values))
 
 
 def _settings(row: RunRow) -> dict[str, str]:

@@ -18,6 +18,7 @@ FIXED = ("sweep", "run", "folder", "status", "seed", "config_hash")
 NUMBERS = (
     "sparsity_target",
     "sparsity_achieved",
+    "sparsity_of_all_weights",
     "parameters_total",
     "parameters_nonzero",
     "compression",
@@ -83,7 +84,7 @@ def _csv_row(
         record.get("config_hash"),
         *(knob_value(row, knob) for knob in knobs),
         *(row.metric(name) for name in metrics),
-        *(row.target, row.achieved),
+        *(row.target, row.achieved, row.sparsity),
         *(parameters.get("total"), parameters.get("nonzero"), row.compression),
         *(operations.get("dense"), operations.get("effective"), row.speedup),
         row.seconds,

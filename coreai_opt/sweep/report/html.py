@@ -103,10 +103,10 @@ def _leaderboard(board: Board) -> dict[str, Any]:
     for entry in board.entries:
         group = entry.group
         spread = [group.seeds, group.mean, group.std, entry.delta]
-        sizes = [group.achieved, group.compression, group.speedup]
+        sizes = [group.achieved, group.sparsity, group.compression, group.speedup]
         texts = entry_cells(board, entry)
         # Text columns come first: they are sorted by what they show, but for the rank.
-        keys = [str(entry.rank or 0), *texts[1 : len(texts) - 7]]
+        keys = [str(entry.rank or 0), *texts[1 : len(texts) - 8]]
         keys += ["" if value is None else repr(float(value)) for value in (*spread, *sizes)]
         rows.append((entry.rank is None, list(zip(texts, keys, strict=True))))
     return {"columns": columns, "rows": rows}
@@ -114,7 +114,8 @@ def _leaderboard(board: Board) -> dict[str, Any]:
 
 def _runs(out: Path, collected: Collected, board: Board) -> dict[str, Any]:
     by_sweep = len(collected.sweeps) > 1
-    names = ["seed", board.metric, "sparsity", "compression", "speed-up", "seconds"]
+    sizes = ["achieved", "sparsity of all weights", "compression", "speed-up"]
+    names = ["seed", board.metric, *sizes, "seconds"]
     columns = [("status", False), *([("sweep", False)] if by_sweep else [])]
     columns += [(printable(knob), False) for knob in board.knobs]
     columns += [(printable(name), True) for name in names]
@@ -138,10 +139,10 @@ def _runs(out: Path, collected: Collected, board: Board) -> dict[str, Any]:
 
 def _run_cells(row: RunRow, board: Board, by_sweep: bool) -> list[Cell]:
     value, seconds = row.metric(board.metric), row.seconds
-    told = [("", None)] if row.achieved is None else [(f"{100 * row.achieved:.2f} %", row.achieved)]
+    shares = (row.achieved, row.sparsity)
     numbers = [
         (board.show(value), value),
-        *told,
+        *(("" if share is None else f"{100 * share:.2f} %", share) for share in shares),
         (times(row.compression), row.compression),
         (times(row.speedup), row.speedup),
         ("" if seconds is None else f"{seconds:,.1f}", seconds),
@@ -159,7 +160,7 @@ def _pending_row(point: Pending, board: Board, by_sweep: bool) -> dict[str, Any]
     texts = [*([point.sweep] if by_sweep else []), *(told.get(knob) for knob in board.knobs)]
     cells = [_text_cell(text) for text in (*texts, told.get("seed"))]
     name = printable(point.folder)
-    return {"name": name, "link": None, "status": "pending", "cells": [*cells, *[("", "")] * 5]}
+    return {"name": name, "link": None, "status": "pending", "cells": [*cells, *[("", "")] * 6]}
 
 
 def _text_cell(text: str | None) -> Cell:

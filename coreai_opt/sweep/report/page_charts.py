@@ -78,7 +78,7 @@ def page_charts(
 
 def _accuracy(board: Board) -> tuple[Chart, Any]:
     metric = printable(board.metric)
-    title = f"{metric} against achieved sparsity"
+    title = f"{metric} against the sparsity of all weights"
     shown = charts.accuracy(board)
     points = [(name, point) for name, some in shown.series.items() for point in some]
     if not points and not shown.dense:
@@ -93,7 +93,7 @@ def _accuracy(board: Board) -> tuple[Chart, Any]:
         "dense": _point_data(shown.dense),
         "front": _point_data(shown.front),
     }
-    columns = [("series", False), ("configuration", False), ("sparsity", True)]
+    columns = [("series", False), ("configuration", False), ("sparsity of all weights", True)]
     columns += [(metric, True), ("std", True), ("runs", True)]
     return Chart("accuracy", title, _accuracy_caption(board, shown), columns, dense + rows), data
 

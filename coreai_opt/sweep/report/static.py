@@ -80,7 +80,9 @@ def _pictures(
 
 def _accuracy(figure: Figure, shown: charts.Accuracy, board: Board) -> None:
     scale, unit = (100, ", %") if board.is_share else (1, "")
-    axes = figure.add_subplot(xlabel="sparsity, %", ylabel=_plain(board.metric) + unit)
+    axes = figure.add_subplot(
+        xlabel="sparsity of all weights, %", ylabel=_plain(board.metric) + unit
+    )
     for point in shown.dense:
         axes.axhline(scale * point.mean, color="black", linewidth=1, linestyle="--")
         spread = point.std or 0.0

@@ -57,7 +57,8 @@ def leaderboard(board: Board) -> Group:
 def leaderboard_columns(board: Board) -> list[tuple[str, bool]]:
     """Return the headers, and whether what stands below each is text rather than numbers."""
     sweeps = [("sweep", True)] if any(group.sweep for group in board.groups) else []
-    numbers = ("seeds", board.metric, "std", "vs dense", "sparsity", "compression", "speed-up")
+    sizes = ("achieved", "sparsity of all weights", "compression", "speed-up")
+    numbers = ("seeds", board.metric, "std", "vs dense", *sizes)
     knobs = [(knob, True) for knob in board.knobs]
     return [("rank", True), *sweeps, *knobs, *((name, False) for name in numbers)]
 
@@ -70,6 +71,7 @@ def board_patterns(board: Board) -> list[str]:
 def entry_cells(board: Board, entry: Entry) -> list[str]:
     """Return a row of the leaderboard as text."""
     group = entry.group
+    shares = (group.achieved, group.sparsity)
     sweeps = [printable(group.sweep)] if any(one.sweep for one in board.groups) else []
     return [
         "dense control" if entry.rank is None else str(entry.rank),
@@ -79,7 +81,7 @@ def entry_cells(board: Board, entry: Entry) -> list[str]:
         board.show(group.mean),
         board.show_spread(group.std),
         board.show_spread(entry.delta, sign=True),
-        "" if group.achieved is None else f"{100 * group.achieved:.2f} %",
+        *("" if share is None else f"{100 * share:.2f} %" for share in shares),
         times(group.compression),
         times(group.speedup),
     ]

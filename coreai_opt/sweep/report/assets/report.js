@@ -136,7 +136,7 @@
       if (visible(one.name)) traces.push(points(one, one.name, series(index), symbols[index % symbols.length]));
     });
     const title_y = all_y.length ? metric : data.metric;
-    draw("accuracy", traces, { shapes, xaxis: { ...title("achieved sparsity, %") }, yaxis: title(title_y) });
+    draw("accuracy", traces, { shapes, xaxis: { ...title("sparsity of all weights, %") }, yaxis: title(title_y) });
   };
   const points = (one, name, ink, symbol) => ({
     x: one.x.map((value) => 100 * value), y: one.y.map(scaled), mode: "markers", type: "scatter", name: plain(name),
