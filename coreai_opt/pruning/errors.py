@@ -17,6 +17,7 @@ __all__ = [
     "LeftDenseWarning",
     "LostWriteWarning",
     "MaskedMergeError",
+    "MissingZerosWarning",
     "NoGradientError",
     "NoPrunableLayerError",
     "PruningError",
@@ -302,6 +303,24 @@ class LostWriteWarning(UserWarning):
             "whenever it is read, and what is written to it (a bound on a norm or a value, merged "
             "or tied weights) is lost; write to module.parametrizations.NAME.original, or leave "
             "them out with module_name_configs"
+        )
+
+
+class MissingZerosWarning(UserWarning):
+    """A model that was finalized has fewer zeros than the pruner's own.
+
+    Attributes:
+        missing: name of the weight -> its zeros, and how many the mask of the pruner's own prunes.
+    """
+
+    def __init__(self, missing: Mapping[str, tuple[int, int]]) -> None:
+        self.missing = dict(missing)
+        zeros, pruned = (sum(counts) for counts in zip(*missing.values(), strict=True))
+        super().__init__(
+            f"the finalized model has {zeros:,} zeros where the masks of the pruner's own model "
+            f"prune {pruned:,}: {_named(list(missing), 'with fewer')}; an average or a copy has "
+            "masks of its own, which do not follow: copy its parameters into the pruner's model "
+            "and finalize that"
         )
 
 

@@ -14,6 +14,7 @@ from coreai_opt.common import CoreMLExportError, ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import (
     DivergedWeightError,
+    MissingZerosWarning,
     UnreachableSparsityWarning,
 )
 from coreai_opt.pruning.folding import fold_masks, remember_order
@@ -34,6 +35,7 @@ from coreai_opt.pruning.targets import (
     masked_names,
     pruned_tensors,
 )
+from coreai_opt.pruning.zeros import missing_zeros
 
 __all__ = ["MagnitudePruner"]
 
@@ -229,10 +231,14 @@ class MagnitudePruner:
             ValueError: no backend has that name.
             NotImplementedError: the backend is ``"coreai"`` or ``"coreml"``; for ``"coreml"`` it is
                 a ``CoreMLExportError``.
+
+        Warns:
+            MissingZerosWarning: another model has fewer zeros than the pruner's own, as an average
+                whose masks did not follow.
         """
         _refuse_other_backends(ExportBackend(backend))
         if model is not None and model is not self.model:
-            return fold_masks(model)
+            return self._finalize_other(model)
         self._check_prepared()
         self.check_weights()
         self.release_optimizers()
@@ -240,6 +246,12 @@ class MagnitudePruner:
         self._groups.clear()
         # A config may leave every weight dense.
         return fold_masks(self.model) if any(pruned_tensors(self.model)) else self.model
+
+    def _finalize_other(self, model: nn.Module) -> nn.Module:
+        final = fold_masks(model)
+        if self._prepared and (missing := missing_zeros(final, pruned_tensors(self.model))):
+            warnings.warn(MissingZerosWarning(missing), stacklevel=3)
+        return final
 
     def mask_optimizer_state(self, *optimizers: Optimizer) -> None:
         """Keep optimizers from moving pruned weights, from now on.
