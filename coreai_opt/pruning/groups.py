@@ -10,7 +10,7 @@ from coreai_opt.pruning.allocation import allocate
 from coreai_opt.pruning.config.asking import Asking, asking_of
 from coreai_opt.pruning.config.pruner import Allocation, MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.course import Course
+from coreai_opt.pruning.derived_sparsity import DerivedSparsity
 from coreai_opt.pruning.errors import AllocationError, NoGradientError, PruningError
 from coreai_opt.pruning.masks import global_masks
 from coreai_opt.pruning.selection import Scores
@@ -50,12 +50,14 @@ class MaskGroup:
         for tensor, share in zip(self.tensors, self._shares(self.target_sparsity), strict=True):
             tensor.impl.target_sparsity = share
 
-    def set_courses(self) -> None:
+    def set_derived_sparsity(self) -> None:
         """Tell each tensor what its schedule asks for at a step."""
         shapes = tuple(tensor.shape for tensor in self.tensors)
-        course = Course(self.schedule, self.asking, self.target_sparsity, self.allocation, shapes)
+        derived = DerivedSparsity(
+            self.schedule, self.asking, self.target_sparsity, self.allocation, shapes
+        )
         for place, tensor in enumerate(self.tensors):
-            tensor.impl.follow(course, place)
+            tensor.impl.set_derived_sparsity(derived, place)
 
     def settle(self) -> None:
         """Say that the model is prepared: without a schedule nothing changes from here on."""
@@ -150,7 +152,7 @@ def grouped(
             groups.append(among[-1])
     for group in groups:
         group.set_targets()
-        group.set_courses()
+        group.set_derived_sparsity()
     return groups
 
 

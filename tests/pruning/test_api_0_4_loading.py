@@ -93,6 +93,7 @@ SPOILED = [
     ({"step_count": torch.tensor(3)}, r"different steps: .*0\.step_count' is 7 and .* is 3"),
     ({"step_count": torch.tensor(-1)}, "step_count is -1"),
     ({"step_count": torch.tensor(7.5)}, "step_count is 7.5"),
+    ({"step_count": torch.tensor(torch.inf)}, "step_count is inf"),
     ({"step_count": torch.tensor([7, 7])}, "allowed: one whole number"),
     ({"mask": lambda mask: mask * 0.5}, r"2\.parametrizations\.weight\.0\.mask has values other"),
     ({"mask": lambda mask: mask / 0}, "values other than 0 and 1"),

@@ -12,7 +12,7 @@ from safetensors.torch import save as save_safetensors
 from coreai_opt.pruning import (
     MagnitudePruner,
 )
-from coreai_opt.pruning.config import ConstantSparsitySchedule
+from coreai_opt.pruning.config import ConstantSparsitySchedule, SparsityScheduleBase
 from coreai_opt.pruning.spec import ChannelStructured
 from tests.pruning.helpers import impl, net
 from tests.pruning.reference import (
@@ -70,6 +70,7 @@ def test_the_entries_are_those_that_are_documented() -> None:
     for name in LAYERS:
         count = state[f"{name}.parametrizations.weight.0.step_count"]
         assert (count.dtype, count.shape, int(count)) == (torch.int64, (), 7)
+        assert impl(model, name).step_count == 7
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -88,12 +89,23 @@ def test_theirs_goes_on_here(kind: str, way: str, dtype: torch.dtype) -> None:
     else:
         ours, plain = prepared(config, dtype)
         plain.load_state_dict(state, strict=True)
-    if kind != "no regrowth":
-        assert numbers(ours) == numbers(pruner)
+    assert numbers(ours) == numbers(pruner)
     assert impl(ours.model).mask.dtype == torch.bool
     assert same([list(ours.model.state_dict().values())], [list(model.state_dict().values())])
     assert same(train(ours, 7, 25), train(pruner, 7, 25))
     assert ours.at_target()
+
+
+def test_theirs_may_be_assigned() -> None:
+    pruner, model = prepared(of())
+    train(pruner, 0, 7)
+    there = theirs()
+    there.load_state_dict(model.state_dict())
+    ours, plain = prepared(of())
+    plain.load_state_dict(there.state_dict(), assign=True)
+    assert impl(plain).mask.dtype == torch.bool
+    assert numbers(ours) == numbers(pruner)
+    assert same(train(ours, 7, 12), train(pruner, 7, 12))
 
 
 def test_no_mask_is_recomputed() -> None:
@@ -127,7 +139,16 @@ class AddingUp:
         return min(prev_sparsity + 0.05, target_sparsity) if step_count % 3 == 1 else prev_sparsity
 
 
-@pytest.mark.parametrize("schedule", [Two(), AddingUp()], ids=["two", "three"])
+class AddingUpByDefault(SparsityScheduleBase):
+    def compute_sparsity(
+        self, step_count: int, target_sparsity: float, prev_sparsity: float | None = None
+    ) -> float:
+        return min((prev_sparsity or 0.0) + 0.05, target_sparsity)
+
+
+@pytest.mark.parametrize(
+    "schedule", [Two(), AddingUp(), AddingUpByDefault()], ids=["two", "three", "of our base"]
+)
 def test_schedules_of_a_users_own_go_on(schedule: Any) -> None:
     config = of(schedule=schedule)
     pruner, model = prepared(config)

@@ -1,4 +1,4 @@
-"""The state of a mask in a state dict: its entries, and what stands beside them.
+"""The state of a mask in a state dict: its entries, and what goes with them.
 
 There are two entries to a mask, those of the documented API: ``mask`` (1 = keep) and ``step_count``
 (int64). All else is what the schedule asks for at that step, and what a schedule does not say, as
@@ -14,23 +14,23 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "BESIDE",
     "EXTRA_STATE",
     "MASK",
+    "METADATA",
     "STEP_COUNT",
-    "Beside",
+    "ScheduleState",
     "mask_of",
     "share_of",
     "step_of",
 ]
 
 MASK, STEP_COUNT = "mask", "step_count"
-BESIDE = "pruning"  # in the _metadata of the module
+METADATA = "pruning"  # in the _metadata of the module
 EXTRA_STATE = "_extra_state"  # where all of it stood in the first checkpoints of this package
 
 
-class Beside(NamedTuple):
-    """What a state dict says of a mask beside its entries.
+class ScheduleState(NamedTuple):
+    """What a state dict says of a mask in its metadata.
 
     Attributes:
         step_count: the step that it was written at; what is of another step is not used.
@@ -45,17 +45,17 @@ class Beside(NamedTuple):
     revived: int
 
     @classmethod
-    def read(cls, metadata: Mapping[str, Any], step_count: int) -> "Beside | None":
+    def read(cls, metadata: Mapping[str, Any], step_count: int) -> "ScheduleState | None":
         """Return what the metadata of a module holds for a step, None for nothing."""
-        values = metadata.get(BESIDE)
+        values = metadata.get(METADATA)
         try:
-            beside = cls(**values) if isinstance(values, Mapping) else None
+            saved = cls(**values) if isinstance(values, Mapping) else None
         except TypeError:  # of a later version
             return None
-        return beside if beside is not None and beside.step_count == step_count else None
+        return saved if saved is not None and saved.step_count == step_count else None
 
     @classmethod
-    def former(cls, numbers: Sequence[float]) -> "Beside":
+    def former(cls, numbers: Sequence[float]) -> "ScheduleState":
         """Return what the one entry of former checkpoints holds."""
         sparsity, scheduled, step_count, revived = numbers[:4]
         return cls(int(step_count), sparsity, scheduled, int(revived))
@@ -68,7 +68,7 @@ def step_of(value: Any) -> int:
         ValueError: it is not one whole number, 0 or more.
     """
     number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if isinstance(number, bool | int | float) and number >= 0 and number == int(number):
+    if isinstance(number, int | float) and 0 <= number < 2**63 and number == int(number):
         return int(number)
     raise ValueError(f"{STEP_COUNT} is {value}; allowed: one whole number, 0 or more")
 

@@ -15,11 +15,11 @@ from coreai_opt.pruning.gradients import MaskedGradient, Room, masking_hook
 from coreai_opt.pruning.masking import Masked, mask_in_place, masked
 from coreai_opt.pruning.selection import Scores, count_true
 from coreai_opt.pruning.spec.mask_state import (
-    BESIDE,
     EXTRA_STATE,
     MASK,
+    METADATA,
     STEP_COUNT,
-    Beside,
+    ScheduleState,
     mask_of,
     share_of,
     step_of,
@@ -27,7 +27,7 @@ from coreai_opt.pruning.spec.mask_state import (
 from coreai_opt.pruning.spec.schemes import PruningScheme
 
 if TYPE_CHECKING:
-    from coreai_opt.pruning.course import Course
+    from coreai_opt.pruning.derived_sparsity import DerivedSparsity
     from coreai_opt.pruning.spec.spec import PruningSpec
 
 LARGE = 1 << 15
@@ -125,7 +125,7 @@ class PruneImplBase(nn.Module, Registry):
         self.room = Room()  # of the masked weight
         self.gradient = MaskedGradient()
         self._watched: list[_Watched] = []
-        self._course: tuple[Course, int] | None = None
+        self._derived: tuple[DerivedSparsity, int] | None = None
         with torch.inference_mode(False):  # a mask made in it could never be trained under
             self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
 
@@ -133,6 +133,11 @@ class PruneImplBase(nn.Module, Registry):
     def sparsity(self) -> float:
         """The sparsity that the mask was last computed for, in [0, 1]; 0 before the first."""
         return self._sparsity
+
+    @property
+    def step_count(self) -> int:
+        """Steps finished on the clock that all masks of a model share."""
+        return self.clock.step_count
 
     @property
     def revived(self) -> int:
@@ -248,9 +253,9 @@ class PruneImplBase(nn.Module, Registry):
         # A copy has a dense weight of its own, which it has yet to see.
         return {**self.__dict__, "_watched": []}
 
-    def follow(self, course: "Course", place: int) -> None:
-        """Take the course of several tensors, of which this is the one at a place."""
-        self._course = course, place
+    def set_derived_sparsity(self, derived: "DerivedSparsity", place: int) -> None:
+        """Take what the schedule of several tensors asks for; this is the one at a place."""
+        self._derived = derived, place
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -258,8 +263,8 @@ class PruneImplBase(nn.Module, Registry):
         destination[prefix + STEP_COUNT] = torch.tensor(step, dtype=torch.int64)
         metadata = getattr(destination, "_metadata", {}).get(prefix[:-1])
         if metadata is not None:
-            beside = Beside(step, self._sparsity, self.scheduled, self.revived)
-            metadata[BESIDE] = beside._asdict()
+            saved = ScheduleState(step, self._sparsity, self.scheduled, self.revived)
+            metadata[METADATA] = saved._asdict()
 
     def _load_from_state_dict(
         self,
@@ -275,7 +280,7 @@ class PruneImplBase(nn.Module, Registry):
         if prefix + STEP_COUNT not in state and prefix + EXTRA_STATE not in state:
             missing_keys.append(prefix + STEP_COUNT)
         try:
-            beside = self._take_step(state, prefix, local_metadata, error_msgs)
+            saved = self._take_step(state, prefix, local_metadata, error_msgs)
             if prefix + MASK in state:
                 state[prefix + MASK] = mask_of(state[prefix + MASK])
         except ValueError as error:
@@ -284,43 +289,43 @@ class PruneImplBase(nn.Module, Registry):
         super()._load_from_state_dict(
             state, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        if beside is not None:
-            self._sparsity, self.scheduled, self._revived = beside[1:]
+        if saved is not None:
+            self._sparsity, self.scheduled, self._revived = saved[1:]
         elif prefix + MASK in state:
-            self._sparsity, self.scheduled, self._revived = *self._by_course(), 0
+            self._sparsity, self.scheduled, self._revived = *self._sparsity_at_step(), 0
 
     def _take_step(
         self, state: dict[str, Any], prefix: str, metadata: Any, errors: list[str]
-    ) -> Beside | None:
+    ) -> ScheduleState | None:
         """Take the step out of a state dict; return what it says besides, None for nothing."""
         step_key, former_key = prefix + STEP_COUNT, prefix + EXTRA_STATE
         if step_key in state:
             step = step_of(state.pop(step_key))
-            beside = Beside.read(metadata, step)
+            saved = ScheduleState.read(metadata, step)
         elif former_key in state:
-            beside = Beside.former(from_bits(state[former_key]))
-            step = beside.step_count
+            saved = ScheduleState.former(from_bits(state[former_key]))
+            step = saved.step_count
             if type(self).set_extra_state is nn.Module.set_extra_state:
                 del state[former_key]
         else:
             return None
         self.clock.load(step, step_key, errors)
-        return beside
+        return saved
 
-    def _by_course(self) -> tuple[float, float]:
+    def _sparsity_at_step(self) -> tuple[float, float]:
         """Return the sparsity of the mask, and that of its schedule, where only the step is known.
 
         A mask with other zeros than the schedule asks for is not of this schedule: it stands where
         it stands.
         """
         zeros = 0 if self.mask.is_meta else self.mask.numel() - int(self.mask.sum())
-        if self._course is None:
+        if self._derived is None:
             return (share_of(zeros, self.mask.numel()),) * 2
-        course, place = self._course
-        scheduled = course.scheduled(self.clock.step_count)
-        share = course.share(place, self.clock.step_count)
+        derived, place = self._derived
+        scheduled = derived.scheduled(self.clock.step_count)
+        share = derived.share(place, self.clock.step_count)
         # One threshold for several tensors, or a criterion of somebody's own, counts otherwise.
-        counts = self.has_score() and course.allocation != "global" and not self.mask.is_meta
+        counts = self.has_score() and derived.allocation != "global" and not self.mask.is_meta
         scheme = self.spec.pruning_scheme
         if counts and zeros != scheme.pruned_elements(tuple(self.mask.shape), share):
             return (share_of(zeros, self.mask.numel()),) * 2

@@ -1,4 +1,4 @@
-"""What the schedule of a mask asks for at a step: where a state dict has the step alone."""
+"""Derived sparsity: what a schedule asks for at a step, where a state dict has the step alone."""
 
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -8,12 +8,12 @@ from coreai_opt.pruning.config.asking import Asking
 from coreai_opt.pruning.config.pruner import Allocation
 from coreai_opt.pruning.config.schedules import SparsitySchedule, SparsityScheduleBase
 
-__all__ = ["Course"]
+__all__ = ["DerivedSparsity"]
 
 
 @dataclass(frozen=True)
-class Course:
-    """The course of the sparsity of several tensors under one schedule, known without its past.
+class DerivedSparsity:
+    """The sparsity of several tensors under one schedule at any step, without what came before.
 
     Attributes:
         schedule: None = all at once.
@@ -33,7 +33,8 @@ class Course:
     def scheduled(self, step_count: int) -> float:
         """Return the sparsity of all tensors together after some steps, in [0, 1].
 
-        A schedule that needs the sparsity in force is asked for every step from 0 on.
+        A schedule of a user's own that is told the sparsity in force is asked for every step from 0
+        on.
         """
         if self.schedule is None:
             return self.target_sparsity
@@ -43,7 +44,8 @@ class Course:
         return self._last[step_count]
 
     def _asked(self, schedule: Any, step_count: int) -> float:
-        if isinstance(schedule, SparsityScheduleBase):
+        is_ours = type(schedule).__module__ == SparsityScheduleBase.__module__
+        if is_ours and isinstance(schedule, SparsityScheduleBase):
             return schedule.sparsity_at(step_count, self.target_sparsity)
         if not self.asking.takes_previous:
             return self.asking.ask_alone(schedule, step_count, self.target_sparsity)
