@@ -92,6 +92,8 @@ def test_none_of_the_groups_is_without_options() -> None:
     assert all(option.summary for group in config_groups() for option in group.options)
 
 
+# The positions of the transformer are added, and no op multiplies with them.
+@pytest.mark.filterwarnings("ignore:left dense. 1 weight of TransformerClassifier")
 @pytest.mark.parametrize("model", ["mlp", "convnet", "resnet", "transformer"])
 def test_every_model_trains_and_reaches_its_sparsity(compose_config: Any, model: str) -> None:
     from coreai_opt.experiment.run import run
