@@ -251,6 +251,7 @@ class BrokenOffModule(NoisyModule):
 
 
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
+@pytest.mark.filterwarnings("ignore:TargetSparsityCheckpoint has chosen nothing")
 @pytest.mark.parametrize("step", [5, 8])
 def test_with_epochs_that_are_broken_off(tmp_path: Path, step: int) -> None:
     training = Training(tmp_path, make=BrokenOffModule, settings={"max_epochs": 3})
