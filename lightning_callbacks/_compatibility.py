@@ -13,6 +13,9 @@ __all__ = [
     "trains_copies",
 ]
 
+# Callbacks that prune, by the packages that they come from.
+PRUNERS = {"ScheduledPruning": ("lightning_callbacks",), "ModelPruning": ROOTS}
+
 SHARDED = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
 
 
@@ -85,7 +88,7 @@ def refuse_other_pruners(callback: pl.Callback, trainer: pl.Trainer) -> None:
 
 def _prunes(callback: pl.Callback) -> bool:
     return any(
-        kind.__name__ == "ScheduledPruning"
-        or (kind.__name__ == "ModelPruning" and kind.__module__.startswith(ROOTS))
+        kind.__name__ == name and kind.__module__.startswith(packages)
         for kind in type(callback).__mro__
+        for name, packages in PRUNERS.items()
     )

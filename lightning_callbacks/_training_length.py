@@ -152,7 +152,8 @@ def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[Inte
     def steps_of(epoch: int) -> int:
         if scheduler is None:
             return math.ceil(batches / trainer.accumulate_grad_batches)
-        return math.ceil(batches / scheduler.get_accumulate_grad_batches(epoch))
+        batches_a_step: int = scheduler.get_accumulate_grad_batches(epoch)
+        return math.ceil(batches / batches_a_step)
 
     epoch = finished = 0
     changes = 0 if scheduler is None else max(scheduler.epochs)
