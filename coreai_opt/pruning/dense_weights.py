@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from coreai_opt.pruning.config._names import names_type, self_and_ancestors
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import SparseGradientError
-from coreai_opt.pruning.operations import WeightUse
+from coreai_opt.pruning.operations import WeightUse, computed_parameters
 
 __all__ = [
     "OPTIONAL",
@@ -141,11 +141,8 @@ def own_matrices(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """
     if isinstance(module, parametrize.ParametrizationList):
         return
-    chains: Any = ()
-    # What is scripted has no dict of modules, only something like it.
-    if "parametrizations" in module._modules and parametrize.is_parametrized(module):
-        held: Any = module._modules["parametrizations"]
-        chains = held.items()
+    held: Any = module
+    chains = [(name, held.parametrizations[name]) for name in computed_parameters(module)]
     computed = [
         (name, max(chain._parameters.values(), key=torch.numel))
         for name, chain in chains

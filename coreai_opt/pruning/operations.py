@@ -18,6 +18,7 @@ from coreai_opt.pruning.products import PRODUCTS, parameter_products
 from coreai_opt.pruning.recurrent import (
     RECURRENT_OPS,
     RECURRENT_TYPES,
+    RECURRENT_WEIGHT,
     recurrent_op,
     recurrent_weights,
 )
@@ -25,6 +26,7 @@ from coreai_opt.pruning.recurrent import (
 __all__ = [
     "OpCall",
     "WeightUse",
+    "computed_parameters",
     "follow",
     "prunable_types",
     "supported_types",
@@ -176,10 +178,19 @@ def _layer(
 ) -> tuple[str, dict[str, str]] | None:
     """Return the op of a prunable layer and its parameters as ``MODULES`` has them, else None."""
     if isinstance(module, RECURRENT_TYPES):
-        masked: Any = module._modules.get("parametrizations") or {}
-        names = [name for name in [*masked, *module._parameters] if name.startswith("weight_")]
-        return recurrent_op(module), dict.fromkeys(names, "weight")
+        names = [*computed_parameters(module), *module._parameters]
+        return recurrent_op(module), dict.fromkeys(
+            filter(RECURRENT_WEIGHT.fullmatch, names), "weight"
+        )
     return next((known[kind] for kind in known if isinstance(module, kind)), None)
+
+
+def computed_parameters(module: nn.Module) -> list[str]:
+    """Return the names of a module's own parameters that are parametrized."""
+    # A compiled module answers is_parametrized for the one inside. What is scripted has no dict of
+    # modules, only something like it.
+    held = module._modules["parametrizations"] if "parametrizations" in module._modules else None  # noqa: SIM401
+    return list(held) if isinstance(held, nn.ModuleDict) else []
 
 
 def _has(module: nn.Module, parameter: str) -> bool:
@@ -245,12 +256,11 @@ class _Following:
         self._names = {id(module): name for name, module in model.named_modules()}
         self._model = model
         # Tensors with which a product is counted; masked ones are computed once (``undisturbed``).
-        parametrized: list[Any] = [
-            module
+        masked = [
+            getattr(module, name)
             for module in model.modules()
-            if parametrize.is_parametrized(module) and "parametrizations" in module._modules
+            for name in computed_parameters(module)
         ]
-        masked = [getattr(one, name) for one in parametrized for name in one.parametrizations]
         self._known = {id(tensor) for tensor in [*model.parameters(), *masked]}
         self._stack: list[tuple[str, Counter[str]]] = [("", Counter())]
         self._calls: list[OpCall] = []

@@ -4,6 +4,7 @@
 parameters. torch 2.6 to 2.13 call it ``_flat_weights``, and make it anew in ``_init_flat_weights``.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 __all__ = [
     "RECURRENT_OPS",
     "RECURRENT_TYPES",
+    "RECURRENT_WEIGHT",
     "give_masked_weights",
     "give_plain_weights",
     "recurrent_op",
@@ -30,6 +32,9 @@ RECURRENT_OPS: dict[Callable[..., Any], str] = {
 """The functions of torch that recurrent layers call -> type of op."""
 
 RECURRENT_TYPES = (nn.RNNBase, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+
+RECURRENT_WEIGHT = re.compile(r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?")
+"""The names of their weights."""
 
 COMPUTED = "_masked_flat_weights"
 REPLACED = ("_flat_weights", "_update_flat_weights", "_init_flat_weights", "flatten_parameters")

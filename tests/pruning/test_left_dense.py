@@ -259,6 +259,14 @@ def test_a_layer_that_cannot_be_called_is_named() -> None:
     assert pruned(model) == ["weight"]
 
 
+def test_a_forward_pass_that_was_put_on_one_layer_may_hold_on_to_it() -> None:
+    layer = nn.Linear(4, 4)
+    layer.forward = lambda inputs: F.linear(inputs, layer.weight)  # type: ignore[method-assign]
+    (told,) = warned(layer, None)
+    assert isinstance(told, UnseenForwardWarning)
+    assert pruned(layer) == ["weight"]
+
+
 class Bounded(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         self.weight.data = torch.renorm(self.weight.data, p=2, dim=0, maxnorm=0.25)

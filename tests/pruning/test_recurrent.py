@@ -19,7 +19,7 @@ from coreai_opt.pruning import (
     summary,
 )
 from coreai_opt.pruning.config import PolynomialDecaySchedule
-from coreai_opt.pruning.errors import UnknownOpError
+from coreai_opt.pruning.errors import AlreadyParametrizedError, UnknownOpError
 from coreai_opt.pruning.spec import PruningSpec
 from coreai_opt.pruning.targets import pruned_tensors
 
@@ -306,6 +306,38 @@ def test_user_who_reads_the_flat_weights_gets_masked_ones():
         warnings.simplefilter("ignore")
         MagnitudePruner(layer, everything(0.75)).prepare()
     assert torch.equal(layer(SEQUENCE)[0], twin(SEQUENCE)[0])
+
+
+def test_weights_that_others_compute_are_left_to_them():
+    layer = nn.LSTM(6, 8)
+    plain = [value.clone() for value in layer.state_dict().values()]
+    nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    with pytest.raises(AlreadyParametrizedError, match="weight_hh_l0"):
+        MagnitudePruner(layer, everything(0.75)).prepare()
+    spec = {"weight_ih_l0": PruningSpec(target_sparsity=0.75)}
+    config = ModuleMagnitudePrunerConfig(op_state_spec=spec)
+    twin = nn.LSTM(6, 8)  # a copy would have the class of the other, to which torch adds
+    twin.load_state_dict(dict(zip(twin.state_dict(), plain, strict=True)))
+    pruner = MagnitudePruner(layer, MagnitudePrunerConfig(global_config=config))
+    pruner.prepare()
+    with torch.no_grad():
+        twin.weight_ih_l0.mul_(layer.parametrizations.weight_ih_l0[0].mask)
+    torch.testing.assert_close(layer(SEQUENCE)[0], twin(SEQUENCE)[0])
+    pruner.finalize()
+    torch.testing.assert_close(layer(SEQUENCE)[0], twin(SEQUENCE)[0])
+    with torch.no_grad():
+        layer.parametrizations.weight_hh_l0.original0.mul_(2)
+    assert not torch.allclose(layer(SEQUENCE)[0], twin(SEQUENCE)[0], atol=1e-3)
+
+
+def test_other_tensors_may_be_called_with():
+    layer = nn.GRU(6, 8)
+    MagnitudePruner(layer, everything(0.75)).prepare()
+    others = {name: value.detach() + 1 for name, value in layer.named_parameters()}
+    expected = copy.deepcopy(layer)
+    expected.load_state_dict(others, strict=False)
+    result = torch.func.functional_call(layer, others, (SEQUENCE,))[0]
+    assert torch.equal(result, expected(SEQUENCE)[0])
 
 
 def test_error_in_the_forward_pass_leaves_nothing_behind():
