@@ -19,6 +19,7 @@ from coreai_opt.pruning.spec.prune_impl import as_bits
 from tests.pruning.helpers import impl, net
 from tests.pruning.reference import (
     GAPS,
+    LAYERS,
     numbers,
     of,
     prepared,
@@ -182,3 +183,37 @@ def test_state_of_the_n_of_m_pattern_is_known_by_its_step() -> None:
     ours = MagnitudePruner(model, config)
     ours.prepare(state_dict=state)
     assert numbers(ours) == numbers(pruner)
+
+
+def with_schedule_but_for(static: str) -> MagnitudePrunerConfig:
+    named = {name: of().global_config for name in LAYERS if name not in static}
+    return of(schedule=None, module_name_configs=named)
+
+
+def steps_of(first: int, second: int) -> dict[str, Any]:
+    state = dict(theirs().state_dict())
+    for name, step in zip(LAYERS, (first, second), strict=True):
+        state[f"{name}.parametrizations.weight.0.step_count"] = torch.tensor(step)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("static", "steps", "step"),
+    [("0", (0, 7), 7), ("2", (7, 0), 7), ("0", (7, 7), 7), ("2", (0, 0), 0), ("02", (0, 0), 0)],
+)
+def test_a_mask_without_a_schedule_may_stand_at_0(
+    static: str, steps: tuple[int, int], step: int
+) -> None:
+    config = with_schedule_but_for(static)
+    pruner = MagnitudePruner(net(), config)
+    pruner.prepare(state_dict=steps_of(*steps))
+    assert pruner.step_count == step
+
+
+@pytest.mark.parametrize(
+    ("static", "steps"), [("0", (3, 7)), ("2", (7, 3)), ("0", (7, 0)), ("02", (0, 7)), ("", (0, 7))]
+)
+def test_other_steps_that_differ_are_refused(static: str, steps: tuple[int, int]) -> None:
+    config = with_schedule_but_for(static)
+    with pytest.raises(RuntimeError, match="different steps"):
+        MagnitudePruner(net(), config).prepare(state_dict=steps_of(*steps))
