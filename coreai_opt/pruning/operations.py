@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from coreai_opt.pruning.products import PRODUCTS, parameter_products
+from coreai_opt.pruning.products import ATTENTION, PRODUCTS, op_products, parameter_products
 from coreai_opt.pruning.recurrent import (
     RECURRENT_OPS,
     RECURRENT_TYPES,
@@ -35,7 +35,6 @@ __all__ = [
     "uses_by_type",
 ]
 
-ATTENTION = "multi_head_attention_forward"
 PRODUCT = "product"  # with a parameter, by a function whose weights are not pruned
 
 # Type of module -> the op it runs, and the parameters it hands over: path from the module -> the
@@ -303,7 +302,7 @@ class _Following:
             op_type, parameters = FUNCTIONS[function]
             given = _named(function, arguments, keywords)
             weights = tuple(
-                (state, given[argument], _multiplications(op_type, argument, given, output))
+                (state, given[argument], op_products(op_type, argument, given, output))
                 for argument, state in parameters.items()
                 if isinstance(given.get(argument), Tensor)
             )
@@ -336,27 +335,6 @@ def _named(function: Any, arguments: Any, keywords: Any) -> dict[str, Any]:
         return inspect.signature(function).bind(*arguments, **keywords).arguments
     names = ("input", "mat1", "mat2") if function is torch.addmm else ("input", "weight")
     return {**dict(zip(names, arguments, strict=False)), **keywords}
-
-
-def _multiplications(op_type: str, argument: str, given: Mapping[str, Any], output: Any) -> int:
-    """Return how many multiplications with the elements of a weight a call makes."""
-    weight: Tensor = given[argument]
-    if op_type == ATTENTION:
-        tokens = {name: _vectors(given[name]) for name in ("query", "key", "value")}
-        if argument == "in_proj_weight":
-            return weight.numel() // 3 * sum(tokens.values())
-        into = {"k_proj_weight": "key", "v_proj_weight": "value"}
-        return weight.numel() * tokens[into.get(argument, "query")]
-    if argument == "mat2":
-        return int(output.numel()) * weight.shape[0]
-    # A weight of a convolution meets every position of the output, of a transposed one every
-    # position of the input; their channels are the first axis of the weight.
-    met = given["input"] if op_type.startswith("conv_transpose") else output
-    return weight.numel() * (int(met.numel()) // max(weight.shape[0], 1))
-
-
-def _vectors(tensor: Tensor) -> int:
-    return tensor.numel() // max(tensor.shape[-1], 1)
 
 
 @contextmanager

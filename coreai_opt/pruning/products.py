@@ -1,14 +1,16 @@
-"""Products with parameters that no prunable op makes: ``x @ w``, ``einsum``, ``bilinear``."""
+"""Products with weights, counted: of prunable ops, and ``x @ w``, ``einsum``, ``bilinear``."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["PRODUCTS", "parameter_products"]
+__all__ = ["ATTENTION", "PRODUCTS", "op_products", "parameter_products"]
+
+ATTENTION = "multi_head_attention_forward"
 
 PAIRS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm)
 WITH_SUM = (torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm)
@@ -16,6 +18,27 @@ PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
     [*PAIRS, Tensor.__rmatmul__, *WITH_SUM, torch.einsum, torch.bilinear, F.bilinear]
 )
 """The functions of torch whose products are counted."""
+
+
+def op_products(op_type: str, argument: str, given: Mapping[str, Any], output: Any) -> int:
+    """Return how many multiplications with the elements of a weight a call makes."""
+    weight: Tensor = given[argument]
+    if op_type == ATTENTION:
+        tokens = {name: _vectors(given[name]) for name in ("query", "key", "value")}
+        if argument == "in_proj_weight":
+            return weight.numel() // 3 * sum(tokens.values())
+        into = {"k_proj_weight": "key", "v_proj_weight": "value"}
+        return weight.numel() * tokens[into.get(argument, "query")]
+    if argument == "mat2":
+        return int(output.numel()) * weight.shape[0]
+    # A weight of a convolution meets every position of the output, of a transposed one every
+    # position of the input; their channels are the first axis of the weight.
+    met = given["input"] if op_type.startswith("conv_transpose") else output
+    return weight.numel() * (int(met.numel()) // max(weight.shape[0], 1))
+
+
+def _vectors(tensor: Tensor) -> int:
+    return tensor.numel() // max(tensor.shape[-1], 1)
 
 
 def parameter_products(
