@@ -150,10 +150,12 @@ class Composer:
             return None
         config = base.task.copy()
         ConfigLoaderImpl._apply_overrides_to_config([one.override for one in values], config)
+        own = base.hydra.hydra.copy()
+        with read_write(own):
+            own.sweep.dir = raw.replace("${sweep_name}", name)
+            own.sweep.subdir = ""  # a job's, and it would be resolved when the node is moved
         with read_write(config), open_dict(config):
-            config.hydra = base.hydra.hydra.copy()
-        with read_write(config.hydra):
-            config.hydra.sweep.dir = raw.replace("${sweep_name}", name)
+            config.hydra = own
         try:
             with _as_job(base.hydra):
                 return str(config.hydra.sweep.dir)

@@ -161,7 +161,9 @@ DIRECTORIES = {
 def test_a_directory_of_ones_own_may_refer_to_the_config(
     plan: Planning, typed: str, place: str
 ) -> None:
-    assert plan("seed=1,2", "power=7", f"hydra.sweep.dir={typed}").root == Path(place).absolute()
+    numbered = "hydra.sweep.subdir=run_${hydra.job.num}"
+    made = plan("seed=1,2", "power=7", f"hydra.sweep.dir={typed}", numbered)
+    assert made.root == Path(place).absolute()
 
 
 REFUSED: dict[tuple[str, ...], list[str]] = {
