@@ -64,7 +64,7 @@ class CheckConfig(Callback):
             raise
         if launch is not None:
             tell_directory(output_root, launch, root)
-        typed = [str(one) for one in config.hydra.overrides.task]
+        typed: Any = OmegaConf.to_container(config.hydra.overrides.task)
         for sentence in [*shadowed_knobs(typed, str(config.hydra.job.config_name)), *sentences]:
             print(sentence)
         with read_write(config), open_dict(config):

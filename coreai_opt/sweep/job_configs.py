@@ -42,7 +42,8 @@ class JobConfigs(ConfigLoaderImpl):
             master_config: the sweep's.
             sweep_overrides: the job's, besides those of Hydra's settings that the sweep has.
         """
-        of_hydra = [str(one) for one in master_config.hydra.overrides.hydra]
+        given: Any = OmegaConf.to_container(master_config.hydra.overrides.hydra)
+        of_hydra = [str(one) for one in given]
         parsed = OverridesParser.create().parse_overrides(list(sweep_overrides))
         name = str(master_config.hydra.job.config_name)
         values = [one for one in parsed if self._sets_a_value(one, name, of_hydra)]

@@ -155,7 +155,8 @@ class GridSweeper(Sweeper):
         sweep = current_sweep.get()
         self._is_announced = sweep is not None
         if sweep is None:
-            overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+            given: Any = OmegaConf.to_container(config.hydra.overrides)
+            overrides = [*given["hydra"], *given["task"]]
             name = str(config.hydra.job.config_name)
             sweep = SweepRun(Planner(hydra_context.config_loader, name, overrides).plan())
         self.sweep_run = sweep
@@ -192,7 +193,9 @@ def place_sweep(config: DictConfig, root: Path) -> None:
     place = str(root).replace("\\", "\\\\").replace("'", "\\'")
     with read_write(config), open_dict(config):
         config.hydra.sweep.dir = str(root)
-        own = [one for one in config.hydra.overrides.hydra if not one.startswith("hydra.sweep.")]
+        # As typed: what refers to a job's number cannot be resolved here.
+        typed: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
+        own = [one for one in typed if not one.startswith("hydra.sweep.")]
         config.hydra.overrides.hydra = [*own, f"hydra.sweep.dir='{place}'"]
 
 

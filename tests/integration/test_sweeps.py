@@ -269,10 +269,10 @@ def test_a_file_may_make_a_sweep_of_a_plain_command(command: Command, work: Path
         "  sweeper: {params: {optimizer.lr: '0.1,-1'}}\n"
         "  sweep: {subdir: 'run_${hydra.job.num}'}\n"
     )
-    typed = ["--config-dir=.", "experiment=grid"]
+    typed = ["--config-dir=.", "experiment=grid", "hydra.sweep.subdir=n_${hydra.job.num}"]
     shown = command(*typed, "preview=true")
     assert ", 2 runs\n" in shown.stdout
-    assert "hydra.sweep.subdir=run_${hydra.job.num} does not count" in shown.stdout
+    assert "hydra.sweep.subdir=n_${hydra.job.num} does not count" in shown.stdout
     done = command(*typed)
     assert done.returncode == 2, done.stderr
     assert "2 runs, 1 completed, 1 failed" in done.stdout

@@ -125,7 +125,7 @@ def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Probl
         "preview, nothing is run: 1 run", (), (planned_run(point, how, history),), is_sweep=False
     )
     preview.earlier = history.count([reading.values])
-    told += shadowed_knobs([str(one) for one in config.hydra.overrides.task], config_name)
+    told += shadowed_knobs(overrides, config_name)
     preview.sentences, preview.warnings = [*told, *sentences], _changes()
     return preview, directory_problems(reading.values, RunPaths(root), is_sweep=False)
 
