@@ -10,12 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.errors import (
-    LeftDenseWarning,
-    LostWriteWarning,
-    UnreachableSparsityWarning,
-    UnseenForwardWarning,
-)
+from coreai_opt.pruning.errors import PreparationWarning
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import masked_names, pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
@@ -37,9 +32,6 @@ from lightning_callbacks._training_length import (
 )
 
 __all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPruning"]
-
-# What rank 0 says for all.
-SAID_ONCE = (UnreachableSparsityWarning, LeftDenseWarning, UnseenForwardWarning, LostWriteWarning)
 
 
 class MasksMissingError(PruningError):
@@ -265,8 +257,7 @@ class ScheduledPruning(pl.Callback):
         self.pruner = MagnitudePruner(pl_module, self.config)
         with warnings.catch_warnings():
             if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-                for kind in SAID_ONCE:
-                    warnings.simplefilter("ignore", kind)
+                warnings.simplefilter("ignore", PreparationWarning)
             self.pruner.prepare(self._example_inputs(pl_module), masked=masked)
         self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
 

@@ -20,6 +20,7 @@ __all__ = [
     "MissingZerosWarning",
     "NoGradientError",
     "NoPrunableLayerError",
+    "PreparationWarning",
     "PruningError",
     "SavedModelError",
     "SparseGradientError",
@@ -236,7 +237,11 @@ class SavedModelError(PruningError):
         super().__init__(f"{path}: {problem}")
 
 
-class LeftDenseWarning(UserWarning):
+class PreparationWarning(UserWarning):
+    """Base of what is said of a model when it is prepared: the same in every process."""
+
+
+class LeftDenseWarning(PreparationWarning):
     """Weights stay dense that a config does not leave dense by itself.
 
     They are frozen, or those of adapters, or their layer computes another tensor from them, or they
@@ -273,7 +278,7 @@ class LeftDenseWarning(UserWarning):
         )
 
 
-class UnseenForwardWarning(UserWarning):
+class UnseenForwardWarning(PreparationWarning):
     """Layers have a forward pass of their own into which nobody could look.
 
     Attributes:
@@ -289,7 +294,7 @@ class UnseenForwardWarning(UserWarning):
         )
 
 
-class LostWriteWarning(UserWarning):
+class LostWriteWarning(PreparationWarning):
     """Forward passes write to weights that carry a mask, and what they write is lost.
 
     Attributes:
@@ -324,7 +329,7 @@ class MissingZerosWarning(UserWarning):
         )
 
 
-class UnreachableSparsityWarning(UserWarning):
+class UnreachableSparsityWarning(PreparationWarning):
     """A scheme cannot prune exactly as much as is asked; the message is a table of the layers."""
 
 
