@@ -64,7 +64,10 @@ def diagnose(error: Refusal, overrides: list[str]) -> list[Problem]:
 
 def _unattributed(error: Refusal, overrides: list[str]) -> list[Problem]:
     """Return what is known of an error that is no override's."""
-    found = _remaining(overrides) if _refusal(overrides) is None else []
+    found: list[Problem] = []
+    # A plain ValueError where all composes is validation's own.
+    if isinstance(error, HydraException | OmegaConfBaseException) and _refusal(overrides) is None:
+        found = _remaining(overrides)
     return found or [Problem("", _first_lines(error))]
 
 

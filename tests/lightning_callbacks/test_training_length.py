@@ -100,7 +100,7 @@ def test_a_ramp_that_ends_though_the_first_epochs_are_short_is_not_refused(tmp_p
 
 def test_a_ramp_that_does_not_end_because_epochs_shrink_is_told_at_the_end(tmp_path: Path) -> None:
     pruning = ScheduledPruning(linear_ramp(20), target_sparsity=0.5)
-    with pytest.warns(UserWarning, match=r"at step 16 of the schedule, which ends at 20, before"):
+    with pytest.warns(UserWarning, match=r"at step 16 of the schedule, which ends at 20, below"):
         module = changing_run(tmp_path, SHRINKING, pruning)
     assert 0 < zeros(module.first.weight) < 0.5
 
