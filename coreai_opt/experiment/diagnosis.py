@@ -261,10 +261,14 @@ def _compose(overrides: tuple[str, ...]) -> DictConfig:
 
 
 def _first_point(overrides: list[str]) -> list[str]:
-    try:
-        return first_point(overrides)
-    except HydraException:
-        return list(overrides)  # one of them does not parse: that will be the first problem
+    """Return the first value of each, and as typed what does not parse: that will be a problem."""
+    firsts: list[str] = []
+    for override in overrides:
+        try:
+            firsts += first_point([override])
+        except HydraException:
+            firsts.append(override)
+    return firsts
 
 
 def _key(override: str) -> str:

@@ -47,3 +47,12 @@ def test_the_reason_is_said(expected: list[tuple[str, str]]) -> None:
     assert len(problems) == len(expected)
     for text, reason in expected:
         assert any(one.startswith(f"{text}: ") and reason in one for one in problems), problems
+
+
+def test_lists_beside_what_does_not_parse_are_no_second_problem() -> None:
+    register_nodes()
+    overrides = [r"+a\.b=null", "seed=1,2"]
+    arguments = get_args_parser().parse_args([])
+    with command_context(arguments) as name, pytest.raises(HydraException) as refused:
+        compose(name, overrides)
+    assert len(diagnose(refused.value, overrides)) == 1
