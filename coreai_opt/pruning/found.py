@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from coreai_opt.pruning.dense_weights import DenseWeight
 from coreai_opt.pruning.errors import LeftDenseWarning, LostWriteWarning, UnseenForwardWarning
-from coreai_opt.pruning.forward_trial import Trial, has_own_forward, try_out
+from coreai_opt.pruning.forward_trial import Trial, has_own_forward, kind_of_trial, try_out
 from coreai_opt.pruning.left_out import LeftOut
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Found:
                     self.written.append(holder.name)  # an embedding
                 if not has_own_forward(module):
                     continue
-                key = type(module), "forward" in vars(module)
+                key = kind_of_trial(module)
                 if key not in tried:
                     tried[key] = try_out(module, holder.parameter)
                 if tried[key].writes and not keeps_writes:

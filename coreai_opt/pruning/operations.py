@@ -28,6 +28,7 @@ __all__ = [
     "WeightUse",
     "computed_parameters",
     "follow",
+    "named_arguments",
     "prunable_types",
     "supported_types",
     "undisturbed",
@@ -300,7 +301,7 @@ class _Following:
             weights = tuple(("weight", tensor, count) for tensor, count in read)
         else:
             op_type, parameters = FUNCTIONS[function]
-            given = _named(function, arguments, keywords)
+            given = named_arguments(function, arguments, keywords)
             weights = tuple(
                 (state, given[argument], op_products(op_type, argument, given, output))
                 for argument, state in parameters.items()
@@ -330,7 +331,8 @@ class _Mode(TorchFunctionMode):
         return output
 
 
-def _named(function: Any, arguments: Any, keywords: Any) -> dict[str, Any]:
+def named_arguments(function: Any, arguments: Any, keywords: Any) -> dict[str, Any]:
+    """Return the arguments of a call of one of ``FUNCTIONS`` by name, the weights among them."""
     if function is F.multi_head_attention_forward:
         return inspect.signature(function).bind(*arguments, **keywords).arguments
     names = ("input", "mat1", "mat2") if function is torch.addmm else ("input", "weight")

@@ -203,12 +203,70 @@ class Strange(nn.Linear):
         return super().forward(inputs) * scale
 
 
+class InEvaluation(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        weight = self.weight if self.training else self.weight - self.weight.mean()
+        return F.linear(inputs, weight, self.bias)
+
+
+class Called(nn.Linear):
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.weight - self.weight.mean(), self.bias)
+
+
+class Dropped(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, F.dropout(self.weight - self.weight.mean(), 0.6))
+
+
+class Noisy(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        noise = torch.randn_like(self.weight) if self.training else 0
+        return F.linear(inputs, self.weight + noise, self.bias)
+
+
+class Adapted(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(8, 8)
+        self.up, self.down = nn.Buffer(torch.zeros(8, 1)), nn.Buffer(torch.randn(1, 8))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.weight + self.up @ self.down, self.bias)
+
+
+class Twice(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) + F.linear(inputs, self.weight - self.weight.mean())
+
+
+class Cell(nn.GRUCell):
+    def forward(self, inputs: Tensor, state: Any = None) -> Tensor:
+        return super().forward(inputs, state)
+
+
+class Sometimes(nn.Conv2d):
+    def __init__(self, is_standardised: bool) -> None:
+        super().__init__(4, 4, 3)
+        self.is_standardised = is_standardised
+
+    def forward(self, images: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean() if self.is_standardised else self.weight
+        return self._conv_forward(images, weight, self.bias)
+
+
 ALTERED = {
+    "as many elements in the input": lambda: nn.Sequential(nn.ReLU(), Centred(20, 3))[1],
+    "in evaluation alone": lambda: InEvaluation(6, 4),
+    "by the call": lambda: Called(6, 4),
+    "with zeros of its own": lambda: Dropped(6, 4),
+    "one of its class": lambda: Sometimes(True),
     "standardised": lambda: Standardised(4, 8, 3, stride=2, dilation=2),
     "within _conv_forward": lambda: Hooked(4, 4, 1, groups=2),
     "centred, by a product": lambda: Centred(6, 3),
 }
 HARMLESS = {
+    "noise in training": lambda: Noisy(6, 4),
+    "one of its class": lambda: Sometimes(False),
     "turned": lambda: Turned(6, 6),
     "scaled": lambda: Equalised(6, 3),
     "padded": lambda: Same(4, 4, 3),
@@ -257,6 +315,19 @@ def test_a_layer_that_cannot_be_called_is_named() -> None:
     model = Strange(4, 4)
     assert warned(model, None, (torch.zeros(1, 4), torch.zeros(4))) == []
     assert pruned(model) == ["weight"]
+
+
+@pytest.mark.parametrize("make", [Adapted, lambda: Twice(6, 4), lambda: Cell(4, 4)])
+def test_a_layer_of_which_nothing_is_sure_is_named(make: Any) -> None:
+    (told,) = warned(make(), None)
+    assert isinstance(told, UnseenForwardWarning)
+
+
+def test_layers_of_one_class_are_tried_each_with_its_settings() -> None:
+    for order in ((False, True), (True, False)):
+        model = nn.Sequential(*map(Sometimes, order))
+        (told,) = warned(model, None)
+        assert told.left_out == {f"{order.index(True)}.weight": "altered"}
 
 
 def test_a_forward_pass_that_was_put_on_one_layer_may_hold_on_to_it() -> None:
