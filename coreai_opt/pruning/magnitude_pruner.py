@@ -35,7 +35,7 @@ from coreai_opt.pruning.targets import (
     masked_names,
     pruned_tensors,
 )
-from coreai_opt.pruning.zeros import missing_zeros
+from coreai_opt.pruning.zeros import MaskedZeros, masked_zeros, missing_zeros
 
 __all__ = ["MagnitudePruner"]
 
@@ -75,6 +75,7 @@ class MagnitudePruner:
         self._groups: list[MaskGroup] = []
         self._masking: OptimizerMasking | None = None
         self._prepared = False
+        self._final: dict[str, MaskedZeros] = {}  # of the masks that were folded in
         self.update_count = 0
 
     @staticmethod
@@ -242,6 +243,7 @@ class MagnitudePruner:
         self._check_prepared()
         self.check_weights()
         self.release_optimizers()
+        self._final = masked_zeros(pruned_tensors(self.model))
         self._prepared = False
         self._groups.clear()
         # A config may leave every weight dense.
@@ -249,7 +251,8 @@ class MagnitudePruner:
 
     def _finalize_other(self, model: nn.Module) -> nn.Module:
         final = fold_masks(model)
-        if self._prepared and (missing := missing_zeros(final, pruned_tensors(self.model))):
+        masked = masked_zeros(pruned_tensors(self.model)) if self._prepared else self._final
+        if missing := missing_zeros(final, masked):
             warnings.warn(MissingZerosWarning(missing), stacklevel=3)
         return final
 

@@ -51,6 +51,27 @@ def test_an_average_without_the_masks_is_told_with_its_zeros() -> None:
     assert told[0].message.missing == {"0.weight": (0, 48), "1.weight": (0, 12)}  # type: ignore[union-attr]
 
 
+def test_the_order_of_model_and_average_does_not_matter() -> None:
+    pruner = pruner_of(net())
+    average = copy.deepcopy(pruner.model)
+    train(pruner, average)
+    pruner.finalize()
+    with pytest.warns(MissingZerosWarning) as told:
+        pruner.finalize(average)
+    assert told[0].message.missing == {"0.weight": (0, 48), "1.weight": (0, 12)}  # type: ignore[union-attr]
+
+
+def test_an_average_of_a_part_of_the_model_is_told() -> None:
+    whole = nn.ModuleDict({"net": net(), "other": nn.Linear(8, 8)})
+    pruner = pruner_of(whole)
+    average = copy.deepcopy(whole["net"])
+    for _ in range(4):
+        pruner.step()
+    with pytest.warns(MissingZerosWarning) as told:
+        pruner.finalize(average)
+    assert set(told[0].message.missing) == {"net.0.weight", "net.1.weight"}  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_average_of_the_masks_is_told(whole: bool) -> None:
     pruner = pruner_of(net())
