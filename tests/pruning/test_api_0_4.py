@@ -15,6 +15,7 @@ from coreai_opt.pruning import PruningSpec as FromThePackage
 from coreai_opt.pruning.config import ConstantSparsitySchedule, SparsityScheduleBase
 from coreai_opt.pruning.spec import (
     ChannelStructured,
+    NMStructured,
     PruneImplBase,
     PruningScheme,
     PruningSpec,
@@ -189,3 +190,13 @@ def test_keys_of_an_announced_change_are_reserved(key: str, instead: str) -> Non
     with pytest.raises(ValueError, match=f"{key}' is reserved.*allowed: {instead}"):
         PruningSpec(pruning_scheme={"type": key, "axis": 1, "n": 2, "m": 4})
     assert key not in PruningScheme.REGISTRY
+
+
+@pytest.mark.parametrize(
+    "scheme", [Unstructured(), ChannelStructured(axis=1), NMStructured(n=1, m=4)], ids=repr
+)
+def test_a_scheme_is_built_from_its_dump_by_its_class(scheme: Any) -> None:
+    assert type(scheme)(**scheme.model_dump()) == scheme
+    assert type(scheme).model_validate(scheme.model_dump()) == scheme
+    with pytest.raises(ValueError, match="type"):
+        type(scheme)(**{**scheme.model_dump(), "type": "block"})

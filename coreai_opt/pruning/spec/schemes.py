@@ -93,11 +93,21 @@ class PruningScheme(BaseModel, Registry):
         if problem := self.problem(shape):
             raise ValueError(problem)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_its_own_type(cls, values: Any) -> Any:
+        """Take a dump of this very class, which has its ``type``."""
+        if isinstance(values, Mapping) and values.get("type") == cls._type():
+            return {name: value for name, value in values.items() if name != "type"}
+        return values
+
     @model_serializer(mode="wrap")
     def _with_type(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        kind = type(self)
-        path = f"{kind.__module__}.{kind.__qualname__}"
-        return {"type": kind.registry_key() or path, **handler(self)}
+        return {"type": self._type(), **handler(self)}
+
+    @classmethod
+    def _type(cls) -> str:
+        return cls.registry_key() or f"{cls.__module__}.{cls.__qualname__}"
 
 
 @PruningScheme.register("unstructured")
