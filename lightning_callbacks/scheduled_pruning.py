@@ -109,6 +109,7 @@ class ScheduledPruning(pl.Callback):
         self._steps_seen = 0
         self._clock = 0
         self._step_of_checkpoint: int | None = None
+        self._has_begun = False
         self._hooks = InstanceHooks()
         self._averages = MaskedAverages()
 
@@ -122,12 +123,13 @@ class ScheduledPruning(pl.Callback):
         # Averaging callbacks call configure_model in their setup, with a warning, where it is not
         # Lightning's own: it is extended only when the setups of all callbacks are over.
         self._restore()
-        self._step_of_checkpoint = None
+        self._step_of_checkpoint, self._has_begun = None, False
         self._hooks.after(pl_module, "setup", lambda: self._extend(trainer, pl_module, stage))
         if stage != "fit":
             self._averages.drop_strangers(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._has_begun = True
         self._hooks.restore()
         refuse_lost_checkpoint(trainer, self._step_of_checkpoint)
         by_hand = not pl_module.automatic_optimization
@@ -145,6 +147,14 @@ class ScheduledPruning(pl.Callback):
             self._release()
             self._watch(trainer, pl_module)
         if self.interval == "epoch":
+            self._advance_to(trainer.current_epoch, trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        # Lightning calls no on_train_epoch_start on going on from the last batch of an epoch.
+        is_late = self.interval == "epoch" and self._clock < trainer.current_epoch
+        if is_late and trainer.current_epoch < planned_epochs(trainer):
             self._advance_to(trainer.current_epoch, trainer)
 
     def on_train_batch_end(
@@ -174,8 +184,7 @@ class ScheduledPruning(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._release()
-        if self.pruner is not None and not self.pruner.at_target():
-            rank_zero_warn(self._shortfall())
+        self._warn_below_target()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -188,6 +197,9 @@ class ScheduledPruning(pl.Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._restore()
+        # Without an epoch or a batch Lightning begins no training, and ends none.
+        if stage == "fit" and not self._has_begun:
+            self._warn_below_target()
 
     def clock_reading(self, trainer: pl.Trainer) -> int:
         """Return what the schedule's clock should show now, in units of ``interval``."""
@@ -310,13 +322,14 @@ class ScheduledPruning(pl.Callback):
         if self.pruner.update_count != before:
             check_masks(trainer, self.pruner.model, f"at {self.interval} {reading}")
 
-    def _shortfall(self) -> str:
-        """Return how far the ramp came that has not ended."""
-        assert self.pruner is not None
+    def _warn_below_target(self) -> None:
+        """Say how far a ramp came that has not ended."""
+        if self.pruner is None or self.pruner.at_target():
+            return
         report = count_sparsity(self.pruner.model)
         end = end_of_ramps(self._schedules())
         ends = "" if end is None else f", which ends at {end}"
-        return (
+        rank_zero_warn(
             f"the training ended at {self.interval} {self._clock} of the schedule{ends}, below the "
             f"target sparsity: {report.achieved:.4f} of {report.target:.4f}"
         )

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import GradientAccumulationScheduler
+from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
@@ -277,3 +278,28 @@ def test_percent_without_a_length_goes_on_exactly(tmp_path: Path, batch: int) ->
         tmp_path, data=lambda: DataLoader(NoisyStream(), batch_size=4), interval="percent"
     )
     training.assert_goes_on(at_batch(batch))
+
+
+@pytest.mark.parametrize("limit", [{"max_epochs": 0}, {"max_epochs": 2, "limit_train_batches": 0}])
+def test_a_training_that_never_begins_is_told(tmp_path: Path, limit: dict[str, Any]) -> None:
+    pruning = ScheduledPruning(linear_ramp(4), target_sparsity=0.5)
+    trainer = make_trainer(tmp_path, pruning, **limit)
+    with pytest.warns(UserWarning, match=r"at step 0 .* below the target sparsity: 0.0000 of 0.5"):
+        trainer.fit(TinyModule(), loader())
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used")
+def test_epochs_count_from_a_checkpoint_of_an_epochs_last_batch(tmp_path: Path) -> None:
+    def trained(*callbacks: pl.Callback, checkpoint: str | None = None) -> dict[str, Tensor]:
+        pl.seed_everything(1, verbose=False)
+        module = TinyModule()
+        pruning = ScheduledPruning(linear_ramp(4), target_sparsity=0.5, interval="epoch")
+        enabled = {"enable_checkpointing": bool(callbacks), "max_epochs": 5}
+        trainer = make_trainer(tmp_path, pruning, *callbacks, **enabled)
+        trainer.fit(module, loader(), ckpt_path=checkpoint, weights_only=True)
+        return module.state_dict()
+
+    saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=8, save_top_k=-1)
+    whole = trained(saving)
+    again = trained(checkpoint=str(tmp_path / "step=16.ckpt"))  # of the last batch of epoch 1
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
