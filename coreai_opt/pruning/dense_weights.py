@@ -136,10 +136,10 @@ def kind_of(module: nn.Module) -> str:
 def own_matrices(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield names and tensors of a module's own weights of two or more dimensions.
 
-    Of one that is parametrized it is the largest tensor that the weight is computed from. Biases
-    are no weights, and neither are lazy parameters.
+    Of one that is parametrized it is the largest tensor that the weight is computed from. Biases,
+    scales (normalization, one axis longer than 1) and lazy parameters are no weights.
     """
-    if isinstance(module, parametrize.ParametrizationList):
+    if isinstance(module, (parametrize.ParametrizationList, nn.LayerNorm, nn.RMSNorm)):
         return
     held: Any = module
     chains = [(name, held.parametrizations[name]) for name in computed_parameters(module)]
@@ -150,5 +150,10 @@ def own_matrices(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     ]
     for name, value in [*computed, *module._parameters.items()]:
         is_there = value is not None and not nn.parameter.is_lazy(value)
-        if is_there and value.dim() > 1 and not name.startswith("bias"):
+        if is_there and _is_matrix(value) and not name.startswith("bias"):
             yield name, value
+
+
+def _is_matrix(value: Tensor) -> bool:
+    # A linear layer of one output is one; a scale of (channels, 1, 1) is not.
+    return value.dim() == 2 or sum(size > 1 for size in value.shape) > 1

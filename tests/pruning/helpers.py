@@ -1,5 +1,6 @@
 """A small net, what the pruner has made of it, and what a schedule says step by step."""
 
+import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -9,6 +10,7 @@ from torch import nn
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.spec import PruneImplBase
+from coreai_opt.pruning.targets import pruned_tensors
 
 Left = Callable[[Fraction], float]
 
@@ -61,3 +63,16 @@ def walk(ramp: Any, step: int, target: float, left: Left) -> float:
     done = sum(update <= step for update in updates) - 1
     ahead = left(1 - (Fraction(done, len(updates) - 1) if len(updates) > 1 else Fraction(0)))
     return ahead * ramp.initial_sparsity + (1 - ahead) * target
+
+
+def pruned(model: nn.Module) -> list[str]:
+    """Return the names of the weights that carry masks."""
+    return [tensor.name for tensor in pruned_tensors(model)]
+
+
+def warned(model: nn.Module, config: Any, inputs: Any = None) -> list[Any]:
+    """Prepare a model, and return what was warned of."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        MagnitudePruner(model, config).prepare(inputs)
+    return [one.message for one in told]
