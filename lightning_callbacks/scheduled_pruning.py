@@ -1,5 +1,6 @@
 """Pruning on a schedule during a Lightning training."""
 
+import sys
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
@@ -197,8 +198,9 @@ class ScheduledPruning(pl.Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._restore()
-        # Without an epoch or a batch Lightning begins no training, and ends none.
-        if stage == "fit" and not self._has_begun:
+        # Without an epoch or a batch Lightning begins no training, and ends none. A tuner ends its
+        # fit by an exception.
+        if stage == "fit" and not self._has_begun and sys.exception() is None:
             self._warn_below_target()
 
     def clock_reading(self, trainer: pl.Trainer) -> int:
