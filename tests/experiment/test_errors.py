@@ -179,22 +179,26 @@ def test_a_message_that_cannot_be_made_is_no_error() -> None:
     assert message_of(Mute()) == "the message cannot be shown: AttributeError in __str__"
 
 
+def more(*case: Any) -> Any:
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("kind", "cause"),
     [
         ("FileNotFoundError", "FileNotFoundError: no such folder: images"),
-        ("RuntimeError", "RuntimeError: size mismatch for head.weight"),
-        ("KeyError", "KeyError: 'backbone'"),
-        ("ImportError", "ImportError: no such backbone"),
-        ("AssertionError", "AssertionError: AssertionError"),
+        more("RuntimeError", "RuntimeError: size mismatch for head.weight"),
+        more("KeyError", "KeyError: 'backbone'"),
+        more("ImportError", "ImportError: no such backbone"),
+        more("AssertionError", "AssertionError: AssertionError"),
         ("NeedsTwo", "NeedsTwo: 1 and 2"),
-        ("Mute", "Mute: the message cannot be shown: AttributeError in __str__"),
-        ("ExceptionGroup", "ExceptionGroup: two (2 sub-exceptions)"),
-        ("SystemExit", "SystemExit: 3"),
+        more("Mute", "Mute: the message cannot be shown: AttributeError in __str__"),
+        more("ExceptionGroup", "ExceptionGroup: two (2 sub-exceptions)"),
+        more("SystemExit", "SystemExit: 3"),
         ("own_cause", "RuntimeError: its own cause"),
         ("ring", "RuntimeError: first"),
-        ("ring_of_contexts", "RuntimeError: first"),
-        ("reraised_in_a_ring", "OSError: inner"),
+        more("ring_of_contexts", "RuntimeError: first"),
+        more("reraised_in_a_ring", "OSError: inner"),
     ],
 )
 def test_what_a_constructor_raises_is_in_the_record_with_its_place(
@@ -211,7 +215,7 @@ def test_what_a_constructor_raises_is_in_the_record_with_its_place(
     assert "Error in call to target" not in record["error"]["traceback"]
 
 
-@pytest.mark.parametrize("key", ["optimizer", "optimizer.lr_schedule"])
+@pytest.mark.parametrize("key", ["optimizer", more("optimizer.lr_schedule")])
 def test_an_optimizer_that_cannot_be_made_fails_the_run(
     compose_config: Any, raising: str, key: str
 ) -> None:

@@ -259,7 +259,7 @@ class NoisyStream(IterableDataset[Any]):
 
 
 @pytest.mark.filterwarnings("ignore:with 3 batches in every epoch")
-@pytest.mark.parametrize("interval", ["step", "percent"])
+@pytest.mark.parametrize("interval", [pytest.param("step", marks=pytest.mark.slow), "percent"])
 def test_epochs_that_grow_go_on_exactly(tmp_path: Path, interval: str) -> None:
     settings = {"max_epochs": 3, "reload_dataloaders_every_n_epochs": 1}
     training = Training(
