@@ -16,6 +16,7 @@ __all__ = [
     "error_chain",
     "message_of",
     "print_problems",
+    "printable",
 ]
 
 
@@ -104,9 +105,14 @@ def error_chain(error: BaseException) -> Iterator[BaseException]:
 def message_of(error: BaseException) -> str:
     """Return the message of an error, also where its class has a ``__str__`` that fails."""
     try:
-        return str(error)
+        return printable(str(error))
     except Exception as failed:
         return f"the message cannot be shown: {type(failed).__name__} in __str__"
+
+
+def printable(text: str) -> str:
+    """Return a text that can be written to any file: lone surrogates are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def print_problems(problems: list[Problem]) -> None:

@@ -15,6 +15,8 @@ from coreai_opt.experiment.errors import (
     RunBusyError,
     RunInterruptedError,
     SweepStoppedError,
+    message_of,
+    printable,
 )
 from coreai_opt.sweep.folder import Entry
 from coreai_opt.sweep.launchers.launching import JobEnd, LostJob, NotLaunchedError
@@ -27,6 +29,7 @@ __all__ = ["ATTEMPTS", "Driver", "Listener", "Outcome", "cause_of", "objective_o
 ATTEMPTS = 3  # of a run whose process is lost before it gets further, in one command
 POLL_S = 1.0
 LOOKS_A_SECOND = 200  # at runs, so that a shared file system has time for others
+LONGEST_CAUSE = 300  # characters; the record has the rest
 BUSY_S = 5.0  # until a run is tried again whose lock somebody held
 
 Launch = Callable[[Sequence[Entry]], Sequence[JobEnd]]
@@ -303,11 +306,16 @@ def cause_of(record: Any) -> str:
     error = record.get("error") or {}
     message = " ".join(str(error.get("message", "")).split())
     kind = str(error.get("type", "unknown error"))
-    return f"{kind}: {message}" if message else kind
+    return _short(f"{kind}: {message}" if message else kind)
 
 
 def _sentence(error: BaseException) -> str:
     if isinstance(error, ConfigError):
-        return "; ".join(str(problem) for problem in error.problems)
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return printable("; ".join(str(problem) for problem in error.problems))
+    text = " ".join(message_of(error).split())
+    return _short(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _short(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= LONGEST_CAUSE else f"{text[:LONGEST_CAUSE]} ..."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coreai_opt.experiment.earlier import EarlierRun
+from coreai_opt.experiment.errors import printable
 from coreai_opt.experiment.places import RunPaths, why_no_file
 from coreai_opt.sweep.texts import quoted
 
@@ -162,7 +163,7 @@ class RunRow:
         """Type, message and traceback; empty where there was none."""
         error = mapping(self.record.get("error"))
         told = [error.get(name) for name in ("type", "message", "traceback")]
-        kind, message, trace = ("" if value is None else str(value) for value in told)
+        kind, message, trace = ("" if value is None else printable(str(value)) for value in told)
         return kind, message, trace
 
 

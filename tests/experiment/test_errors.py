@@ -179,6 +179,10 @@ def test_a_message_that_cannot_be_made_is_no_error() -> None:
     assert message_of(Mute()) == "the message cannot be shown: AttributeError in __str__"
 
 
+def test_a_message_that_no_file_takes_is_escaped() -> None:
+    assert message_of(RuntimeError("\ud800 surrogate \x00 ü")) == "\\ud800 surrogate \x00 ü"
+
+
 def more(*case: Any) -> Any:
     return pytest.param(*case, marks=pytest.mark.slow)
 

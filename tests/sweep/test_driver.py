@@ -57,6 +57,33 @@ def test_a_failed_run_is_settled_by_its_record_and_not_run_again(entries: list[E
     assert driver.outcomes[1].cause == "ValueError: too hot"
 
 
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("\ud800 surrogate \x00", "RuntimeError: \\ud800 surrogate"),
+        ("x" * 2_000_000, f"RuntimeError: {'x' * 286} ..."),
+    ],
+    ids=["not encodable", "long"],
+)
+@pytest.mark.parametrize("is_in_record", [True, False])
+def test_any_message_is_printed_in_a_line(
+    entries: list[Entry], message: str, cause: str, is_in_record: bool
+) -> None:
+    def action(entry: Entry) -> None:
+        if is_in_record:
+            record = begin(entry)
+            record.fail("failed", RuntimeError())
+            error = {"type": "RuntimeError", "message": message, "traceback": ""}
+            write_json(entry.paths.result, {**record.content, "error": error})
+        raise RuntimeError(message)
+
+    driver = Driver(Launches({B: action}))
+    driver.run(entries, Told())
+    told = str(driver.outcomes[1].cause)
+    assert told.startswith(cause)
+    assert len(told.encode()) < 400
+
+
 def raises(error: Exception) -> Callable[[Entry], None]:
     def action(entry: Entry) -> None:
         raise error

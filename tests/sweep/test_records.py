@@ -101,6 +101,14 @@ def test_fields_of_any_other_type_are_read_as_missing(tmp_path: Path, value: Any
     assert isinstance(row.error, tuple)
 
 
+def test_an_error_whose_message_no_file_takes_is_read_escaped(tmp_path: Path) -> None:
+    error = {"type": "RuntimeError", "message": "\ud800", "traceback": "\ud801"}
+    write_run(tmp_path, make_record(changes={"error": error}))
+    row = row_of(tmp_path)
+    assert not isinstance(row, Unreadable)
+    assert row.error == ("RuntimeError", "\\ud800", "\\ud801")
+
+
 @pytest.mark.parametrize("content", ['{"time": "now", "pid": "me"}', '{"a":' * 100_000])
 def test_a_foreign_heartbeat_is_no_sign_of_life(tmp_path: Path, content: str) -> None:
     write_run(tmp_path, make_record(status="running"))
