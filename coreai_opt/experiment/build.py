@@ -27,6 +27,7 @@ from coreai_opt.experiment.errors import ConfigError, message_of
 from coreai_opt.experiment.initial_weights import start_from
 from coreai_opt.experiment.nodes import nodes
 from coreai_opt.experiment.places import typed_path
+from coreai_opt.experiment.raised import is_about_arguments, place_of
 from coreai_opt.models import Classifier
 from coreai_opt.pruning._registry import nearest
 from lightning_callbacks._roots import root_of
@@ -255,7 +256,8 @@ def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | 
         raise cause
     # Hydra's message carries the whole call; the cause says it in one sentence.
     reason = _reason(cause) if cause is not None else str(refusal)
-    first = " ".join(reason.split())
+    place = place_of(cause) if cause is not None else ""
+    first = " ".join(f"{reason}{place}".split())
     sentence = f"{path} ({node.get('_target_')}) cannot be made: {first}"
     raise ConfigError.of(path, sentence) from refusal
 
@@ -264,7 +266,9 @@ def _refuses_arguments(refusal: HydraException, cause: BaseException, target: st
     """Whether an object cannot be made of what the config says; else its code has failed."""
     if not str(refusal).startswith("Error in call to target"):
         return True  # Hydra has not come to the call
-    if isinstance(cause, TypeError | ValueError | MisconfigurationException):
+    if isinstance(cause, TypeError | ValueError):
+        return is_about_arguments(cause, target)
+    if isinstance(cause, MisconfigurationException):
         return True
     # A precision or a logger whose package is not installed.
     return isinstance(cause, ImportError) and target.partition(".")[0] in LIBRARIES

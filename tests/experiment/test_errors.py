@@ -15,7 +15,10 @@ from tests.experiment.building import build
 from .conftest import QUICK, QUICK_FOR_THEIRS
 
 RAISING = """
+import dataclasses
+import json
 import pytorch_lightning as pl
+import torch
 from coreai_opt.data import Digits
 from coreai_opt.models import MLP
 
@@ -107,6 +110,56 @@ class Logger(pl.loggers.CSVLogger):
 class Trainer(pl.Trainer):
     def __init__(self, **given):
         KINDS["FileNotFoundError"]()
+
+
+def check(width):
+    if width < 1:
+        raise ValueError(f"width {width} is below 1")
+
+
+FAULTS = {
+    "json": lambda: json.loads("{"),
+    "helper": lambda: check(0),
+    "linear": lambda: torch.nn.Linear("a", 2),
+}
+
+
+class Faulty(MLP):
+    def __init__(self, kind, **given):
+        super().__init__(**given)
+        if kind == "int":
+            self.size = int("abc")
+        if kind == "len":
+            self.size = len(3)
+        if kind == "other":
+            self.head = torch.nn.Linear()
+        FAULTS[kind]()
+
+
+class Refusing(MLP):
+    def __init__(self, width=1, given=None, **rest):
+        if width < 1:
+            raise ValueError(f"width {width} is below 1")
+        super().__init__(**rest, **(given or {}))
+
+
+@dataclasses.dataclass
+class Fields(Digits):
+    width: int = 0
+
+    def __post_init__(self):
+        raise TypeError("width is no number")
+
+
+class OwnTrainer(pl.Trainer):
+    def __init__(self, **given):
+        super().__init__(**given)
+
+
+def make(width=1):
+    if width < 1:
+        raise ValueError(f"width {width} is below 1")
+    return MLP(depth=3)
 
 
 def no_optimizer(parameters, **given):
@@ -217,6 +270,48 @@ def test_what_a_constructor_raises_is_in_the_record_with_its_place(
     assert record["error"]["type"] == cause.partition(":")[0]
     assert f'{raising}.py", line' in record["error"]["traceback"]
     assert "Error in call to target" not in record["error"]["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("json", ValueError),
+        ("helper", ValueError),
+        ("linear", TypeError),
+        ("int", ValueError),
+        ("len", TypeError),
+        ("other", TypeError),
+    ],
+)
+def test_a_fault_within_a_constructor_is_no_refusal_of_its_arguments(
+    compose_config: Any, raising: str, kind: str, error: type[Exception]
+) -> None:
+    cfg = compose_config(f"model._target_={raising}.Faulty", f"+model.kind={kind}")
+    with pytest.raises(error) as caught:
+        build(cfg, [], quiet=True)
+    assert f'{raising}.py", line' in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model._target_={}.Refusing", "+model.width=0"], "width 0 is below 1, at .*{}.py:"),
+        (["model._target_={}.Refusing", "+model.given.depth=3"], "'depth', at .*{}.py:"),
+        (["model._target_={}.Faulty", "+model.knd=json"], "missing 1 .* 'kind'$|argument 'knd'$"),
+        (["data._target_={}.Fields", "+data.width=0"], "width is no number, at .*{}.py:"),
+        (["trainer._target_={}.OwnTrainer", "trainer.precision=9"], "is invalid.*, at .*{}.py:"),
+        (["model._target_={}.make", "+model.width=0"], "width 0 is below 1, at .*{}.py:"),
+        (["model._target_={}.make"], "argument 'depth', at .*{}.py:"),
+        (["trainer.precision=9"], "Precision 9 is invalid[^/]*$"),
+    ],
+    ids=str,
+)
+def test_a_refusal_of_arguments_is_one_sentence_with_its_place(
+    compose_config: Any, raising: str, overrides: list[str], sentence: str
+) -> None:
+    cfg = compose_config(*[one.format(raising) for one in overrides])
+    with pytest.raises(ConfigError, match=f"cannot be made: .*{sentence.format(raising)}"):
+        build(cfg, [one.format(raising) for one in overrides], quiet=True)
 
 
 @pytest.mark.parametrize("key", ["optimizer", more("optimizer.lr_schedule")])
