@@ -20,6 +20,7 @@ from coreai_opt.experiment.errors import Problem
 from coreai_opt.experiment.groups import Group, config_groups, find_group
 from coreai_opt.experiment.hooks import first_point, task_config
 from coreai_opt.experiment.nodes import model_of_target
+from coreai_opt.experiment.options import option_names
 from coreai_opt.experiment.validation import described, find_problems
 from coreai_opt.pruning._registry import nearest
 
@@ -31,6 +32,12 @@ OVERRIDE = re.compile(
 )
 KEY = re.compile(r"Could not (?:override|append|delete) '([^'=]+)|(?:at|of|config\.) '([^']+)'")
 TWICE = re.compile(r"Multiple values for (\S+?)\.")
+
+# A list of values for one of Hydra's own settings, and for what would vary.
+OF_HYDRA = re.compile(
+    r"^Ambiguous value for argument '(\+*(hydra\.(?:sweeper\.params\.)?([^=]+))=(.+))'"
+)
+OF_NULL = re.compile(r"([^=]+=)choice\((.*)\)")
 
 # A value that cannot be the name of an option: null, a number, a truth value.
 NO_OPTION = re.compile(r"=(null|none|true|false|[-\d.e]+)$", re.IGNORECASE).search
@@ -58,13 +65,19 @@ def diagnose(error: Refusal, overrides: list[str]) -> list[Problem]:
         problems.append(_explain(seen, bad, overrides))
         seen = _refusal(overrides)
     if seen is None:
-        problems += _remaining(overrides)
-    return problems
+        told = {problem.key for problem in problems}
+        problems += [problem for problem in _remaining(overrides) if problem.key not in told]
+    return list({problem.sentence: problem for problem in problems}.values())
 
 
 def _unattributed(error: Refusal, overrides: list[str]) -> list[Problem]:
     """Return what is known of an error that is no override's."""
     found: list[Problem] = []
+    if (match := OF_HYDRA.search(str(error))) is not None:
+        typed, key, param, values = match.groups()
+        way = f"{param}={values}" if param else "one value"
+        sentence = f"{typed}: a list of values, and settings of Hydra's own do not vary"
+        return [Problem(key, f"{sentence}; allowed: {way}")]
     # A plain ValueError where all composes is validation's own.
     if isinstance(error, HydraException | OmegaConfBaseException) and _refusal(overrides) is None:
         found = _remaining(overrides)
@@ -113,17 +126,29 @@ def _without_which_it_composes(error: Refusal, overrides: list[str]) -> str | No
 def _explain(error: Refusal, bad: str, others: list[str]) -> Problem:
     key = _key(bad)
     if isinstance(error, OverrideParseException):
+        if "NoneType is incompatible" in str(error) and (match := OF_NULL.fullmatch(bad)):
+            way = f"allowed, in a search as well: {match[1]}{match[2]}"
+            return Problem(key, f"{bad}: Hydra's choice() takes no null; {way}")
         return Problem(key, f"{bad}: not of the form KEY=VALUE; {_first_lines(error)}")
     if isinstance(error, MissingConfigException):
         option = str(error.missing_cfg_file).rpartition("/")[2]
-        options = [name for name in error.options or [] if not name.startswith("base_")]
-        return Problem(key, f"{key}={option}: there is no such option; {nearest(option, options)}")
+        # Of a list of options Hydra tells none.
+        known = error.options or option_names(key)
+        options = [name for name in known if not name.startswith("base_")]
+        is_alone = bad.partition("=")[2] == option
+        none = f"{key}={option}: there is no such option"
+        told = none if is_alone else f"{bad}: there is no option {option!r}"
+        return Problem(key, f"{told}; {nearest(option, options)}")
     if str(error).startswith("Config group override"):
         options = next(group.names() for group in config_groups() if group.name == key)
         return Problem(key, f"{bad}: not the name of an option; allowed: {', '.join(options)}")
+    if taken := [one for one in others if one.startswith("~") and _key(one) == key]:
+        return Problem(key, f"{bad}: {taken[0]} takes {key} away; allowed: one of the two")
     if (prefixed := _of_prefix(str(error), bad, others)) is not None:
         return Problem(key, f"{bad}: {prefixed}")
     cause = _sentence(str(error.__cause__ or error))
+    if cause.endswith("is not in struct") and bad.partition("=")[2].startswith("{"):
+        return Problem(key, f"{bad}: {cause}; allowed: ++{bad.lstrip('+')}")
     if str(error).startswith("Error merging"):
         text = _described(key, others)
         return Problem(key, f"{bad}: {cause}" + (f"; allowed: {text}" if text else ""))

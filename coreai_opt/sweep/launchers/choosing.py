@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.plugins.launcher import Launcher
 
 from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.options import option_problems
 from coreai_opt.sweep.plugins import GROUP, PLUGINS, is_installed
 
 if TYPE_CHECKING:
@@ -33,16 +34,19 @@ EXTRAS = {
 }
 
 
-def check_installed(of_hydra: Sequence[str]) -> None:
-    """Refuse a launcher whose package is not installed, with the command that installs it.
+def check_installed(overrides: Sequence[str]) -> None:
+    """Refuse options that cannot be chosen, before Hydra composes anything.
 
     Args:
-        of_hydra: overrides of Hydra's own settings, as typed.
+        overrides: as typed, those of Hydra's own settings among them.
 
     Raises:
-        ConfigError: it is missing.
+        ConfigError: a launcher's package is not installed, with the command that installs it, or a
+            list has something else than names of options.
     """
-    chosen = [one.partition("=")[2] for one in of_hydra if one.partition("=")[0] == GROUP]
+    if problems := option_problems(overrides):
+        raise ConfigError(problems)
+    chosen = [one.partition("=")[2] for one in overrides if one.partition("=")[0] == GROUP]
     extra = EXTRAS.get(chosen[-1]) if chosen else None
     if extra is None or is_installed(extra.plugin):
         return
