@@ -4,10 +4,12 @@ A knob does not count where the key of the node that takes its value is given it
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -15,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from coreai_opt.experiment.places import conf_dir
 from coreai_opt.experiment.validation import ALIAS
 
-__all__ = ["alias_of", "shadowed_knobs"]
+__all__ = ["alias_of", "keys_of", "shadowed_knobs", "shadowing"]
 
 
 def alias_of(config: DictConfig, key: str) -> str | None:
@@ -37,26 +39,55 @@ def shadowed_knobs(overrides: Sequence[str], config_name: str) -> list[str]:
         overrides: of a single run, as typed.
         config_name: the primary config's name.
     """
-    given = {_key(one): one for one in overrides}
-    nodes = [key for key in given if "." in key and not given[key].startswith("~")]
+    kept = [one for one in overrides if not one.startswith("~")]
+    given = {key: one for one in kept for key in _keys(one)}
+    nodes = {key: one for key, one in given.items() if "." in key}
     knobs = [key for key in given if "." not in key]
     aliases = set(_aliases(knobs)) if nodes and knobs else set()
     if not any(key.rpartition(".")[2] in aliases for key in nodes):
         return []
     try:
-        before = compose(config_name, [one for key, one in given.items() if key not in nodes])
+        before = compose(config_name, [one for one in overrides if one not in nodes.values()])
     except (HydraException, OmegaConfBaseException, ValueError):
         return []
-    pairs = ((key, alias_of(before, key)) for key in nodes)
+    return shadowing(nodes, knobs, lambda key: alias_of(before, key))
+
+
+def shadowing(
+    nodes: Mapping[str, str], knobs: Collection[str], alias: Callable[[str], str | None]
+) -> list[str]:
+    """Return a sentence for each knob that does not count in a node's key.
+
+    Args:
+        nodes: the override that gives each key.
+        knobs: what is given at the root.
+        alias: returns the knob that a key takes its value from, None where it takes none.
+    """
+    found = ((key, alias(key)) for key in nodes)
     return [
-        f"{knob} does not count in {key}, which is given itself: {given[key]}"
-        for key, knob in pairs
+        f"{knob} does not count in {key}, which is given itself: {nodes[key]}"
+        for key, knob in found
         if knob in knobs
     ]
 
 
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
+def keys_of(override: Override) -> list[str]:
+    """Return the dotted keys that an override of one value gives, those within a dict."""
+    return list(_flat(str(override.key_or_group), override.value()))
+
+
+def _flat(key: str, value: Any) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield key
+        return
+    for name, child in value.items():
+        yield from _flat(f"{key}.{name}", child)
+
+
+def _keys(text: str) -> list[str]:
+    key, _, value = text.lstrip("+").partition("=")
+    # To read all of them takes time, and only a dict has others.
+    return keys_of(OverridesParser.create().parse_override(text)) if value[:1] == "{" else [key]
 
 
 def _aliases(knobs: Iterable[str]) -> Iterable[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 
+from coreai_opt.experiment.aliases import keys_of, shadowing
 from coreai_opt.experiment.errors import ConfigError, Problem
 from coreai_opt.experiment.identity import config_hash, identity_config
 from coreai_opt.experiment.places import typed_path
@@ -336,11 +337,12 @@ class Planner:
             axes: what varies and what does not.
         """
         told = replaced(self.command, self._loader)
-        given = {one.name: one for axis in axes for one in axis.rows[0]}
-        for key, one in given.items():
-            alias = self.composer.alias(self.options, key)
-            if alias is not None and alias in given:
-                told.append(f"{alias} does not count in {key}, which is given itself: {one.text}")
+        given = [one for axis in axes for row in axis.rows for one in row]
+        nodes: dict[str, str] = {}
+        for one in given:
+            for key in keys_of(one.override):
+                nodes.setdefault(key, one.text)
+        told += shadowing(nodes, nodes, lambda key: self.composer.alias(self.options, key))
         if (subdir := self.composer.subdir(self.options)) is not None:
             names = "a sweep names the folder of a run by what varies, and finds it again by that"
             told.append(f"hydra.sweep.subdir={subdir} does not count: {names}")

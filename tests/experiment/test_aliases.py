@@ -25,6 +25,17 @@ WEIGHT = "pruning.global_config.op_state_spec.weight"
                 f"which is given itself: {WEIGHT}.pruning_algo=taylor"
             ],
         ),
+        (
+            ["power=1", "schedule=poly", "schedule={power: 4}"],
+            ["power does not count in schedule.power, which is given itself: schedule={power: 4}"],
+        ),
+        (
+            ["criterion=random", f"{WEIGHT}={{pruning_algo: taylor}}"],
+            [
+                f"criterion does not count in {WEIGHT}.pruning_algo, "
+                f"which is given itself: {WEIGHT}={{pruning_algo: taylor}}"
+            ],
+        ),
         (["interval=epoch", "+trainer.interval=3"], []),
         (["power=1", "seed=2"], []),
         (["schedule.power=1", "trainer.max_epochs=2"], []),

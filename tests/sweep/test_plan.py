@@ -132,6 +132,13 @@ GIVEN_TWICE: dict[tuple[str, ...], list[str]] = {
         "power does not count in schedule.power, which is given itself: schedule.power=3",
         "1 point is the same as another one and not run twice",
     ],
+    ("power=2,3", "schedule={power: 4}"): [
+        "power does not count in schedule.power, which is given itself: schedule={power: 4}",
+        "1 point is the same as another one and not run twice",
+    ],
+    ("power=2", "seed=1,2", "schedule={begin_step: 1},{power: 4}"): [
+        "power does not count in schedule.power, which is given itself: schedule={power:4}",
+    ],
     ("sweep_name=a", "sweep_name=b", "seed=1,2"): [
         "sweep_name=a does not count: sweep_name=b is given after it"
     ],
