@@ -1,6 +1,6 @@
 """What the overrides of a sweep vary: axes that are crossed, of one knob or of several in step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,21 @@ __all__ = [
     "OF_THE_SWEEP",
     "Assignment",
     "Axis",
+    "check_grid",
     "is_searched",
     "parse",
     "read_axes",
     "replaced",
+    "without_dicts",
 ]
 
 # What is told to the sweep and not to its runs.
 OF_THE_SWEEP = ("sweep.", "sweep_name", "preview", "hydra.", "hydra/")
+
+HOW_TO_SEARCH = (
+    "a search: hydra/sweeper=optuna, typed or in a primary config (an experiment file cannot "
+    "choose it)"
+)
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,19 @@ def _may_be_dict(override: Override) -> bool:
     return any(isinstance(one, dict) for one in values)
 
 
+def check_grid(sweeper: Mapping[str, Any]) -> None:
+    """Refuse settings of another sweeper, given the node of the grid.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    foreign = [f"hydra.sweeper.{key}" for key in sweeper if key not in ("_target_", "params")]
+    if foreign:
+        sentence = f"{', '.join(foreign)}: the grid has no such key"
+        allowed = f"allowed: hydra.sweeper.params, or {HOW_TO_SEARCH}"
+        raise ConfigError.of(foreign[0], f"{sentence}; {allowed}")
+
+
 def is_searched(overrides: Sequence[Override]) -> bool:
     """Return whether one of the overrides is an interval, whose points a search chooses."""
     return any(one.is_sweep_override() and not one.is_discrete_sweep() for one in overrides)
@@ -159,12 +179,20 @@ def read_axes(
     return joined
 
 
+def without_dicts(sentence: str, rows: Iterable[Iterable[Assignment]]) -> str:
+    """Return a sentence without the dicts of a point: of many points it is to be said once."""
+    dicts = {one.value for row in rows for one in row if one.value.startswith("{")}
+    for text in dicts:
+        sentence = sentence.replace(text, "{}")
+    return sentence
+
+
 def _axis(override: Override, loader: ConfigLoader) -> Axis:
     if not override.is_sweep_override():
         return Axis(((Assignment(str(override.input_line), override),),), is_varied=False)
     key = override.get_key_element()
     if not override.is_discrete_sweep():
-        allowed = f"allowed: {key}=1,2,3 or so, or a search (hydra/sweeper=optuna)"
+        allowed = f"allowed: {key}=1,2,3 or so, or {HOW_TO_SEARCH}"
         raise ConfigError.of(
             key, f"{override.input_line}: a grid needs a list of values; {allowed}"
         )

@@ -16,7 +16,16 @@ from coreai_opt.experiment.identity import config_hash, identity_config
 from coreai_opt.experiment.places import typed_path
 from coreai_opt.experiment.settings import SweepSettings
 from coreai_opt.experiment.validation import Reading, problems_of
-from coreai_opt.sweep.axes import OF_THE_SWEEP, Assignment, Axis, parse, read_axes, replaced
+from coreai_opt.sweep.axes import (
+    OF_THE_SWEEP,
+    Assignment,
+    Axis,
+    check_grid,
+    parse,
+    read_axes,
+    replaced,
+    without_dicts,
+)
 from coreai_opt.sweep.composing import Composer
 from coreai_opt.sweep.names import run_folder, slug, sweep_name
 
@@ -179,15 +188,6 @@ class Planner:
             raise ConfigError.of("hydra/sweeper", f"{sentence}; allowed: grid, which does the same")
         return target.endswith(GRID)
 
-    def _check_grid(self) -> None:
-        sweeper = self.composer.hydra(self.options).sweeper
-        known = ("_target_", "params")
-        foreign = [f"hydra.sweeper.{key}" for key in sweeper if key not in known]
-        if foreign:
-            sentence = f"{', '.join(foreign)}: the grid has no such key"
-            allowed = "allowed: hydra.sweeper.params, or a search, typed as hydra/sweeper=optuna"
-            raise ConfigError.of(foreign[0], f"{sentence}; {allowed}")
-
     def point(self, assignments: Iterable[Assignment], varied: Mapping[str, str]) -> Point:
         """Return the point of some overrides; those that it has no place for are dropped.
 
@@ -215,7 +215,7 @@ class Planner:
         Raises:
             ConfigError: everything that is wrong with the command line or one of its points.
         """
-        self._check_grid()
+        check_grid(self.composer.hydra(self.options).sweeper)
         settings = self._settings()
         axes = read_axes(self.of_task, self._loader, settings.zip)
         if (count := prod(len(axis.rows) for axis in axes)) > MOST_POINTS:
@@ -225,7 +225,7 @@ class Planner:
         distinct = {point.digest: point for point in reversed(points)}
         kept = tuple(point for point in points if distinct[point.digest] is point)
         knobs = tuple(sorted({name for axis in axes if axis.is_varied for name in axis.names}))
-        name, root = self._name_and_place(axes, knobs)
+        name, root = self.place(knobs)
         return Plan(
             name=name,
             root=root,
@@ -252,7 +252,7 @@ class Planner:
         settings, values = self._settings(), self.common.values
         self._refuse_unknown(axes)
         knobs = tuple(sorted({name for axis in axes if axis.is_varied for name in axis.names}))
-        name, root = self._name_and_place(axes, knobs)
+        name, root = self.place(knobs)
         told = self.told(axes)
         return Plan(name, root, knobs, (), 0, {}, settings, self.command, self.flags, values, told)
 
@@ -320,7 +320,7 @@ class Planner:
             try:
                 points.append(self.point((one for row in rows for one in row), varied))
             except ConfigError as error:
-                problems |= {problem.sentence: problem for problem in error.problems}
+                problems |= {without_dicts(one.sentence, rows): one for one in error.problems}
         # A point that has failed is run again alone by the name of its sweep.
         is_joining = self.common.values.get("sweep_name") is not None
         if not is_joining and all(point.problems for point in points):
@@ -358,7 +358,8 @@ class Planner:
                 found.setdefault(key, {})[chosen] = None
         return {key: tuple(where) for key, where in found.items()}
 
-    def _name_and_place(self, axes: Sequence[Axis], knobs: Sequence[str]) -> tuple[str, Path]:
+    def place(self, knobs: Sequence[str]) -> tuple[str, Path]:
+        """Return the sweep's name and its directory, given the keys that vary."""
         values = self.common.values
         given = values.get("sweep_name")
         name = str(given) if given is not None else sweep_name(knobs, self._in_common(knobs))

@@ -12,6 +12,8 @@ from coreai_opt.sweep.plan import Plan
 
 Planning = Callable[..., Plan]
 
+WEIGHT = "pruning.global_config.op_state_spec.weight"
+
 POINTS: dict[tuple[str, ...], list[str]] = {
     ("power=1,2", "seed=3"): ["power=1 seed=3", "power=2 seed=3"],
     ("power=1,2", "total_iters=200,400"): [
@@ -216,11 +218,15 @@ REFUSED: dict[tuple[str, ...], list[str]] = {
     ],
     ("seed=1,2", "+hydra.sweeper.n_trials=3"): [
         "hydra.sweeper.n_trials: the grid has no such key; allowed: hydra.sweeper.params, or a"
+        " search: hydra/sweeper=optuna, typed or in a primary config (an experiment file cannot"
     ],
     ("seed=1,2", "hydra.sweep.dir=out/${nope}"): [
         "hydra.sweep.dir=out/${nope}: Interpolation key 'nope' not found"
     ],
     ("optimizer={lr: 0.1},{nope: 3}",): ["optimizer={nope:3}: Key 'nope' not in"],
+    (f"{WEIGHT}.pruning_scheme={{type: n_m, n: 2}},{{type: n_m, n: 3}}",): [
+        f"{WEIGHT}.pruning_scheme={{type:n_m,n:3}}: Key 'n' is not in struct; allowed: ++{WEIGHT}."
+    ],
     ("seed=range(0,1000)", "split=range(0,1000)"): ["1000000 points; allowed: at most 20000"],
     ("init_from=???", "power=1,2"): ["init_from is not given; give init_from=VALUE"],
 }

@@ -23,6 +23,7 @@ SEARCH = """\
 _target_: my.module.Sweeper
 direction: maximize
 n_trials: 20
+storage: sqlite:///${hydra.sweep.dir}/study.db
 params:
   optimizer.lr: tag(log, interval(0.001, 1))
   power: choice(1, 2)
@@ -178,7 +179,7 @@ def test_the_space_of_a_search(command: Command, work: Path) -> None:
         ["seed", "fixed", "3", ""],
     ]
     assert "hydra/sweeper=mine" in done.stdout
-    assert "n_trials=20, direction=maximize" in done.stdout
+    assert "n_trials=20, direction=maximize, storage=sqlite:///multirun/SWEEP_NAME/" in done.stdout
     assert "length of the training: 550 steps" in done.stdout
     assert tree(work) == before
 
@@ -189,7 +190,8 @@ def test_a_grid_takes_no_interval(command: Command) -> None:
     assert done.stdout == ""
     assert done.stderr == (
         "error: power=interval(1,4): a grid needs a list of values; allowed: power=1,2,3 or so, or "
-        "a search (hydra/sweeper=optuna)\n"
+        "a search: hydra/sweeper=optuna, typed or in a primary config (an experiment file cannot "
+        "choose it)\n"
     )
 
 

@@ -52,7 +52,8 @@ def test_a_grid_has_no_points_for_an_interval(monkeypatch: pytest.MonkeyPatch, w
     said = refused(monkeypatch, work, "-m", "power=interval(1,4)", "total_iters=200,400")
     assert said == (
         "power=interval(1,4): a grid needs a list of values; allowed: power=1,2,3 or so, or a "
-        "search (hydra/sweeper=optuna)"
+        "search: hydra/sweeper=optuna, typed or in a primary config (an experiment file cannot "
+        "choose it)"
     )
 
 

@@ -1,8 +1,9 @@
 """What a searching sweeper chooses from, as a table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -77,9 +78,25 @@ def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
     typed = [one for one in planner.of_task if not one.key_or_group.startswith(OF_THE_SWEEP)]
     merged = {one.get_key_element(): one for one in [*parse(params, loader), *typed]}
     dimensions = sorted(map(dimension, merged.values()), key=lambda one: one.kind == "fixed")
-    told = {key: _text(value) for key in TOLD if (value := _plain(node, key)) is not None}
+    shown = _in_place(planner, str(_plain(settings, "sweep.dir")))
+    told = {key: shown(_text(value)) for key in TOLD if (value := _plain(node, key)) is not None}
     name = OmegaConf.select(settings, "runtime.choices", default={}).get("hydra/sweeper")
     return SearchSpace(str(name or node.get("_target_")), tuple(dimensions), told)
+
+
+def _in_place(planner: Planner, composed: str) -> Callable[[str], str]:
+    """Return what shows settings of the sweeper with the sweep's directory, where it has a name.
+
+    Hydra composes them without the name, which a sweep gets by what varies.
+    """
+    values = planner.common.values
+    if values.get("sweep_name") is not None:
+        root = str(planner.place(())[1])
+    elif "None" in Path(composed).parts:
+        root = str(Path(composed).parent / "SWEEP_NAME")
+    else:
+        root = composed
+    return lambda text: text.replace(composed, root)
 
 
 def dimension(override: Override) -> Dimension:
