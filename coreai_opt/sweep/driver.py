@@ -29,6 +29,7 @@ __all__ = ["ATTEMPTS", "Driver", "Listener", "Outcome", "cause_of", "objective_o
 ATTEMPTS = 3  # of a run whose process is lost before it gets further, in one command
 POLL_S = 1.0
 LOOKS_A_SECOND = 200  # at runs, so that a shared file system has time for others
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 LONGEST_CAUSE = 300  # characters; the record has the rest
 BUSY_S = 5.0  # until a run is tried again whose lock somebody held
 
@@ -317,5 +318,5 @@ def _sentence(error: BaseException) -> str:
 
 
 def _short(text: str) -> str:
-    text = printable(text)
+    text = printable(text).translate(CONTROL)
     return text if len(text) <= LONGEST_CAUSE else f"{text[:LONGEST_CAUSE]} ..."

@@ -60,7 +60,7 @@ def test_a_failed_run_is_settled_by_its_record_and_not_run_again(entries: list[E
 @pytest.mark.parametrize(
     ("message", "cause"),
     [
-        ("\ud800 surrogate \x00", "RuntimeError: \\ud800 surrogate"),
+        ("\ud800 surrogate \x00", r"RuntimeError: \ud800 surrogate \x00"),
         ("x" * 2_000_000, f"RuntimeError: {'x' * 286} ..."),
     ],
     ids=["not encodable", "long"],
