@@ -51,7 +51,17 @@ REFUSED: dict[str, list[tuple[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("expected", REFUSED.values(), ids=REFUSED)
+# Each composes once more for each that is wrong.
+LONG = ("a wrong value", "taken away")
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        pytest.param(expected, id=name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name, expected in REFUSED.items()
+    ],
+)
 def test_the_reason_is_said(expected: list[tuple[str, str]]) -> None:
     register_nodes()
     overrides = [text for text, _ in expected]

@@ -105,7 +105,7 @@ def trained(make: Any, settings: dict[str, Any], regrowth: bool) -> None:
     assert int((model[0].weight == 0).sum()) == 192
 
 
-@pytest.mark.parametrize("regrowth", [True, False])
+@pytest.mark.parametrize("regrowth", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "settings"), variants())
 def test_every_optimizer_of_torch(
     kind: type[Optimizer], settings: dict[str, Any], regrowth: bool
