@@ -117,7 +117,9 @@ def unreached_weights(
     for module_name, module in model.named_modules():
         for parameter, value in own_matrices(module):
             is_settled = (id(module), parameter) in places or id(value) in settled
-            if is_settled or id(value) in found:
+            # Of a layer of somebody's own a single row or column is a scale (as of IA3's adapters).
+            is_scale = sum(size > 1 for size in value.shape) < 2
+            if is_settled or id(value) in found or is_scale:
                 continue
             around = [*self_and_ancestors(module_name), ""] if module_name else [""]
             asked = config.match([(name, kinds[name]) for name in around]).config
