@@ -158,6 +158,7 @@ class Scaled(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(8, 1, 1))
         self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.gain = nn.Parameter(torch.ones(8, 1))
         self.norm, self.body = nn.LayerNorm([8, 6]), nn.Linear(8, 4)
 
 
