@@ -1,46 +1,30 @@
 """The pruner: puts masks on a model, moves them along their schedules, folds them in."""
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from coreai_opt.common import CoreMLExportError, ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
-from coreai_opt.pruning.errors import (
-    DivergedWeightError,
-    MissingZerosWarning,
-    UnreachableSparsityWarning,
-)
+from coreai_opt.pruning.errors import MissingZerosWarning
 from coreai_opt.pruning.folding import fold_masks, remember_order
-from coreai_opt.pruning.forward_trial import noted_writes
-from coreai_opt.pruning.groups import MaskGroup, grouped, nothing
+from coreai_opt.pruning.groups import nothing
 from coreai_opt.pruning.left_out import refuse_merging
 from coreai_opt.pruning.loading import load_prepared
-from coreai_opt.pruning.operations import supported_types, uses_by_call
 from coreai_opt.pruning.optimizer_state import OptimizerMasking
-from coreai_opt.pruning.reachable import unreachable_table
 from coreai_opt.pruning.recurrent import give_masked_weights
-from coreai_opt.pruning.selection import has_nan
-from coreai_opt.pruning.spec.prune_impl import ScheduleClock
-from coreai_opt.pruning.targets import (
-    PrunedTensor,
-    Target,
-    find_targets,
-    masked_names,
-    pruned_tensors,
-)
+from coreai_opt.pruning.scheduled_masks import Moved, ScheduledMasks
+from coreai_opt.pruning.targets import PrunedTensor, Target, masked_names, pruned_tensors
 from coreai_opt.pruning.zeros import MaskedZeros, masked_zeros, missing_zeros
 
 __all__ = ["MagnitudePruner"]
 
 
-class MagnitudePruner:
+class MagnitudePruner(ScheduledMasks):
     """Prunes a model along schedules, by magnitude or by what else the specs say.
 
     Args:
@@ -69,24 +53,9 @@ class MagnitudePruner:
     """
 
     def __init__(self, model: nn.Module, config: MagnitudePrunerConfig | None = None) -> None:
-        self.model = model
-        self.config = config if config is not None else MagnitudePrunerConfig()
-        self._clock = ScheduleClock()
-        self._groups: list[MaskGroup] = []
+        super().__init__(model, config)
         self._masking: OptimizerMasking | None = None
-        self._prepared = False
         self._final: dict[str, MaskedZeros] = {}  # of the masks that were folded in
-        self.update_count = 0
-
-    @staticmethod
-    def supported_modules() -> tuple[type[nn.Module], ...]:
-        """Return the types of modules whose weights are pruned, subclasses of them included."""
-        return tuple(supported_types())
-
-    @property
-    def step_count(self) -> int:
-        """Steps finished on the schedules' clock; it travels in the model's state dict."""
-        return self._clock.step_count
 
     def prepare(
         self,
@@ -144,18 +113,10 @@ class MagnitudePruner:
             UserWarning: the config leaves every weight dense.
         """
         self._begin_anew()
-        uses, written = None, set[int]()
-        if example_inputs is not None:
-            with noted_writes(self.model) as written:
-                uses = uses_by_call(self.model, example_inputs)
         if state_dict is not None and masked is None:
             masked = masked_names(state_dict)
-        found = find_targets(self.model, self.config, uses, masked)
-        if self.config.allow_regrowth:
-            found.note_writes(written)
+        found = self._find(example_inputs, masked)
         unmasked = [name for name, reason in found.left_out.items() if reason == "unmasked"]
-        for warning in found.warnings(anew=masked is None):
-            warnings.warn(warning, stacklevel=2)
         with self._undone_on_error():
             self._put_on(found.targets)
             if state_dict is None:
@@ -179,37 +140,26 @@ class MagnitudePruner:
         self._settle()
         return self.model
 
-    def _put_on(self, targets: Sequence[Target]) -> None:
-        tensors = [_with_mask(target, self._clock) for target in targets]
-        pairs = zip(tensors, [target.schedule for target in targets], strict=True)
-        self._groups = grouped(list(pairs), self.config)
-        if table := unreachable_table(tensors):
-            warnings.warn(table, UnreachableSparsityWarning, stacklevel=3)
+    def _place(self, targets: Sequence[Target], tensors: Sequence[PrunedTensor]) -> None:
         for target, tensor in zip(targets, tensors, strict=True):
             for holder in target.holders:
                 remember_order(holder.module)
                 parametrize.register_parametrization(holder.module, holder.parameter, tensor.impl)
                 give_masked_weights(holder.module)
         refuse_merging(self.model)
-        self._prepared = True
 
-    def step(self, count: int = 1) -> None:
-        """Advance the schedules' clock, and recompute the masks whose sparsity changed.
+    def _take_off(self) -> None:
+        if any(pruned_tensors(self.model)):
+            fold_masks(self.model, masked=False)
 
-        Args:
-            count: steps to advance, >= 0. The schedules are asked for every step on the way,
-                the masks are computed once.
-
-        Raises:
-            RuntimeError: the model must be prepared first, or has been finalized.
-            DivergedWeightError: a weight whose mask is due has NaN; masks and clock are as before.
-        """
-        self._check_prepared()
-        if count < 0:
-            raise ValueError(f"count is {count}; allowed: 0 or more")
-        first = self._clock.step_count + 1
-        self._apply(range(first, first + count))
-        self._clock.step_count += count
+    def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
+        changing = nothing if self._masking is None else self._masking.mask_changes()
+        for group, sparsity in moved:
+            group.move_to(sparsity, changing)
+        if not self.config.allow_regrowth:
+            # Only now: a criterion that raises leaves the dense weights as they were.
+            for tensor in tensors:
+                tensor.impl.forget(tensor.original)
 
     def finalize(
         self, model: nn.Module | None = None, backend: ExportBackend | str = ExportBackend.Torch
@@ -277,65 +227,6 @@ class MagnitudePruner:
             self._masking.detach()
             self._masking = None
 
-    def at_target(self) -> bool:
-        """Return whether every mask stands at the target sparsity of its spec."""
-        self._check_prepared()
-        return all(tensor.at_target for tensor in pruned_tensors(self.model))
-
-    def check_weights(self) -> None:
-        """Look for NaN in the pruned weights; waits for the device once.
-
-        ``step`` looks whenever it recomputes masks.
-
-        Raises:
-            DivergedWeightError: names the weights that have NaN.
-            RuntimeError: the model must be prepared first.
-        """
-        self._check_prepared()
-        _refuse_nan(pruned_tensors(self.model))
-
-    def _apply(self, steps: Sequence[int]) -> None:
-        due = [(group, group.due(steps)) for group in self._groups]
-        moved = [(group, sparsity) for group, sparsity in due if sparsity is not None]
-        tensors = [tensor for group, _ in moved for tensor in group.tensors]
-        if not tensors:
-            return
-        _refuse_nan(tensors)
-        self.update_count += 1
-        changing = nothing if self._masking is None else self._masking.mask_changes()
-        for group, sparsity in moved:
-            group.move_to(sparsity, changing)
-        if not self.config.allow_regrowth:
-            # Only now: a criterion that raises leaves the dense weights as they were.
-            for tensor in tensors:
-                tensor.impl.forget(tensor.original)
-
-    def _settle(self) -> None:
-        for group in self._groups:
-            group.settle()
-
-    @contextmanager
-    def _undone_on_error(self) -> Iterator[None]:
-        # NaN, a criterion that has no scores yet, a weight that torch cannot parametrize.
-        try:
-            yield
-        except Exception:
-            self._prepared = False
-            self._groups.clear()
-            if any(pruned_tensors(self.model)):
-                fold_masks(self.model, masked=False)
-            raise
-
-    def _begin_anew(self) -> None:
-        if self._prepared or any(pruned_tensors(self.model)):
-            raise RuntimeError("the model has already been prepared for pruning")
-        # What was finalized may be prepared again, and a copy of it keeps the clock that it had.
-        self._clock = ScheduleClock()
-
-    def _check_prepared(self) -> None:
-        if not self._prepared:
-            raise RuntimeError("the model must be prepared for pruning first: call prepare()")
-
 
 def _refuse_other_backends(backend: ExportBackend) -> None:
     if backend is ExportBackend.Torch:
@@ -345,27 +236,3 @@ def _refuse_other_backends(backend: ExportBackend) -> None:
         f"package; allowed: {ExportBackend.Torch.value!r}, whose result they convert"
     )
     raise CoreMLExportError(text) if backend is ExportBackend.CoreML else NotImplementedError(text)
-
-
-def _with_mask(target: Target, clock: ScheduleClock) -> PrunedTensor:
-    impl = target.spec.pruning_algo(target.weight, target.spec, clock)
-    if target.given is not None:
-        impl.replace_mask(target.given.mask.to(impl.mask.device), target.given.sparsity)
-        impl.scheduled = target.given.scheduled
-    holder = target.holders[0]
-    return PrunedTensor(holder.name, holder.module, holder.parameter, impl)
-
-
-@torch.no_grad()
-def _refuse_nan(tensors: Iterable[PrunedTensor]) -> None:
-    """Raise when a dense weight has NaN; one copy to the host for all of them."""
-    checked = [tensor for tensor in tensors if not tensor.impl.mask.is_meta]
-    if not checked:
-        return
-    device = checked[0].impl.mask.device
-    flags = torch.stack([has_nan(tensor.original).to(device) for tensor in checked])
-    if flags.any():
-        suspects = zip(checked, flags.tolist(), strict=True)
-        bad = [tensor.name for tensor, found in suspects if found and tensor.original.isnan().any()]
-        if bad:
-            raise DivergedWeightError(bad)
