@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from .export import load_pruned as load_pruned
     from .export import save_pruned as save_pruned
     from .export import to_semi_structured as to_semi_structured
+    from .in_place.pruner import InPlacePruner as InPlacePruner
     from .magnitude_pruner import MagnitudePruner as MagnitudePruner
     from .model_summary import summary as summary
     from .spec.spec import PruningSpec as PruningSpec
     from .stats import count_sparsity as count_sparsity
 
 __all__ = [
+    "InPlacePruner",
     "MagnitudePruner",
     "MagnitudePrunerConfig",
     "ModuleMagnitudePrunerConfig",
@@ -34,6 +36,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "InPlacePruner": ".in_place.pruner",
         "MagnitudePruner": ".magnitude_pruner",
         "MagnitudePrunerConfig": ".config.pruner",
         "ModuleMagnitudePrunerConfig": ".config.module",

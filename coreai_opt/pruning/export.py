@@ -77,9 +77,11 @@ def save_pruned(model: nn.Module, directory: str | Path, example_inputs: Any = N
     _refuse_lazy(model)
     _refuse_nan(model)
     amounts = summary(model, example_inputs).to_dict()
+    copy = copy_of(model)
     saved.write(
         Path(directory),
-        fold_masks(copy_of(model)),
+        # Masks beside a model are not copied with it, and its weights are masked.
+        fold_masks(copy) if any(pruned_tensors(copy)) else copy,
         {tensor.name: tensor.impl.mask for tensor in tensors},
         {tensor.name: _saved_spec(tensor) for tensor in tensors},
         amounts,

@@ -5,7 +5,9 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
+from coreai_opt.pruning.beside import masks_beside, take_away
 from coreai_opt.pruning.left_out import allow_merging
+from coreai_opt.pruning.masking import mask_in_place
 from coreai_opt.pruning.recurrent import give_plain_weights
 from coreai_opt.pruning.targets import masked_holders
 
@@ -23,6 +25,8 @@ def remember_order(module: nn.Module) -> None:
 def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
     """Write each mask into its weight and take the parametrizations away, in place.
 
+    Masks beside the model are no longer known afterwards.
+
     Args:
         model: a prepared model.
         masked: False = leave the weights dense.
@@ -34,7 +38,12 @@ def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
     holders = [holder for holder, _ in pairs]
     if not holders:
         raise RuntimeError("the model carries no mask: it must be prepared for pruning first")
-    for holder in holders:
+    for holder, impl in pairs:
+        if masks_beside(holder.module).get(holder.parameter) is impl:
+            if masked:
+                mask_in_place(holder.value(), impl.mask)
+            take_away(holder.module, holder.parameter)
+            continue
         _own_class(holder.module)
         parametrize.remove_parametrizations(
             holder.module, holder.parameter, leave_parametrized=masked

@@ -23,7 +23,7 @@ from torch.optim import (
 from coreai_opt.pruning.masking import mask_in_place, put_back
 from coreai_opt.pruning.targets import PrunedTensor
 
-__all__ = ["OptimizerMasking"]
+__all__ = ["OptimizerMasking", "is_elementwise"]
 
 # These evaluate their closure before they move anything, and move each element by its own gradient
 # and moments alone: where those are 0, by its weight decay. A subclass may do anything.
@@ -193,7 +193,7 @@ def _guard_one(
     optimizer: Optimizer, group: dict[str, Any], weight: Tensor, tensor: PrunedTensor
 ) -> Iterator[_Guarded]:
     impl = tensor.impl
-    by_element = _is_elementwise(optimizer, group, weight)
+    by_element = is_elementwise(optimizer, group, weight)
     decays = group.get("weight_decay", 0) != 0
     if by_element and not (decays and impl.allow_regrowth):
         return
@@ -207,7 +207,7 @@ def _guard_one(
     yield _Guarded(tensor, weight, before, has_moments=not (by_element and decoupled))
 
 
-def _is_elementwise(optimizer: Optimizer, group: dict[str, Any], weight: Tensor) -> bool:
+def is_elementwise(optimizer: Optimizer, group: dict[str, Any], weight: Tensor) -> bool:
     if type(optimizer) not in ELEMENTWISE:
         return False  # its settings may mean anything: the eps of Adafactor is a pair
     # With an epsilon of 0, which it may round to, 0 would be divided by 0.

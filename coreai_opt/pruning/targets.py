@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from coreai_opt.pruning.beside import masks_beside
 from coreai_opt.pruning.config._names import self_and_ancestors
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig, Specificity
 from coreai_opt.pruning.config.schedules import SparsitySchedule
@@ -104,7 +105,7 @@ class WeightTensor:
 
 @dataclass(frozen=True)
 class PrunedTensor:
-    """A tensor that carries a mask; ``name`` is the one it has in the unpruned model."""
+    """A tensor that has a mask; ``name`` is the one it has in the unpruned model."""
 
     name: str
     module: nn.Module
@@ -129,13 +130,21 @@ class PrunedTensor:
         return scheme.pruned_elements(self.shape, impl.sparsity) == target
 
     @property
+    def is_beside(self) -> bool:
+        """Whether the mask is kept beside the model, whose weight it is applied to in place."""
+        return masks_beside(self.module).get(self.parameter) is self.impl
+
+    @property
     def is_masked(self) -> bool:
-        """Whether the mask is still on the model: it has not been folded in."""
-        return parametrize.is_parametrized(self.module, self.parameter)
+        """Whether the mask is still on the model, or beside it: it has not been folded in."""
+        return self.is_beside or parametrize.is_parametrized(self.module, self.parameter)
 
     @property
     def original(self) -> nn.Parameter:
-        """The dense weight behind the mask."""
+        """The weight that the optimizer moves: the dense one behind a mask that is on the model."""
+        plain = self.module._parameters.get(self.parameter)
+        if plain is not None:
+            return plain
         parametrizations: Any = self.module.parametrizations
         original: nn.Parameter = parametrizations[self.parameter].original
         return original
@@ -172,12 +181,15 @@ def pruned_tensors(model: nn.Module) -> Iterator[PrunedTensor]:
 
 
 def masked_holders(model: nn.Module) -> Iterator[tuple[Holder, PruneImplBase]]:
-    """Yield every module of a prepared model that holds a pruned tensor, and the mask."""
+    """Yield every module of a model that holds a pruned tensor, and its mask, on it or beside."""
     for module_name, module in model.named_modules():
         for parameter, chain in _chains(module):
             if isinstance(chain[0], PruneImplBase):
                 name = f"{module_name}.{parameter}".lstrip(".")
                 yield Holder(name, module, parameter), chain[0]
+        for parameter, impl in masks_beside(module).items():
+            name = f"{module_name}.{parameter}".lstrip(".")
+            yield Holder(name, module, parameter), impl
 
 
 def weight_tensors(model: nn.Module, called: Collection[int] = ()) -> list[WeightTensor]:

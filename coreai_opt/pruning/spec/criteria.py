@@ -91,11 +91,18 @@ class RandomPruneImpl(PruneImplBase):
 class TaylorPruneImpl(PruneImplBase):
     """First-order Taylor: what changes the loss least, to first order, is pruned first.
 
-    The score of a weight is ``|w * dL/dw|``, added up over the backward passes since the last
-    update. A weight that is pruned now contributes nothing, so it does not come back; batches in
-    which the gradient is infinite or NaN (a gradient scaler's overflow) do not count. In
-    distributed training the batches of rank 0 count, so that all ranks prune alike. Costs one
-    float32 a weight.
+    The score of a weight is ``|w * dL/dw|``, added up since the last update. Batches in which the
+    gradient is infinite or NaN (a gradient scaler's overflow) do not count. Costs one float32 a
+    weight.
+
+    Where masks are kept in place (``InPlacePruner``, ``ScheduledPruning``) it is added up over
+    optimizer steps, from the gradient that the step uses before it is masked: that of a pruned
+    weight is real, and with its dense value it may come back. In distributed training it is the
+    gradient of all ranks.
+
+    Under ``MagnitudePruner`` it is added up over backward passes. A weight that is pruned
+    contributes nothing, so it does not come back, and in distributed training the batches of rank 0
+    count, so that all ranks prune alike.
 
     A single batch is noisy: let some pass between updates (``update_frequency``). There is no score
     before the first backward pass, so a schedule must not prune at step 0. A copy of a model, or
@@ -120,6 +127,7 @@ class TaylorPruneImpl(PruneImplBase):
         self.register_buffer("importance", torch.zeros_like(weight, dtype=torch.float32))
         self._passes = 0  # since the last update
         self._used = False  # the sum has been used for a mask; the next pass starts a new one
+        self._sees_pruned = False  # in place, gradients of what is pruned are real ones
 
     def hooks(self, weight: Tensor) -> list[Callable[[Tensor], Any]]:
         """Add up the importance in every backward pass through this dense weight."""
@@ -139,8 +147,14 @@ class TaylorPruneImpl(PruneImplBase):
             raise NoGradientError
         if dist.is_available() and dist.is_initialized():
             dist.broadcast(self.importance, src=0)
+        if self._sees_pruned and self.allow_regrowth:
+            return self.importance
         # What is pruned has an importance of 0, as dead weights may have: it goes first.
         return torch.where(self.mask, self.importance, -1.0)
+
+    def see_gradient(self, weight: Tensor, gradient: Tensor) -> None:
+        self._sees_pruned = True
+        self._add(weight, gradient)
 
     def replace_mask(self, mask: Tensor, sparsity: float) -> None:
         super().replace_mask(mask, sparsity)
@@ -173,4 +187,7 @@ class TaylorPruneImpl(PruneImplBase):
         # In float32: what a half precision holds of the product may be 0 or infinite.
         change = (weight.detach().float() * gradient.float()).abs_()
         counts = gradient.isfinite().all() & change.isfinite()
-        self.importance += torch.where(counts & self.mask, change, 0.0)
+        # On the model, what is pruned has no gradient; in place it has one.
+        self.importance += torch.where(
+            counts if self._sees_pruned else counts & self.mask, change, 0.0
+        )

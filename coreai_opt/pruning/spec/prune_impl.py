@@ -245,6 +245,18 @@ class PruneImplBase(nn.Module, Registry):
         # Not by assignment: a module looks into each value, longer than a small mask takes.
         vars(self).update(_revived=revived + before, _sparsity=force, scheduled=sparsity)
 
+    def restore(self, sparsity: float, scheduled: float, revived: int) -> None:
+        """Take what a state says of the mask that was loaded; sparsities in [0, 1]."""
+        self._sparsity, self.scheduled, self._revived = sparsity, scheduled, revived
+
+    def see_gradient(self, weight: Tensor, gradient: Tensor) -> None:
+        """Look at a dense weight and the gradient of a step, not masked yet; only in place."""
+
+    @classmethod
+    def sees_gradients(cls) -> bool:
+        """Return whether this criterion overrides ``see_gradient``."""
+        return cls.see_gradient is not PruneImplBase.see_gradient
+
     def ranking(self, weight: Tensor) -> Scores:
         """Return the scores that masks are made of; ``Magnitude`` spares the tensor of them."""
         return self.scores(weight)
@@ -300,9 +312,9 @@ class PruneImplBase(nn.Module, Registry):
             state, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if saved is not None:
-            self._sparsity, self.scheduled, self._revived = saved[1:]
+            self.restore(*saved[1:])
         elif prefix + MASK in state:
-            self._sparsity, self.scheduled, self._revived = *self._sparsity_at_step(), 0
+            self.restore(*self._sparsity_at_step(), 0)
 
     def _take_step(
         self, state: dict[str, Any], prefix: str, metadata: Any, errors: list[str]

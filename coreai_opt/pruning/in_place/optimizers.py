@@ -1,0 +1,181 @@
+"""Optimizers of weights that are masked in place: what they are given, and what they leave."""
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import is_
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+from coreai_opt.pruning.in_place.many import ManyMasks
+from coreai_opt.pruning.in_place.weights import MaskedWeights
+from coreai_opt.pruning.optimizer_state import is_elementwise
+
+__all__ = ["AttachedOptimizers"]
+
+
+class _Places(NamedTuple):
+    """Where the weights of an optimizer are among those that are pruned."""
+
+    lengths: list[int]  # of its groups of parameters
+    weights: list[Tensor]
+    places: list[int]
+
+
+class AttachedOptimizers:
+    """Masks gradients before a step, and weights after it; moments of what is pruned are 0.
+
+    Any optimizer is served: one that moves each element by its own gradient and moments leaves a
+    pruned weight at 0, and what another has moved (``Muon``) is set back before its ``step``
+    returns. A closure that is evaluated several times in a step (``LBFGS``, SAM) meets masked
+    weights and gives masked gradients each time. The history of ``LBFGS`` is dropped when a mask
+    changes.
+
+    Args:
+        weights: the pruned weights.
+        mask_gradients: called with the places of weights whose gradients are to be masked.
+    """
+
+    def __init__(
+        self, weights: MaskedWeights, mask_gradients: Callable[[Optimizer, Sequence[int]], None]
+    ) -> None:
+        self._weights = weights
+        self._mask_gradients = mask_gradients
+        self.attached: list[Optimizer] = []
+        self._handles: list[Any] = []
+        self._are_clean = False  # whether the moments of what is pruned are known to be 0
+        self._places: dict[int, _Places] = {}
+
+    def attach(self, optimizer: Optimizer) -> None:
+        """Look after an optimizer; one that holds none of the weights is left alone."""
+        if any(one is optimizer for one in self.attached) or not self.places_of(optimizer):
+            return
+        self.attached.append(optimizer)
+        self._handles += [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_load_state_dict_post_hook(self._loaded),
+        ]
+        # It may have been at work before the weights were pruned.
+        self._are_clean = False
+
+    def detach(self) -> None:
+        """Leave the optimizers as they were found."""
+        while self._handles:
+            self._handles.pop().remove()
+        self.attached.clear()
+        self._places.clear()
+
+    def places_of(self, optimizer: Optimizer) -> list[int]:
+        """Return the places of the weights that an optimizer holds."""
+        # Groups of parameters may be added, and parameters be replaced.
+        weights = self._weights.now()
+        lengths = [len(group["params"]) for group in optimizer.param_groups]
+        known = self._places.get(id(optimizer))
+        if known is not None and known.lengths == lengths and all(map(is_, known.weights, weights)):
+            return known.places
+        places = {id(weight): place for place, weight in enumerate(weights)}
+        held = (id(weight) for group in optimizer.param_groups for weight in group["params"])
+        found = [places[key] for key in held if key in places]
+        self._places[id(optimizer)] = _Places(lengths, weights, found)
+        return found
+
+    def clear_moments(self, places: Iterable[int], kept: Sequence[Tensor]) -> None:
+        """Set moments to 0 where weights are not kept.
+
+        Args:
+            places: of the weights.
+            kept: a bool tensor for each of the places; where it is False, moments become 0.
+        """
+        chosen = dict(zip(places, kept, strict=True))
+        if not chosen:
+            return
+        weights = self._weights.now()
+        order = list(chosen)
+        masks = ManyMasks([chosen[p] for p in order], [weights[p].dtype for p in order])
+        for optimizer in self.attached:
+            held = set(self.places_of(optimizer)) & chosen.keys()
+            if held and isinstance(optimizer, LBFGS):
+                optimizer.state.clear()  # its history is of all weights, under the old masks
+            masks.put_on(
+                (index, moment)
+                for index, place in enumerate(order)
+                if place in held
+                for moment in _moments(optimizer, weights[place])
+            )
+
+    def forget(self) -> None:
+        """Take note that masks were loaded, under which the moments have not been cleared."""
+        self._are_clean = False
+
+    def _clean(self) -> None:
+        if not self._are_clean:
+            places = self._weights.active
+            self.clear_moments(places, [self._weights.masks[place] for place in places])
+            self._are_clean = True
+
+    def _loaded(self, optimizer: Optimizer) -> None:
+        self._are_clean = False
+
+    def _before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        self._weights.follow()
+        self._clean()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._mask_gradients(optimizer, self._active_of(optimizer))
+            return None
+
+        # The gradients come with the closure.
+        def masked_closure() -> Any:
+            self._weights.mask_written()
+            result = closure()
+            self._mask_gradients(optimizer, self._active_of(optimizer))
+            return result
+
+        if len(args) > 1:
+            return (args[0], masked_closure, *args[2:]), kwargs
+        return args, {**kwargs, "closure": masked_closure}
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        places = self._active_of(optimizer)
+        self._weights.mask(places)
+        mixing = set(_mixed(optimizer))
+        if mixing:
+            weights, masks = self._weights.now(), self._weights.masks
+            moved = [place for place in places if id(weights[place]) in mixing]
+            self._weights.mask_alike(
+                (place, moment)
+                for place in moved
+                for moment in _moments(optimizer, weights[place])
+                if moment.device == masks[place].device
+            )
+
+    def _active_of(self, optimizer: Optimizer) -> list[int]:
+        active = set(self._weights.active)
+        return [place for place in self.places_of(optimizer) if place in active]
+
+
+def _moments(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
+    """Return what an optimizer keeps for a weight in tensors of its shape."""
+    kept = optimizer.state.get(weight)
+    if not kept:
+        return []
+    return [
+        moment
+        for moment in kept.values()
+        if isinstance(moment, Tensor) and moment.shape == weight.shape and moment.dim()
+    ]
+
+
+def _mixed(optimizer: Optimizer) -> Iterable[int]:
+    """Yield the ids of weights whose moments may leave 0 where gradient and moments are 0."""
+    for group in optimizer.param_groups:
+        dtypes: dict[torch.dtype, bool] = {}
+        for weight in group["params"]:
+            if weight.dtype not in dtypes:
+                dtypes[weight.dtype] = is_elementwise(optimizer, group, weight)
+            if not dtypes[weight.dtype]:
+                yield id(weight)

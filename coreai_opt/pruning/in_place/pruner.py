@@ -1,0 +1,295 @@
+"""The pruner that leaves a model as it is: it masks weights in place, and keeps masks beside it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from coreai_opt.pruning.beside import put_beside, take_away
+from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
+from coreai_opt.pruning.errors import PruningError
+from coreai_opt.pruning.in_place.backward import BackwardEnd
+from coreai_opt.pruning.in_place.optimizers import AttachedOptimizers
+from coreai_opt.pruning.in_place.seen import SeenGradients
+from coreai_opt.pruning.in_place.state import load_masks, mask_names, masks_state
+from coreai_opt.pruning.in_place.weights import MaskedWeights
+from coreai_opt.pruning.masking import mask_in_place
+from coreai_opt.pruning.scheduled_masks import Moved, ScheduledMasks
+from coreai_opt.pruning.spec.mask_state import STEP_COUNT
+from coreai_opt.pruning.targets import PrunedTensor, Target
+
+__all__ = ["InPlacePruner"]
+
+
+class InPlacePruner(ScheduledMasks):
+    """Prunes the weights of a model in place; the model itself stays as it is.
+
+    Names, order and identity of parameters, state dict, classes: nothing of the model changes but
+    the values of its weights, which are 0 where they are pruned. It can be copied, saved whole,
+    traced and exported at any moment. Masks, the dense values of pruned weights and the clock are
+    in this pruner, and in its ``state_dict``.
+
+    Schedules, schemes, criteria, allocations and configs are those of ``MagnitudePruner``, and so
+    are the weights that a training ends with.
+
+    Args:
+        model: the model whose weights are pruned.
+        config: what is pruned, how far and when; None = 50 % everywhere, at once.
+
+    Attributes:
+        update_count: how often this pruner has computed masks, several tensors at once being once.
+
+    Example:
+        >>> import torch
+        >>> from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig
+        >>> from coreai_opt.pruning.config import PolynomialDecaySchedule
+        >>> model = torch.nn.Linear(4, 4)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> ramp = PolynomialDecaySchedule(total_iters=3, power=1)
+        >>> pruner = InPlacePruner(model, MagnitudePrunerConfig.uniform(0.5, ramp))
+        >>> model = pruner.prepare()
+        >>> pruner.attach(optimizer)
+        >>> for _ in range(3):
+        ...     model(torch.ones(1, 4)).sum().backward()
+        ...     optimizer.step()
+        ...     optimizer.zero_grad()
+        ...     pruner.step()
+        ...     print(int((model.weight == 0).sum()))
+        4
+        8
+        8
+        >>> list(model.state_dict())
+        ['weight', 'bias']
+    """
+
+    def __init__(self, model: nn.Module, config: MagnitudePrunerConfig | None = None) -> None:
+        super().__init__(model, config)
+        self._targets: Sequence[Target] = ()
+        self._weights = MaskedWeights([], keeps_dense=False)
+        self._places: dict[int, int] = {}
+        self._begin_beside()
+
+    def prepare(
+        self, example_inputs: Any = None, *, state_dict: Mapping[str, Any] | None = None
+    ) -> nn.Module:
+        """Find the weights to prune, and mask them by the schedules' step 0, in place.
+
+        With a state of this class masks, dense values and step are taken from it instead, and the
+        weights are masked by them.
+
+        Args:
+            example_inputs: how the weights are found, as for ``MagnitudePruner.prepare``.
+            state_dict: what ``state_dict()`` has returned, of a training with the same config.
+
+        Returns:
+            The same model.
+
+        Raises:
+            RuntimeError: the model has already been prepared.
+            PruningError: what ``MagnitudePruner.prepare`` refuses, or the state does not fit.
+            DivergedWeightError: a weight that is pruned at once has NaN.
+
+        Warns:
+            UserWarning: as ``MagnitudePruner.prepare`` does.
+        """
+        self._begin_anew()
+        found = self._find(example_inputs, None if state_dict is None else mask_names(state_dict))
+        with self._undone_on_error():
+            self._put_on(found.targets)
+            if state_dict is None:
+                self._apply([0])
+            else:
+                self._load(state_dict)
+        self._settle()
+        return self.model
+
+    def attach(
+        self, *optimizers: Optimizer, scaler: Any = None, masks_gradients: bool = True
+    ) -> None:
+        """Keep optimizers from moving pruned weights, from now on.
+
+        Gradients are masked at the end of each backward pass, so that clipping sees them masked,
+        and once more in the step where somebody has changed them; weights are masked before the
+        optimizer's ``step`` returns. Moments of what is pruned are 0, and a weight that comes back
+        has the value that it had when it was pruned, and no momentum.
+
+        Args:
+            optimizers: those that hold pruned weights; others are left alone.
+            scaler: the gradient scaler that is used with them, for criteria that look at gradients.
+            masks_gradients: False = nothing is done at the end of a backward pass: the caller calls
+                ``mask_gradients`` before gradients are clipped.
+
+        Raises:
+            RuntimeError: the model must be prepared first.
+        """
+        self._check_prepared()
+        self._seen.scaler = scaler
+        self._masks_at_backward = masks_gradients
+        for optimizer in optimizers:
+            self._optimizers.attach(optimizer)
+        self._watch_backward()
+
+    def detach(self) -> None:
+        """Leave the optimizers that ``attach`` was given to themselves."""
+        self._backward.release()
+        self._optimizers.detach()
+
+    def mask_gradients(self, optimizer: Optimizer) -> None:
+        """Mask the gradients of an optimizer's weights, and show them to criteria before."""
+        self._check_prepared()
+        self._weights.follow()
+        places = self._optimizers.places_of(optimizer)
+        if self._seen:
+            self._seen.show(optimizer, places)
+        active = set(self._weights.active)
+        self._mask_gradients(place for place in places if place in active)
+
+    def mask_weights(self) -> None:
+        """Mask the weights that somebody has written to since they were masked, as by loading.
+
+        What is written to ``weight.data`` is not noticed before the next step of the optimizer.
+        """
+        self._check_prepared()
+        self._watch_backward()
+        self._weights.mask_written()
+
+    @torch.no_grad()
+    def mask_copy(self, model: nn.Module) -> None:
+        """Mask the weights of a copy or an average of the model, in place.
+
+        Args:
+            model: has the names of the model; a wrapper may stand around it (``module.``).
+
+        Raises:
+            PruningError: a pruned weight has no counterpart of its name and shape there.
+        """
+        self._check_prepared()
+        theirs = dict(model.named_parameters(remove_duplicate=False))
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for tensor in self._weights.tensors:
+            value = next(
+                (theirs[name] for name in (tensor.name, f"module.{tensor.name}") if name in theirs),
+                None,
+            )
+            if value is None or tuple(value.shape) != tensor.shape:
+                raise PruningError(
+                    f"there is no weight {tensor.name!r} of shape {list(tensor.shape)} in the "
+                    f"{type(model).__name__} that is to be masked; allowed: a copy of the model"
+                )
+            pairs.append((value, tensor.impl.mask))
+        for theirs_alike, mask in pairs:
+            mask_in_place(theirs_alike, mask.to(theirs_alike.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return masks, dense values of pruned weights and the step, for a checkpoint.
+
+        It holds tensors (on the CPU), numbers and strings, and is read with ``weights_only=True``.
+        A mask takes one bit an element.
+
+        Raises:
+            RuntimeError: the model must be prepared first.
+        """
+        self._check_prepared()
+        return masks_state(self._weights, self.step_count)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take masks, dense values and step from a state, and mask the weights that are there.
+
+        Raises:
+            RuntimeError: the model must be prepared first.
+            PruningError: the state does not fit; nothing is taken.
+        """
+        self._check_prepared()
+        self._load(state_dict)
+
+    def finalize(self) -> nn.Module:
+        """Let go of the model: its weights stay masked as they are, nothing else holds them there.
+
+        Raises:
+            RuntimeError: the model must be prepared first.
+            DivergedWeightError: a weight has NaN.
+        """
+        self.check_weights()
+        self._weights.mask()
+        self._take_off()
+        self._prepared = False
+        self._groups.clear()
+        return self.model
+
+    def _begin_beside(self) -> None:
+        self._optimizers = AttachedOptimizers(self._weights, self._before_step)
+        self._backward = BackwardEnd(self._after_backward)
+        self._seen = SeenGradients(self._weights)
+        self._masks_at_backward = False
+        self._masked_gradients: dict[int, tuple[int, int]] = {}
+
+    def _place(self, targets: Sequence[Target], tensors: Sequence[PrunedTensor]) -> None:
+        self._targets = targets
+        for target, tensor in zip(targets, tensors, strict=True):
+            for holder in target.holders:
+                put_beside(holder.module, holder.parameter, tensor.impl)
+        self._weights = MaskedWeights(tensors, keeps_dense=self.config.allow_regrowth)
+        self._places = {id(tensor.impl): place for place, tensor in enumerate(tensors)}
+        self._begin_beside()
+
+    def _take_off(self) -> None:
+        self.detach()
+        for target in self._targets:
+            for holder in target.holders:
+                take_away(holder.module, holder.parameter)
+        self._targets = ()
+
+    def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
+        places = [self._places[id(tensor.impl)] for tensor in tensors]
+        attached = bool(self._optimizers.attached)
+        before = [tensor.impl.mask.clone() for tensor in tensors] if attached else []
+        with self._weights.dense_inside(places):
+            for group, sparsity in moved:
+                group.move_to(sparsity)
+        if attached:
+            # Of what is pruned now, and of what has just come back.
+            kept = [was & tensor.impl.mask for was, tensor in zip(before, tensors, strict=True)]
+            self._optimizers.clear_moments(places, kept)
+        self._masked_gradients.clear()
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        load_masks(self._weights, state)
+        self._clock.step_count = int(state[STEP_COUNT])
+        self._optimizers.forget()
+        self._weights.mask()
+
+    def _watch_backward(self) -> None:
+        if self._masks_at_backward and self._optimizers.attached:
+            self._backward.watch(self._weights.now())
+
+    def _after_backward(self) -> None:
+        self._weights.follow()
+        if self._seen:
+            self._seen.put_aside()
+        self._mask_gradients(self._weights.active)
+        gradients = ((place, each.grad) for place, each in enumerate(self._weights.now()))
+        self._masked_gradients = {
+            place: (id(gradient), gradient._version)
+            for place, gradient in gradients
+            if gradient is not None
+        }
+
+    def _before_step(self, optimizer: Optimizer, places: Sequence[int]) -> None:
+        """Mask the gradients that are not as they were masked at the end of the backward pass."""
+        self._watch_backward()
+        if self._seen and self._masks_at_backward:
+            self._seen.show(optimizer, self._optimizers.places_of(optimizer))
+        weights, known = self._weights.now(), self._masked_gradients
+        changed = [
+            place
+            for place in places
+            if (gradient := weights[place].grad) is not None
+            and known.get(place) != (id(gradient), gradient._version)
+        ]
+        if changed:
+            self._mask_gradients(changed)
+
+    def _mask_gradients(self, places: Iterable[int]) -> None:
+        self._weights.mask_gradients(places)

@@ -1,0 +1,135 @@
+"""State of masks beside a model, as plain tensors and values: one bit a mask element."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coreai_opt.pruning.errors import PruningError
+from coreai_opt.pruning.in_place.weights import MaskedWeights
+from coreai_opt.pruning.spec.mask_state import MASK, STEP_COUNT
+from coreai_opt.pruning.spec.prune_impl import PruneImplBase
+
+__all__ = ["load_masks", "mask_names", "masks_state", "packed", "unpacked"]
+
+FORMAT = 1
+LISTED = 3
+
+
+def packed(mask: Tensor) -> Tensor:
+    """Return a bool tensor as bits in a uint8 tensor of one dimension, the first bit highest.
+
+    Example:
+        >>> packed(torch.tensor([True, False, False, False, False, False, False, True, True]))
+        tensor([129, 128], dtype=torch.uint8)
+    """
+    return torch.from_numpy(np.packbits(mask.detach().cpu().contiguous().view(-1).numpy()))
+
+
+def unpacked(bits: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the bool tensor of a shape that ``packed`` was given."""
+    count = int(np.prod(shape, dtype=np.int64))
+    flat = np.unpackbits(bits.cpu().numpy(), count=count).astype(bool)
+    return torch.from_numpy(flat).view(shape)
+
+
+@torch.no_grad()
+def masks_state(weights: MaskedWeights, step_count: int) -> dict[str, Any]:
+    """Return masks, dense values, what the schedules asked for, and the clock.
+
+    It holds tensors, numbers and strings alone. Dense values are those of what is pruned, in the
+    order of the elements; none where weights may not come back.
+    """
+    masks: dict[str, Any] = {}
+    for tensor, dense in zip(weights.tensors, weights.dense, strict=True):
+        impl = tensor.impl
+        one: dict[str, Any] = {
+            "bits": packed(impl.mask),
+            "shape": list(tensor.shape),
+            "sparsity": impl.sparsity,
+            "scheduled": impl.scheduled,
+            "revived": impl.revived,
+        }
+        if dense is not None:
+            one["dense"] = dense[~impl.mask].detach().cpu()
+        if own := _own_state(impl):
+            one["criterion"] = own
+        masks[tensor.name] = one
+    return {"format": FORMAT, STEP_COUNT: step_count, "masks": masks}
+
+
+def mask_names(state: Mapping[str, Any]) -> set[str]:
+    """Return the names of the weights that a state has masks of.
+
+    Raises:
+        PruningError: it is of a later version of this package.
+    """
+    if state.get("format") != FORMAT:
+        raise PruningError(
+            f"the state of the masks has format {state.get('format')!r}; allowed: {FORMAT}, that "
+            "of this version"
+        )
+    return set(state["masks"])
+
+
+@torch.no_grad()
+def load_masks(weights: MaskedWeights, state: Mapping[str, Any]) -> None:
+    """Take masks and dense values from a state; the weights are not touched.
+
+    Raises:
+        PruningError: it has masks of other weights, or of other shapes; nothing is taken.
+    """
+    _check_fits(weights, state)
+    current = weights.follow()
+    for place, tensor in enumerate(weights.tensors):
+        one, impl = state["masks"][tensor.name], tensor.impl
+        impl.mask.copy_(unpacked(one["bits"], tensor.shape))
+        impl.restore(one["sparsity"], one["scheduled"], one["revived"])
+        if own := one.get("criterion"):
+            step = torch.tensor(state[STEP_COUNT], dtype=torch.int64)
+            impl.load_state_dict({STEP_COUNT: step, **own}, strict=False)
+        weights.dense[place] = None
+        if "dense" in one and weights.keeps_dense:
+            dense = torch.zeros_like(current[place])
+            dense[~impl.mask] = one["dense"].to(dense.device, dense.dtype)
+            weights.dense[place] = dense
+        elif weights.keeps_dense and impl.sparsity > 0:
+            weights.dense[place] = torch.zeros_like(current[place])
+    weights.masks_changed()
+
+
+def _check_fits(weights: MaskedWeights, state: Mapping[str, Any]) -> None:
+    theirs, ours = mask_names(state), {tensor.name for tensor in weights.tensors}
+    shapes = [
+        f"{tensor.name!r} is {state['masks'][tensor.name]['shape']} in it and "
+        f"{list(tensor.shape)} here"
+        for tensor in weights.tensors
+        if tensor.name in theirs and state["masks"][tensor.name]["shape"] != list(tensor.shape)
+    ]
+    parts = {
+        "it has no mask of": ours - theirs,
+        "it has a mask of what stays dense here": theirs - ours,
+    }
+    texts = [f"{what} {_listed(names)}" for what, names in parts.items() if names] + shapes
+    if texts:
+        raise PruningError(
+            f"the saved masks do not fit what this config prunes: {'; '.join(texts)}; allowed: "
+            "those of a training with this config"
+        )
+
+
+def _own_state(impl: PruneImplBase) -> dict[str, Any]:
+    """Return what a criterion keeps besides its mask."""
+    return {
+        key: value.detach().cpu() if isinstance(value, Tensor) else value
+        for key, value in impl.state_dict().items()
+        if key not in (MASK, STEP_COUNT)
+    }
+
+
+def _listed(names: set[str]) -> str:
+    known = sorted(names)
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    return ", ".join(map(repr, known[:LISTED])) + more
