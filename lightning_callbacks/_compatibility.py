@@ -5,30 +5,12 @@ import pytorch_lightning as pl
 from coreai_opt.pruning import PruningError
 from lightning_callbacks._roots import ROOTS, of_root
 
-__all__ = [
-    "SpawnedProcessesError",
-    "refuse_other_pruners",
-    "refuse_sharding",
-    "refuse_spawning",
-    "trains_copies",
-]
+__all__ = ["refuse_other_pruners", "refuse_sharding"]
 
 # Callbacks that prune, by the packages that they come from.
 PRUNERS = {"ScheduledPruning": ("lightning_callbacks",), "ModelPruning": ROOTS}
 
 SHARDED = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
-
-
-class SpawnedProcessesError(PruningError):
-    """The strategy trains copies of the module, in processes that end with the training."""
-
-    def __init__(self, strategy: str) -> None:
-        self.strategy = strategy
-        super().__init__(
-            f"{strategy} spawns or forks its processes here (ddp_spawn, ddp_fork, ddp_notebook): "
-            "they would train copies of the module, and the module itself would keep its initial "
-            "weights; allowed: strategy='ddp' in a script, or one device"
-        )
 
 
 def refuse_sharding(trainer: pl.Trainer) -> None:
@@ -43,30 +25,6 @@ def refuse_sharding(trainer: pl.Trainer) -> None:
             f"{type(trainer.strategy).__name__} shards the weights, and a mask needs the whole "
             "tensor; allowed: one device, or ddp"
         )
-
-
-def trains_copies(trainer: pl.Trainer) -> bool:
-    """Return whether a fit trains a copy of the module, in another process (ddp_spawn, ddp_fork).
-
-    Lightning loads the weights of the copy by name afterwards, and those of a module with masks
-    have other names: it leaves them out without a word.
-    """
-    copying = of_root(trainer, "strategies.launchers", "_MultiProcessingLauncher")
-    return isinstance(getattr(trainer.strategy, "launcher", None), copying)
-
-
-def refuse_spawning(trainer: pl.Trainer, cause: BaseException | None = None) -> None:
-    """Refuse a strategy that trains copies of the module.
-
-    Args:
-        trainer: of the process that spawns, or of one that was spawned.
-        cause: what a spawned process has ended with.
-
-    Raises:
-        SpawnedProcessesError: it names the strategy.
-    """
-    if trains_copies(trainer):
-        raise SpawnedProcessesError(type(trainer.strategy).__name__) from cause
 
 
 def refuse_other_pruners(callback: pl.Callback, trainer: pl.Trainer) -> None:

@@ -12,7 +12,15 @@ from coreai_opt.pruning.config.schedules import SparsitySchedule
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._roots import of_root
 
-__all__ = ["Interval", "RampTooLongError", "check_ramps", "end_of_ramps", "percent_finished"]
+__all__ = [
+    "Beginning",
+    "Interval",
+    "RampTooLongError",
+    "beginning_now",
+    "check_ramps",
+    "end_of_ramps",
+    "percent_finished",
+]
 
 Interval = Literal["step", "epoch", "percent"]
 
@@ -41,14 +49,36 @@ class RampTooLongError(PruningError):
         )
 
 
+class Beginning(NamedTuple):
+    """Where in a training pruning begins: what Lightning has finished by then."""
+
+    epochs: int = 0
+    batches: int = 0  # of the epoch after those
+    steps: int = 0
+
+
+FIRST_STEP = Beginning()
+
+
 class _Length(NamedTuple):
     """How long a training is: as far as is known now, and at most; infinite = not known."""
 
     expected: float
     at_most: float
 
+    def after(self, finished: int) -> "_Length":
+        return _Length(self.expected - finished, self.at_most - finished)
 
-def percent_finished(trainer: pl.Trainer, epoch_ended: bool = False) -> list[int]:
+
+def beginning_now(trainer: pl.Trainer) -> Beginning:
+    """Return where a training is that is about to begin, or to go on."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    return Beginning(trainer.current_epoch, batches, trainer.global_step)
+
+
+def percent_finished(
+    trainer: pl.Trainer, epoch_ended: bool = False, since: Beginning = FIRST_STEP
+) -> list[int]:
     """Return how far the training is by each of its limits, in hundredths; empty = no limit.
 
     By ``max_epochs`` all epochs count the same, however many batches each has; within an epoch the
@@ -59,6 +89,7 @@ def percent_finished(trainer: pl.Trainer, epoch_ended: bool = False) -> list[int
     Args:
         trainer: asked after a batch, or when an epoch ends.
         epoch_ended: whether the epoch has ended; it may, without a last batch that was known.
+        since: where 0 hundredths are.
     """
     shares = []
     epochs = planned_epochs(trainer)
@@ -68,11 +99,13 @@ def percent_finished(trainer: pl.Trainer, epoch_ended: bool = False) -> list[int
             done = batches = 1
         elif not math.isfinite(batches):
             done, batches = 0, 1
-        finished = trainer.current_epoch * int(batches) + done
-        shares.append(100 * finished // max(int(epochs) * int(batches), 1))
+        before = since.epochs * int(batches) + min(since.batches, int(batches))
+        finished = trainer.current_epoch * int(batches) + done - before
+        shares.append(100 * finished // max(int(epochs) * int(batches) - before, 1))
     if trainer.max_steps != -1:
-        shares.append(100 * trainer.global_step // max(trainer.max_steps, 1))
-    return [min(share, 100) for share in shares]
+        finished, length = trainer.global_step - since.steps, trainer.max_steps - since.steps
+        shares.append(100 * finished // max(length, 1))
+    return [min(max(share, 0), 100) for share in shares]
 
 
 def end_of_ramps(schedules: Iterable[SparsitySchedule]) -> int | None:
@@ -86,6 +119,7 @@ def check_ramps(
     interval: Interval,
     schedules: Iterable[SparsitySchedule],
     steps_itself: bool,
+    since: Beginning = FIRST_STEP,
 ) -> None:
     """Refuse a ramp that cannot end inside the training; warn of one that may not.
 
@@ -94,6 +128,7 @@ def check_ramps(
         interval: what the schedules count.
         schedules: those of all weights.
         steps_itself: whether the module decides when its optimizers step.
+        since: where the schedules begin.
 
     Raises:
         RampTooLongError: it cannot.
@@ -101,7 +136,9 @@ def check_ramps(
     """
     if interval == "percent":
         _require_an_end(trainer)
-    length = _length(trainer, interval)
+    length = _length(trainer, interval).after(
+        {"epoch": since.epochs, "step": since.steps}.get(interval, 0)
+    )
     for schedule in schedules:
         end = getattr(schedule, "end_step", None)
         if end is None or end <= length.expected:

@@ -2,58 +2,55 @@
 
 import sys
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from torch.optim import Optimizer
 
-from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
+from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
+from coreai_opt.pruning.folding import fold_masks
 from coreai_opt.pruning.stats import count_sparsity
-from coreai_opt.pruning.targets import masked_names, pruned_tensors
+from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
-from lightning_callbacks._compatibility import (
-    refuse_other_pruners,
-    refuse_sharding,
-    refuse_spawning,
-)
+from lightning_callbacks._compatibility import refuse_other_pruners, refuse_sharding
 from lightning_callbacks._finders import refuse_lost_checkpoint
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._ranks import check_masks, check_steps, may_step_apart
 from lightning_callbacks._training_length import (
+    Beginning,
     Interval,
     RampTooLongError,
+    beginning_now,
     check_ramps,
     end_of_ramps,
     percent_finished,
 )
 
-__all__ = ["Interval", "MasksMissingError", "RampTooLongError", "ScheduledPruning"]
-
-
-class MasksMissingError(PruningError):
-    """A checkpoint of a dense model is offered to a pruned run."""
-
-    def __init__(self, missing: list[str]) -> None:
-        self.missing = missing
-        super().__init__(
-            f"the checkpoint holds no mask for {len(missing)} of the pruned weights "
-            f"(the first is {missing[0]!r}): it was saved without pruning, or with another config"
-        )
+__all__ = ["Interval", "RampTooLongError", "ScheduledPruning"]
 
 
 class ScheduledPruning(pl.Callback):
     """Prunes the module along a schedule while it trains, on any accelerator.
 
+    The module stays as it is: its weights are masked in place, and nothing else of it changes, at
+    no moment of the training. Its checkpoints hold the masked weights under its own names, and are
+    read without this package. What is pruned is 0 in every forward pass: an optimizer's ``step``
+    masks before it returns, and what somebody else has written is masked before the next batch.
+
     The schedule is asked before the first batch for step 0, and after the k-th optimizer step for
     k; with ``interval="epoch"`` k counts epochs finished, with ``"percent"`` hundredths of the
     training. Gradient accumulation, steps that a gradient scaler skips and several optimizers do
-    not make it count twice or too early. The model is prepared before the optimizers are made, and
-    layers made in ``configure_model`` are included.
+    not make it count twice or too early. Layers made in ``setup`` and ``configure_model`` are
+    included.
+
+    A fit that goes on from a checkpoint without masks, as of a dense training, takes its weights,
+    optimizers and position; the schedule begins there, and hundredths are those of what is left.
 
     With several processes (DDP) the masks of all of them are compared whenever they change: a
     difference ends the training with a ``MaskMismatchError`` that names ranks and weights.
@@ -61,8 +58,8 @@ class ScheduledPruning(pl.Callback):
     Weights that have become NaN end the training when their mask would be made anew, or at the end
     of the epoch; the error names them.
 
-    The state is in the checkpoint: masks and step counter in the model's state dict, the counts of
-    the optimizers in the callback's.
+    Masks (one bit an element), the dense values of what is pruned and the clock are in the
+    callback's own state in the checkpoint.
 
     Args:
         schedule: a schedule, a dict with its ``type``, or any object with ``compute_sparsity``;
@@ -71,11 +68,12 @@ class ScheduledPruning(pl.Callback):
             ``config``.
         config: which weights are pruned how far, a ``MagnitudePrunerConfig`` or its dict.
         interval: what the schedule counts: ``"step"``, ``"epoch"`` or ``"percent"``.
-        mask_optimizer_state: neither momentum nor weight decay moves a weight while it is pruned,
-            and it comes back without momentum.
         follow_calls: find the weights by following the module's forward pass on its
             ``example_input_array``, so that parameters which it hands to ``torch.nn.functional``
             itself are pruned as well; otherwise by module type.
+
+    Attributes:
+        pruner: holds masks and dense values; None before the first fit.
 
     Raises:
         ValueError: a bad value, an object without ``compute_sparsity``, or both of
@@ -96,19 +94,21 @@ class ScheduledPruning(pl.Callback):
         # In this order: jsonargparse takes what fits first, and its own idea of a config is a half.
         config: Mapping[str, Any] | MagnitudePrunerConfig | None = None,
         interval: Interval = "step",
-        mask_optimizer_state: bool = True,
         follow_calls: bool = False,
     ) -> None:
         if interval not in get_args(Interval):
             raise ValueError(f"interval is {interval!r}; allowed: {', '.join(get_args(Interval))}")
         self.interval = interval
-        self.mask_optimizer_state = mask_optimizer_state
         self.follow_calls = follow_calls
         self.config = _with_schedule(_as_config(config, target_sparsity), check_schedule(schedule))
-        self.pruner: MagnitudePruner | None = None
+        self.pruner: InPlacePruner | None = None
         self._steps = OptimizerSteps()
         self._steps_seen = 0
         self._clock = 0
+        self._beginning = Beginning()
+        self._loaded: Mapping[str, Any] | None = None  # the masks of a checkpoint
+        self._is_dense_start = False
+        self._is_set_up = False
         self._step_of_checkpoint: int | None = None
         self._has_begun = False
         self._hooks = InstanceHooks()
@@ -116,47 +116,97 @@ class ScheduledPruning(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         refuse_sharding(trainer)
-        if stage == "fit":
-            refuse_spawning(trainer)
-            refuse_other_pruners(self, trainer)
-        # Lightning calls this before the module's own setup and configure_model, and makes the
-        # optimizers after them; it loads a checkpoint into the model before callbacks see it.
-        # Averaging callbacks call configure_model in their setup, with a warning, where it is not
-        # Lightning's own: it is extended only when the setups of all callbacks are over.
         self._restore()
-        self._step_of_checkpoint, self._has_begun = None, False
-        self._hooks.after(pl_module, "setup", lambda: self._extend(trainer, pl_module, stage))
-        if stage != "fit":
-            self._averages.drop_strangers(trainer, pl_module)
+        self._loaded, self._is_dense_start = None, False
+        self._is_set_up, self._has_begun = False, False
+        self._step_of_checkpoint = None
+        if stage == "fit":
+            refuse_other_pruners(self, trainer)
+        else:
+            self._hooks.before(pl_module, "on_load_checkpoint", evaluate_the_average)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        has_masks = "masks" in checkpoint["callbacks"].get(self.state_key, {})
+        # Later ones are those of trials that other callbacks run.
+        if self._step_of_checkpoint is None:
+            self._step_of_checkpoint = checkpoint.get("global_step")
+            self._is_dense_start = not self._is_set_up and not has_masks
+        if not has_masks or (self.pruner is not None and self.pruner.model is not pl_module):
+            # The weights that were loaded are not those that the masks here are of.
+            self._let_go()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if "masks" not in state_dict:
+            return
+        self._clock = state_dict["clock"]
+        self._steps.counts = list(state_dict["optimizer_steps"])
+        self._steps_seen = self._steps.finished
+        self._beginning = Beginning(*state_dict["beginning"])
+        self._loaded = state_dict["masks"]
+        if self.pruner is not None:
+            self.pruner.load_state_dict(self._loaded)
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.pruner is None:
+            return {}
+        return {
+            "clock": self._clock,
+            "optimizer_steps": list(self._steps.counts),
+            "beginning": list(self._beginning),
+            "masks": self.pruner.state_dict(),
+        }
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # By now all layers are there, on their device, with the weights of a checkpoint.
+        self._make_ready(pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Another callback may have begun a trial in its on_fit_start, before this one's.
+        pruner = self._make_ready(pl_module)
         self._has_begun = True
-        self._hooks.restore()
         refuse_lost_checkpoint(trainer, self._step_of_checkpoint)
+        if self._is_dense_start:
+            self._is_dense_start, self._beginning = False, beginning_now(trainer)
+            rank_zero_info(
+                f"the checkpoint of step {trainer.global_step} has no masks: its weights are "
+                "taken, and pruning begins now, at the beginning of its schedule"
+            )
         by_hand = not pl_module.automatic_optimization
-        check_ramps(trainer, self.interval, self._schedules(), steps_itself=by_hand)
-        self._watch(trainer, pl_module)
-        self._averages.begin(trainer, pl_module)
+        check_ramps(trainer, self.interval, self._schedules(), by_hand, self._beginning)
+        self._watch(trainer, pl_module, pruner)
+        self._averages.follow(trainer, pruner)
         check_masks(trainer, pl_module, "when the training begins")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch >= planned_epochs(trainer):
             self._steps.detach()
             return
-        if not self._steps.is_attached_to(trainer.optimizers):
+        if self.pruner is not None and not self._steps.is_attached_to(trainer.optimizers):
             # Somebody has put others in their place.
             self._release()
-            self._watch(trainer, pl_module)
+            self._watch(trainer, pl_module, self.pruner)
         if self.interval == "epoch":
-            self._advance_to(trainer.current_epoch, trainer)
+            self._advance_to(self.clock_reading(trainer), trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
+        if self.pruner is not None:
+            self.pruner.mask_weights()
         # Lightning calls no on_train_epoch_start on going on from the last batch of an epoch.
-        is_late = self.interval == "epoch" and self._clock < trainer.current_epoch
+        is_late = self.interval == "epoch" and self._clock < self.clock_reading(trainer)
         if is_late and trainer.current_epoch < planned_epochs(trainer):
-            self._advance_to(trainer.current_epoch, trainer)
+            self._advance_to(self.clock_reading(trainer), trainer)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        # Before Lightning clips. In manual optimization the module may have clipped already: there
+        # gradients are masked at the end of each backward pass.
+        if self.pruner is not None and pl_module.automatic_optimization:
+            self.pruner.mask_gradients(optimizer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
@@ -170,16 +220,22 @@ class ScheduledPruning(pl.Callback):
         if self.interval != "epoch" and (stepped or by_batch):
             self._steps_seen = self._steps.finished
             self._advance_to(self.clock_reading(trainer), trainer)
-        self._averages.follow()
+        self._follow(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.pruner is not None and trainer.state.fn == "fit":
+            self.pruner.mask_weights()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.interval == "epoch":
-            self._advance_to(int(min(trainer.current_epoch + 1, planned_epochs(trainer))), trainer)
+            finished = int(min(trainer.current_epoch + 1, planned_epochs(trainer)))
+            self._advance_to(finished - self._beginning.epochs, trainer)
         elif self.interval == "percent":
             # An epoch that is cut short has not ended by its data.
-            finished = percent_finished(trainer, epoch_ended=not trainer.should_stop)
-            self._advance_to(max(finished, default=0), trainer)
-        self._averages.follow()
+            ended = not trainer.should_stop
+            shares = percent_finished(trainer, epoch_ended=ended, since=self._beginning)
+            self._advance_to(max(shares, default=0), trainer)
+        self._follow(trainer)
         if self.pruner is not None:
             self.pruner.check_weights()
 
@@ -192,9 +248,6 @@ class ScheduledPruning(pl.Callback):
     ) -> None:
         self._release()
         self._restore()
-        # The processes that were spawned have refused it, and arrive here as texts.
-        if trainer.state.fn == "fit" and isinstance(exception, Exception):
-            refuse_spawning(trainer, exception)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._restore()
@@ -206,9 +259,9 @@ class ScheduledPruning(pl.Callback):
     def clock_reading(self, trainer: pl.Trainer) -> int:
         """Return what the schedule's clock should show now, in units of ``interval``."""
         if self.interval == "epoch":
-            return trainer.current_epoch
+            return trainer.current_epoch - self._beginning.epochs
         if self.interval == "percent":
-            return max(percent_finished(trainer), default=0)
+            return max(percent_finished(trainer, since=self._beginning), default=0)
         return self._steps.finished
 
     @property
@@ -222,58 +275,32 @@ class ScheduledPruning(pl.Callback):
         schedules = [config.sparsity_schedule for config in self.config.module_configs()]
         return min(map(last_dense_reading, schedules), default=-1)
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        # Later ones are those of trials that other callbacks run.
-        if self._step_of_checkpoint is None:
-            self._step_of_checkpoint = checkpoint.get("global_step")
+    def _make_ready(self, pl_module: pl.LightningModule) -> InPlacePruner:
+        """Return the pruner of the module, with the masks of a checkpoint if one was loaded."""
+        self._is_set_up = True
+        if self.pruner is None or not self._is_prepared(pl_module, self.pruner):
+            self.pruner = self._prepare(pl_module)
+        self._loaded = None
+        return self.pruner
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"clock": self._clock, "optimizer_steps": list(self._steps.counts)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._clock = state_dict["clock"]
-        self._steps.counts = list(state_dict["optimizer_steps"])
-        self._steps_seen = self._steps.finished
-
-    def _extend(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        def make_ready() -> None:
-            # First: the copies for the averages are to have the module's own hooks.
-            self._hooks.restore()
-            if not self._is_prepared(pl_module):
-                self._prepare(pl_module)
-            self._averages.renew(trainer, pl_module)
-            self._hooks.before(pl_module, "on_load_checkpoint", expect_masks)
-
-        def expect_masks(checkpoint: dict[str, Any]) -> None:
-            self._expect_masks(pl_module, checkpoint, stage)
-
-        self._hooks.restore()
-        if stage == "fit":
-            self._hooks.after(pl_module, "configure_model", make_ready)
-        else:
-            self._hooks.before(pl_module, "on_load_checkpoint", expect_masks)
-
-    def _restore(self) -> None:
-        self._hooks.restore()
-        self._averages.release()
-
-    def _prepare(
-        self, pl_module: pl.LightningModule, masked: Collection[str] | None = None
-    ) -> None:
-        if any(pruned_tensors(pl_module)):
+    def _prepare(self, pl_module: pl.LightningModule) -> InPlacePruner:
+        left = list(pruned_tensors(pl_module))
+        if any(not tensor.is_beside for tensor in left):
             raise PruningError(
-                "the module carries masks that are not this callback's; allowed: the callback that "
-                "pruned it, a module whose masks were folded in (pruner.finalize()), or a fresh "
-                "module, which takes the state dict of this one after it was prepared"
+                "the module carries masks of a MagnitudePruner; allowed: a module whose masks were "
+                "folded in (pruner.finalize())"
             )
-        self.pruner = MagnitudePruner(pl_module, self.config)
+        if left:  # of a training that has ended
+            fold_masks(pl_module)
+        pruner = InPlacePruner(pl_module, self.config)
         with warnings.catch_warnings():
             if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
                 warnings.simplefilter("ignore", PreparationWarning)
-            self.pruner.prepare(self._example_inputs(pl_module), masked=masked)
-        self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
+            pruner.prepare(self._example_inputs(pl_module), state_dict=self._loaded)
+        if self._loaded is None:
+            self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
+            self._beginning = Beginning()
+        return pruner
 
     def _example_inputs(self, pl_module: pl.LightningModule) -> Any:
         if not self.follow_calls:
@@ -285,35 +312,38 @@ class ScheduledPruning(pl.Callback):
             )
         return pl_module.example_input_array
 
-    def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        originals = (tensor.original for tensor in pruned_tensors(pl_module))
-        self._steps.attach(trainer.optimizers, originals)
-        if self.pruner is not None and self.mask_optimizer_state:
-            self.pruner.mask_optimizer_state(*trainer.optimizers)
+    def _watch(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruner: InPlacePruner
+    ) -> None:
+        self._steps.attach(
+            trainer.optimizers, (each.original for each in pruned_tensors(pl_module))
+        )
+        pruner.attach(
+            *trainer.optimizers,
+            scaler=getattr(trainer.precision_plugin, "scaler", None),
+            masks_gradients=not pl_module.automatic_optimization,
+        )
 
     def _release(self) -> None:
         self._steps.detach()
         if self.pruner is not None:
-            self.pruner.release_optimizers()
+            self.pruner.detach()
 
-    def _is_prepared(self, pl_module: pl.LightningModule) -> bool:
-        is_ours = self.pruner is not None and self.pruner.model is pl_module
-        return is_ours and any(pruned_tensors(pl_module))
+    def _restore(self) -> None:
+        self._hooks.restore()
+        self._averages.release()
 
-    def _expect_masks(
-        self, pl_module: pl.LightningModule, checkpoint: dict[str, Any], stage: str
-    ) -> None:
-        saved = checkpoint["state_dict"]
-        masked = masked_names(saved)
-        if stage != "fit" and not self._is_prepared(pl_module) and masked:
-            # What was frozen in the training may not be now, and the other way round.
-            self._prepare(pl_module, masked)
-            self._averages.renew(pl_module.trainer, pl_module)
-        if stage != "fit":
-            evaluate_the_average(checkpoint)
-        keys = [tensor.mask_key for tensor in pruned_tensors(pl_module)]
-        if missing := [key for key in keys if key not in saved]:
-            raise MasksMissingError(missing)
+    def _let_go(self) -> None:
+        if self.pruner is not None:
+            self.pruner.release()
+            self.pruner = None
+
+    def _is_prepared(self, pl_module: pl.LightningModule, pruner: InPlacePruner) -> bool:
+        return pruner.model is pl_module and pruner.is_prepared
+
+    def _follow(self, trainer: pl.Trainer) -> None:
+        if self.pruner is not None:
+            self._averages.follow(trainer, self.pruner)
 
     def _advance_to(self, reading: int, trainer: pl.Trainer) -> None:
         if self.pruner is None or reading <= self._clock:

@@ -265,9 +265,6 @@ class ScheduledPruningSettings(Settings):
     interval: Literal["step", "epoch", "percent"] = Field(
         "step", description="what the schedule counts: step, epoch or percent"
     )
-    mask_optimizer_state: bool = Field(
-        True, description="whether optimizers leave pruned weights alone"
-    )
     follow_calls: bool = Field(
         False, description="whether weights are found by following the forward pass"
     )

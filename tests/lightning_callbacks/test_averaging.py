@@ -19,12 +19,10 @@ from torch.optim.swa_utils import (
     get_swa_multi_avg_fn,
 )
 
-from coreai_opt.pruning import PruningError
-from coreai_opt.pruning.spec import MagnitudePruneImpl, PruneImplBase
+from coreai_opt.pruning import MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.stats import count_sparsity
-from coreai_opt.pruning.targets import is_mask_key, pruned_tensors
+from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks.scheduled_pruning import MasksMissingError
 from tests.lightning_callbacks.helpers import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
@@ -103,7 +101,7 @@ FIRST = pytest.mark.parametrize("pruning_first", [True, False], ids=["pruning fi
 
 
 class History(pl.Callback):
-    """Keeps the dense weights after each batch, and the masks."""
+    """Keeps the weights after each batch, and the masks."""
 
     def __init__(self) -> None:
         self.weights: list[Weights] = []
@@ -146,13 +144,27 @@ def train(root: Path, *callbacks: pl.Callback, seed: int = 0, **given: Any) -> A
 
 
 def pruned(reached: int = RAMP) -> ScheduledPruning:
-    """Prune to a half along a line, until the given step."""
-    return ScheduledPruning(linear_ramp(reached + 1), target_sparsity=0.5)
+    """Prune to a half along a line, until the given step; nothing comes back.
+
+    So it makes no difference whether an average takes in weights before their masks change or after
+    that, and its weights are those that were never pruned.
+    """
+    config = MagnitudePrunerConfig.uniform(0.5)
+    config.allow_regrowth = False
+    return ScheduledPruning(linear_ramp(reached + 1), config=config)
+
+
+def under(found: Weights, of: Weights) -> Weights:
+    """Return averages at 0 where a mask prunes."""
+    return {
+        name: torch.where(of[name], value, 0.0) if name in of else value
+        for name, value in found.items()
+    }
 
 
 @FIRST
 @KIND
-def test_a_training_ends_with_dense_averages_under_its_own_masks(
+def test_a_training_ends_with_averages_under_its_masks(
     tmp_path: Path, kind: str, pruning_first: bool
 ) -> None:
     make, average, updates = KINDS[kind]
@@ -166,18 +178,40 @@ def test_a_training_ends_with_dense_averages_under_its_own_masks(
         assert_same(weights, others)
     assert_same(masks(module), alone.masks[-1])
     expected = average([seen.weights[int(step) - 1] for step in updates])
+    expected = under(expected, alone.masks[-1])
     torch.testing.assert_close(dense(module), expected, rtol=1e-5, atol=1e-6)
-    assert all(mask.dtype == torch.bool for mask in masks(module).values())
     assert pruning.pruner is not None
     assert pruning.pruner.at_target()
     assert pruning.pruner.step_count == 16
     assert count_sparsity(module).achieved == 0.5
 
-    averages = dense(module)["first.parametrizations.weight.original"]
-    pruning.pruner.finalize()
-    kept = alone.masks[-1]["first.weight"]
-    assert torch.equal(module.first.weight, torch.where(kept, averages, 0.0))
-    assert int((module.first.weight == 0).sum()) == 64
+
+class Cyclic:
+    """Prunes more and less, so that weights come back."""
+
+    def compute_sparsity(self, step: int, target: float, previous: float | None = None) -> float:
+        return target if step % 3 else target / 2
+
+
+@FIRST
+@KIND
+def test_an_average_is_masked_where_weights_come_and_go(
+    tmp_path: Path, kind: str, pruning_first: bool
+) -> None:
+    class Peek(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            average = averaging._average_model
+            for name, mask in masks(pl_module).items():
+                if average is not None:
+                    assert not average.module.get_parameter(name)[~mask].any()
+                    seen.append(int((~mask).sum()))
+
+    seen: list[int] = []
+    averaging = KINDS[kind][0]()
+    callbacks = arranged(pruning_first, ScheduledPruning(Cyclic(), 0.5), averaging)
+    module, _ = train(tmp_path, *callbacks, Peek())
+    assert {16, 32, 64} <= set(seen)
+    assert count_sparsity(module).achieved == 0.5
 
 
 @FIRST
@@ -205,7 +239,7 @@ class Swapped(pl.Callback):
         self.before.append(state(pl_module))
 
     def on_validation_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
-        self.inside.append((dense(pl_module), pl_module.first.weight.detach().clone()))
+        self.inside.append(dense(pl_module))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         self.after.append(state(pl_module))
@@ -227,16 +261,13 @@ def test_a_validation_sees_averages_under_the_masks_of_now_and_leaves_no_trace(
     assert len(swapped.inside) == 8
     for before, after in zip(swapped.before, swapped.after, strict=True):
         assert_same(after, before)
-    for steps, (weights, used) in zip(range(2, 17, 2), swapped.inside, strict=True):
+    for steps, weights in zip(range(2, 17, 2), swapped.inside, strict=True):
         done = [int(step) for step in updates if step <= steps]
-        mask = seen.masks[steps - 1]["first.weight"]
         if done:
             expected = average([seen.weights[step - 1] for step in done])
+            expected = under(expected, seen.masks[steps - 1])
             torch.testing.assert_close(weights, expected, rtol=1e-5, atol=1e-6)
-        assert torch.equal(
-            used, torch.where(mask, weights["first.parametrizations.weight.original"], 0.0)
-        )
-        assert int((used == 0).sum()) == min(steps, RAMP) * 64 // RAMP
+        assert int((weights["first.weight"] == 0).sum()) == min(steps, RAMP) * 64 // RAMP
 
 
 @FIRST
@@ -251,13 +282,12 @@ def test_a_checkpoint_holds_averages_under_the_masks_of_now(
     saved = torch.load(path, weights_only=True)
     average, current = saved["state_dict"], saved["current_model_state"]
     assert list(average) == list(current)
-    for name, value in average.items():
-        if is_mask_key(name) or name.endswith(".step_count"):
-            assert torch.equal(value, current[name])
-            assert value.dtype == current[name].dtype
-    first = "first.parametrizations.weight.0"
-    assert torch.equal(average[f"{first}.mask"], seen.masks[step - 1]["first.weight"])
-    assert int(average[f"{first}.step_count"]) == step
+    assert list(average) == list(TinyModule().state_dict())
+    for name, mask in seen.masks[step - 1].items():
+        assert not average[name][~mask].any()
+        assert not current[name][~mask].any()
+        assert average[name][mask].all()
+    assert saved["callbacks"]["ScheduledPruning"]["clock"] == step
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "late"])
@@ -275,7 +305,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     assert pruning.pruner.at_target()
 
 
-def test_masks_that_a_resumed_average_did_not_load_are_those_of_the_model(tmp_path: Path) -> None:
+def test_an_average_that_was_not_loaded_is_masked_all_the_same(tmp_path: Path) -> None:
     class Forgetful(EveryThird):
         def on_load_checkpoint(self, *args: Any) -> None:
             pass
@@ -283,7 +313,8 @@ def test_masks_that_a_resumed_average_did_not_load_are_those_of_the_model(tmp_pa
     class Peek(pl.Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
             assert average._average_model is not None
-            assert_same(masks(average._average_model.module), masks(pl_module))
+            for name, mask in masks(pl_module).items():
+                assert not average._average_model.module.get_parameter(name)[~mask].any()
 
     path = tmp_path / "cut.ckpt"
     once = lambda: ScheduledPruning(target_sparsity=0.5)  # noqa: E731
@@ -293,46 +324,25 @@ def test_masks_that_a_resumed_average_did_not_load_are_those_of_the_model(tmp_pa
 
 
 @FIRST
-@pytest.mark.parametrize("settings", [{"update_every_n_steps": 4}, {"use_buffers": False}])
-def test_what_a_criterion_keeps_is_not_averaged(
-    tmp_path: Path, settings: dict[str, Any], pruning_first: bool
+def test_a_dense_checkpoint_of_an_average_is_gone_on_with(
+    tmp_path: Path, pruning_first: bool
 ) -> None:
-    @PruneImplBase.register("restless")
-    class RestlessPruneImpl(MagnitudePruneImpl):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self.register_buffer("seen", torch.zeros(1))
-
-        def forward(self, weight: Tensor) -> Tensor:
-            if torch.is_grad_enabled():
-                self.seen.add_(1)
-            return super().forward(weight)
-
-    spec = {"target_sparsity": 0.5, "pruning_algo": "restless"}
-    config = {"global_config": {"op_state_spec": {"weight": spec}}}
-    ends = []
-    for average in (pl.Callback(), EMAWeightAveraging(**settings)):
-        pruning = ScheduledPruning(linear_ramp(10), config=config)
-        callbacks = arranged(pruning_first, pruning, average)
-        module, _ = train(tmp_path, *callbacks, make=TinyModule, validation=None)
-        ends.append(float(next(pruned_tensors(module)).impl.seen))
-    assert ends[0] == ends[1] > 15
-
-
-def test_a_dense_checkpoint_of_an_average_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "dense.ckpt"
+    path, pruning = tmp_path / "dense.ckpt", pruned()
     train(tmp_path, WeightAveraging(), SaveAt(path, 5, "batch"))
-    with pytest.raises(MasksMissingError, match=r"first\.parametrizations\.weight\.0\.mask"):
-        train(tmp_path, WeightAveraging(), pruned(), ckpt_path=path)
+    module, _ = train(
+        tmp_path, *arranged(pruning_first, pruning, WeightAveraging()), ckpt_path=path
+    )
+    assert (pruning.clock, count_sparsity(module).achieved) == (11, 0.5)
 
 
 @FIRST
-def test_layers_made_in_setup_are_averaged_and_pruned(tmp_path: Path, pruning_first: bool) -> None:
-    seen = History()
+def test_an_average_that_lacks_a_layer_made_in_setup_is_refused(
+    tmp_path: Path, pruning_first: bool
+) -> None:
+    # Lightning copies the module before its setup, and would pair other tensors without a word.
     callbacks = arranged(pruning_first, pruned(), WeightAveraging())
-    module, _ = train(tmp_path, *callbacks, seen, make=SetUpModule, validation=None)
-    torch.testing.assert_close(dense(module), mean(seen.weights), rtol=1e-5, atol=1e-6)
-    assert "setup" not in vars(module)
+    with pytest.raises(PruningError, match=r"no weight 'second\.weight' .* in the SetUpModule"):
+        train(tmp_path, *callbacks, make=SetUpModule, validation=None)
 
 
 @FIRST
@@ -344,7 +354,8 @@ def test_layers_made_in_configure_model_are_averaged_and_pruned(
     with pytest.warns(UserWarning, match="overrides the configure_model") as warned:
         module, _ = train(tmp_path, *callbacks, seen, make=LateModule, validation=None)
     assert len([each for each in warned if "configure_model" in str(each.message)]) == 1
-    torch.testing.assert_close(dense(module), mean(seen.weights), rtol=1e-5, atol=1e-6)
+    expected = under(mean(seen.weights), masks(module))
+    torch.testing.assert_close(dense(module), expected, rtol=1e-5, atol=1e-6)
 
 
 @FIRST
@@ -356,9 +367,9 @@ def test_a_second_fit_averages_again_and_the_copy_has_no_hooks_of_ours(
     trainer.fit_loop.max_epochs = 4
     seen.weights.clear()
     trainer.fit(module, loader(), loader(2))
-    torch.testing.assert_close(dense(module), mean(seen.weights), rtol=1e-5, atol=1e-6)
+    expected = under(mean(seen.weights), masks(module))
+    torch.testing.assert_close(dense(module), expected, rtol=1e-5, atol=1e-6)
     assert average._average_model is not None
-    assert "update_parameters" not in vars(average._average_model)
     ours = {"setup", "configure_model", "on_load_checkpoint"}
     assert not ours & vars(average._average_model.module).keys()
 
@@ -374,16 +385,3 @@ def test_an_average_that_lightning_keeps_elsewhere_is_refused(tmp_path: Path) ->
 
     with pytest.raises(PruningError, match=r"Elsewhere has no _average_model.*allowed: "):
         train(tmp_path, pruned(), Elsewhere())
-
-
-def test_an_average_of_the_model_without_masks_is_refused(tmp_path: Path) -> None:
-    class Stale(WeightAveraging):
-        def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
-            super().setup(trainer, pl_module, stage)
-            self.kept, self._average_model = self._average_model, None
-
-        def on_fit_start(self, *args: Any) -> None:
-            self._average_model = self.kept
-
-    with pytest.raises(PruningError, match=r"other tensors than the model.*allowed: "):
-        train(tmp_path, pruned(), Stale())

@@ -1,5 +1,6 @@
 """Strategies and callbacks beside which nothing can be pruned: refused, in one sentence."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from torch.nn.utils import prune
 from coreai_opt.pruning import MagnitudePruner, PruningError
 from coreai_opt.pruning.errors import AlreadyParametrizedError
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks._compatibility import SpawnedProcessesError
 from tests.lightning_callbacks.helpers import (
     LIGHTNING_WARNINGS,
     TinyModule,
@@ -58,12 +58,17 @@ class OwnPruning(ScheduledPruning):
 
 
 @pytest.mark.parametrize("strategy", COPYING, ids=lambda one: getattr(one, "_start_method", one))
-def test_a_fit_in_copies_of_the_process_is_refused(tmp_path: Path, strategy: Any) -> None:
+def test_a_fit_in_copies_of_the_process_gives_the_module_its_weights(
+    tmp_path: Path, strategy: Any
+) -> None:
     module = TinyModule()
-    trainer = make_trainer(tmp_path, own(), strategy=strategy)
-    with pytest.raises(SpawnedProcessesError, match=r"DDPStrategy spawns or forks.*allowed: .*ddp"):
-        trainer.fit(module, loader())
-    assert set(module.state_dict()) == set(TinyModule().state_dict())
+    alone = copy.deepcopy(module)
+    make_trainer(tmp_path, own(), strategy=strategy, use_distributed_sampler=False).fit(
+        module, loader()
+    )
+    assert (zeros(module.first.weight), zeros(module.second.weight)) == (0.5, 0.5)
+    make_trainer(tmp_path, own()).fit(alone, loader())
+    assert torch.equal(module.first.weight, alone.first.weight)
 
 
 class Synchronised(TinyModule):
@@ -152,5 +157,5 @@ def test_masks_of_torchs_own_pruning_on_a_layer_that_is_left_dense_stay(tmp_path
 def test_a_module_that_was_prepared_by_hand_is_refused(tmp_path: Path, part: str | None) -> None:
     module = TinyModule()
     MagnitudePruner(module if part is None else getattr(module, part)).prepare()
-    with pytest.raises(PruningError, match=r"masks that are not this callback's.*finalize"):
+    with pytest.raises(PruningError, match=r"masks of a MagnitudePruner.*finalize"):
         make_trainer(tmp_path, own()).fit(module, loader())

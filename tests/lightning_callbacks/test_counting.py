@@ -201,9 +201,9 @@ def test_the_hooks_are_on_the_optimizers_during_training_and_gone_after_it(tmp_p
             during.append(len(hooks_of(trainer)))
 
     during: list[int] = []
-    trainer = make_trainer(tmp_path, ScheduledPruning(mask_optimizer_state=False), Probe())
+    trainer = make_trainer(tmp_path, ScheduledPruning(), Probe())
     trainer.fit(TinyModule(), loader())
-    assert during == [1] * 16
+    assert during == [2] * 16
     assert hooks_of(trainer) == []
 
 

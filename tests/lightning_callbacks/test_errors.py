@@ -287,8 +287,7 @@ def test_a_step_on_tensors_without_values_reads_none(tmp_path: Path) -> None:
     )
     pruning = ScheduledPruning(RecordingSchedule(linear_ramp(4)), config=FIRST_LAYER)
     pruning.setup(trainer, module, "fit")
-    module.setup("fit")
-    module.configure_model()
+    pruning.on_fit_start(trainer, module)
     for step in range(1, 5):
         pruning._steps.counts = [step]
         pruning.on_train_batch_end(trainer, module)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks.scheduled_pruning import MasksMissingError
 from tests.lightning_callbacks.helpers import (
     FIRST_LAYER,
     LIGHTNING_WARNINGS,
@@ -54,7 +53,7 @@ class SetUpModule(TinyModule):
             self.second = nn.Linear(16, 4)
 
 
-def test_the_model_is_prepared_before_the_optimizers_are_made(tmp_path: Path) -> None:
+def test_the_optimizers_hold_the_parameters_of_the_module(tmp_path: Path) -> None:
     class Probe(TinyModule):
         def configure_optimizers(self) -> Any:
             seen.extend(name for name, _ in self.named_parameters())
@@ -65,7 +64,7 @@ def test_the_model_is_prepared_before_the_optimizers_are_made(tmp_path: Path) ->
     trainer = make_trainer(tmp_path, ScheduledPruning(target_sparsity=0.5))
     trainer.fit(module, loader())
     held = {id(param) for group in trainer.optimizers[0].param_groups for param in group["params"]}
-    assert seen.count("first.parametrizations.weight.original") == 1
+    assert seen == [name for name, _ in TinyModule().named_parameters()]
     assert {id(tensor.original) for tensor in pruned_tensors(module)} <= held
 
 
@@ -169,7 +168,7 @@ def pruned_checkpoint(root: Path) -> tuple[TinyModule, Path]:
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
-def test_evaluating_a_checkpoint_restores_the_masks(tmp_path: Path, verb: str) -> None:
+def test_a_checkpoint_is_evaluated_as_any_other(tmp_path: Path, verb: str) -> None:
     trained, path = pruned_checkpoint(tmp_path)
     torch.manual_seed(99)
     module = EvaluatedModule()
@@ -177,7 +176,7 @@ def test_evaluating_a_checkpoint_restores_the_masks(tmp_path: Path, verb: str) -
         tmp_path, ScheduledPruning(linear_ramp(16), target_sparsity=0.5), max_epochs=1
     )
     getattr(trainer, verb)(module, loader(), ckpt_path=path)
-    assert names_of(module) == ["first.weight", "second.weight"]
+    assert names_of(module) == []
     assert all(map(torch.equal, state(module).values(), state(trained).values()))
 
 
@@ -194,21 +193,15 @@ def test_evaluating_a_dense_model_after_a_resumed_fit_prunes_nothing(tmp_path: P
 def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
     _, path = pruned_checkpoint(tmp_path)
     saved = torch.load(path, weights_only=True)
-    assert saved["callbacks"]["ScheduledPruning"] == {"clock": 16, "optimizer_steps": [16]}
+    kept = saved["callbacks"]["ScheduledPruning"]
+    assert (kept["clock"], kept["optimizer_steps"]) == (16, [16])
+    assert kept["masks"]["masks"]["first.weight"]["bits"].numel() == 128 // 8
+    assert kept["masks"]["masks"]["first.weight"]["dense"].shape == (64,)
     pruning = ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
     trainer = make_trainer(tmp_path, pruning, max_epochs=3)
     trainer.fit(EvaluatedModule(), loader(), loader(2), ckpt_path=path, weights_only=True)
     assert pruning.pruner is not None
     assert pruning.pruner.step_count == 24
-
-
-def test_a_dense_checkpoint_is_refused_by_a_pruned_fit(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path)
-    trainer.fit(TinyModule(), loader())
-    trainer.save_checkpoint(tmp_path / "dense.ckpt")
-    pruned = make_trainer(tmp_path, ScheduledPruning(target_sparsity=0.5), max_epochs=3)
-    with pytest.raises(MasksMissingError, match=r"first\.parametrizations\.weight\.0\.mask"):
-        pruned.fit(TinyModule(), loader(), ckpt_path=tmp_path / "dense.ckpt")
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from coreai_opt.pruning import PruningError
+from coreai_opt.pruning import MagnitudePruner, PruningError
 from coreai_opt.pruning.errors import DivergedWeightError, UnreachableSparsityWarning
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
@@ -35,16 +35,24 @@ def decaying(parameters: Any) -> torch.optim.Optimizer:
 
 
 class DenseValues(pl.Callback):
-    """Keeps the dense weights and masks of all layers, as they were after each batch."""
+    """Keeps masks and the dense values of what they prune, as they were after each batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, pruning: ScheduledPruning) -> None:
+        self.pruning = pruning
         self.kept: list[list[tuple[Tensor, Tensor]]] = []
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
-        tensors = pruned_tensors(pl_module)
-        self.kept.append([(t.original.detach().clone(), t.impl.mask.clone()) for t in tensors])
+        assert self.pruning.pruner is not None
+        state = self.pruning.pruner.state_dict()["masks"]
+        values = []
+        for tensor in pruned_tensors(pl_module):
+            mask, weight = tensor.impl.mask.clone(), tensor.original.detach().clone()
+            assert not weight[~mask].any()
+            weight[~mask] = state[tensor.name].get("dense", torch.zeros(0))
+            values.append((weight, mask))
+        self.kept.append(values)
 
     def pruned_values_moved(self) -> bool:
         """Return whether a weight moved in a step in which it was pruned before and after."""
@@ -58,19 +66,12 @@ class DenseValues(pl.Callback):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_optimizers_leave_pruned_weights_alone_by_default(tmp_path: Path, accumulate: int) -> None:
-    values = DenseValues()
-    callbacks = ScheduledPruning(linear_ramp(5), target_sparsity=0.5), values
-    trainer = make_trainer(tmp_path, *callbacks, accumulate_grad_batches=accumulate)
+    pruning = ScheduledPruning(linear_ramp(5), target_sparsity=0.5)
+    values = DenseValues(pruning)
+    trainer = make_trainer(tmp_path, pruning, values, accumulate_grad_batches=accumulate)
     trainer.fit(TinyModule(decaying), loader())
     assert not values.pruned_values_moved()
     assert len(values.kept) == 16
-
-
-def test_optimizers_may_be_let_at_pruned_weights(tmp_path: Path) -> None:
-    values = DenseValues()
-    pruning = ScheduledPruning(linear_ramp(5), target_sparsity=0.5, mask_optimizer_state=False)
-    make_trainer(tmp_path, pruning, values).fit(TinyModule(decaying), loader())
-    assert values.pruned_values_moved()
 
 
 def test_optimizers_are_left_as_they_were(tmp_path: Path) -> None:
@@ -82,10 +83,9 @@ def test_optimizers_are_left_as_they_were(tmp_path: Path) -> None:
 
 
 def test_skipped_steps_of_a_scaler_move_nothing(tmp_path: Path) -> None:
-    values = DenseValues()
-    trainer = make_trainer(
-        tmp_path, ScheduledPruning(linear_ramp(5), 0.5), values, plugins=[float16()]
-    )
+    pruning = ScheduledPruning(linear_ramp(5), 0.5)
+    values = DenseValues(pruning)
+    trainer = make_trainer(tmp_path, pruning, values, plugins=[float16()])
     trainer.fit(OverflowModule({2, 3}, optimizer=decaying), loader())
     assert not values.pruned_values_moved()
 
@@ -172,10 +172,29 @@ def test_a_copy_of_a_pruned_module_is_not_taken_for_the_module(tmp_path: Path) -
     module, pruning = TinyModule(), ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
     make_trainer(tmp_path, pruning).fit(module, loader())
     twin = copy.deepcopy(module)
-    with pytest.raises(PruningError, match="masks that are not this callback's; allowed: the"):
-        make_trainer(tmp_path, pruning).fit(twin, loader())
-    with pytest.raises(PruningError, match="masks that are not this callback's"):
-        make_trainer(tmp_path, ScheduledPruning(linear_ramp(16), 0.5)).fit(module, loader())
+    assert not any(pruned_tensors(twin))
+    make_trainer(tmp_path, pruning).fit(twin, loader())
+    assert pruning.pruner is not None
+    assert (pruning.pruner.model, pruning.clock) == (twin, 16)
+
+
+def test_another_callback_prunes_a_pruned_module_from_the_beginning(tmp_path: Path) -> None:
+    module, first = TinyModule(), ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
+    make_trainer(tmp_path, first).fit(module, loader())
+    second = ScheduledPruning(linear_ramp(16), target_sparsity=0.75)
+    make_trainer(tmp_path, second).fit(module, loader())
+    assert second.clock == 16
+    assert zeros(module.first.weight) == 0.75
+    # The first one is told by the masks that it is no longer the one.
+    make_trainer(tmp_path, first).fit(module, loader())
+    assert (first.clock, zeros(module.first.weight)) == (16, 0.5)
+
+
+def test_a_module_with_parametrized_masks_is_refused(tmp_path: Path) -> None:
+    module = TinyModule()
+    MagnitudePruner(module).prepare()
+    with pytest.raises(PruningError, match=r"masks of a MagnitudePruner; allowed: .*finalize"):
+        make_trainer(tmp_path, pruned_from(2)).fit(module, loader())
 
 
 class Exchange(pl.Callback):
@@ -187,8 +206,8 @@ class Exchange(pl.Callback):
 
 
 def test_another_optimizer_in_mid_training_goes_on_with_the_clock(tmp_path: Path) -> None:
-    values, module = DenseValues(), TinyModule()
-    pruning = ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
+    module, pruning = TinyModule(), ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
+    values = DenseValues(pruning)
     trainer = make_trainer(tmp_path, Exchange(), pruning, values)
     trainer.fit(module, loader())
     assert pruning.pruner is not None
@@ -198,14 +217,13 @@ def test_another_optimizer_in_mid_training_goes_on_with_the_clock(tmp_path: Path
     assert not trainer.optimizers[0]._optimizer_step_post_hooks
 
 
-def test_a_checkpoint_is_evaluated_and_folded_without_training(tmp_path: Path) -> None:
+def test_a_checkpoint_is_evaluated_as_it_is_without_training(tmp_path: Path) -> None:
     path = tmp_path / "pruned.ckpt"
     trainer = make_trainer(tmp_path, ScheduledPruning(linear_ramp(16), 0.5))
     trainer.fit(module := EvaluatedModule(), loader(), loader(1))
     trainer.save_checkpoint(path)
     pruning, fresh = ScheduledPruning(target_sparsity=0.5), EvaluatedModule()
     make_trainer(tmp_path, pruning).test(fresh, loader(), ckpt_path=path)
-    assert pruning.pruner is not None
-    pruning.pruner.finalize()
+    assert not any(pruned_tensors(fresh))
     assert list(fresh.state_dict()) == list(EvaluatedModule().state_dict())
     assert torch.equal(fresh.first.weight, module.first.weight)

@@ -160,10 +160,10 @@ def test_zeros_made_by_hand_are_counted_though_no_schedule_asked_for_them(tmp_pa
     assert float(read(tmp_path / "sparsity.csv")[-2]["sparsity"]) == first.sparsity
 
 
-def test_a_mask_that_somebody_else_opens_is_seen(tmp_path: Path) -> None:
+def test_weights_that_somebody_else_fills_are_seen(tmp_path: Path) -> None:
     class Opening(pl.Callback):
-        def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
-            pl_module.first.parametrizations.weight[0].mask.fill_(True)
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            pl_module.first.weight.data.fill_(1.0)
 
     monitor = SparsityMonitor()
     fit(tmp_path, ScheduledPruning(target_sparsity=0.5), Opening(), monitor)

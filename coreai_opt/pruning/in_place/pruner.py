@@ -213,10 +213,20 @@ class InPlacePruner(ScheduledMasks):
         """
         self.check_weights()
         self._weights.mask()
+        self.release()
+        return self.model
+
+    def release(self) -> None:
+        """Let go of the model as it is, whatever its weights are; nothing is done where it is not
+        prepared."""
         self._take_off()
         self._prepared = False
         self._groups.clear()
-        return self.model
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the masks of the model are kept here: nobody has taken them away."""
+        return self._prepared and all(each.is_beside for each in self._weights.tensors)
 
     def _begin_beside(self) -> None:
         self._optimizers = AttachedOptimizers(self._weights, self._before_step)

@@ -81,6 +81,7 @@ class RandomPruneImpl(PruneImplBase):
         self.register_buffer("seed", torch.randint(2**62, (1,)).to(weight.device))
 
     def score(self, weight: Tensor) -> Tensor:
+        _share(self.seed)
         index = torch.arange(weight.numel(), dtype=torch.int64, device=weight.device)
         # 24 bits, which float32 holds exactly on every device.
         bits = shifted(mixed(index * GOLDEN + self.seed), 40)
@@ -145,8 +146,7 @@ class TaylorPruneImpl(PruneImplBase):
     def score(self, weight: Tensor) -> Tensor:
         if self._passes == 0 and not self._used:
             raise NoGradientError
-        if dist.is_available() and dist.is_initialized():
-            dist.broadcast(self.importance, src=0)
+        _share(self.importance)
         if self._sees_pruned and self.allow_regrowth:
             return self.importance
         # What is pruned has an importance of 0, as dead weights may have: it goes first.
@@ -191,3 +191,9 @@ class TaylorPruneImpl(PruneImplBase):
         self.importance += torch.where(
             counts if self._sees_pruned else counts & self.mask, change, 0.0
         )
+
+
+def _share(values: Tensor) -> None:
+    """Give all ranks the values of rank 0, so that they prune alike."""
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast(values, src=0)
