@@ -12,8 +12,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from coreai_opt.experiment.checkpoint_content import refuse_foreign
-from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks import TargetSparsityCheckpoint
+from lightning_callbacks import ScheduledPruning, TargetSparsityCheckpoint
 from lightning_callbacks._loop_position import ends_training
 
 __all__ = ["FinalValidation", "checkpoints_of"]
@@ -53,7 +52,7 @@ class FinalValidation(pl.Callback):
             self._rhythm = None
 
 
-def checkpoints_of(trainer: pl.Trainer, model: pl.LightningModule) -> tuple[str | None, str | None]:
+def checkpoints_of(trainer: pl.Trainer) -> tuple[str | None, str | None]:
     """Return the best checkpoint at target sparsity, and the last one, which is of the last step.
 
     The last one is written anew where its callback has not saved the model as it is now: masks that
@@ -65,17 +64,15 @@ def checkpoints_of(trainer: pl.Trainer, model: pl.LightningModule) -> tuple[str 
         if isinstance(callback, TargetSparsityCheckpoint) and callback.monitor is not None:
             best = callback.best_model_path or None
         elif isinstance(callback, ModelCheckpoint) and callback.monitor is None:
-            last = _of_the_end(callback, trainer, model)
+            last = _of_the_end(callback, trainer)
     return best, last
 
 
-def _of_the_end(
-    callback: ModelCheckpoint, trainer: pl.Trainer, model: pl.LightningModule
-) -> str | None:
+def _of_the_end(callback: ModelCheckpoint, trainer: pl.Trainer) -> str | None:
     saved = callback.best_model_path or None
     if not trainer.global_step or callback.save_top_k == 0:
         return saved
-    is_current = saved is not None and _holds(saved, trainer, model)
+    is_current = saved is not None and _holds(saved, trainer)
     if trainer.strategy.broadcast(is_current):
         return saved
     place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
@@ -85,14 +82,20 @@ def _of_the_end(
     return path
 
 
-def _holds(path: str, trainer: pl.Trainer, model: pl.LightningModule) -> bool:
-    """Whether a checkpoint is of the step and has the masks that the training has ended with."""
+def _holds(path: str, trainer: pl.Trainer) -> bool:
+    """Whether a checkpoint is of the step and has the masks that the training has ended with.
+
+    Masks are a function of the schedule's clock.
+    """
     if not Path(path).is_file():
         return True  # sharded, or somewhere else: a strategy that does not prune
     refuse_foreign(path, "callbacks")
     content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     if content["global_step"] != trainer.global_step:
         return False
-    saved = content["state_dict"]
-    masks = ((saved.get(one.mask_key), one.impl.mask) for one in pruned_tensors(model))
-    return all(mask is None or torch.equal(mask, now.cpu()) for mask, now in masks)
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return all(
+        content["callbacks"].get(callback.state_key, {}).get("clock") == callback.clock
+        for callback in callbacks
+        if isinstance(callback, ScheduledPruning)
+    )

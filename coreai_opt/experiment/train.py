@@ -105,7 +105,7 @@ def train(config: Mapping[str, Any], objects: Objects, session: Session) -> floa
     files = data_files(record.content["config"], objects.data)  # now: a first run has fetched them
     record.update(training=_training(trainer), data={"files": files})
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
-    best, last = checkpoints_of(trainer, model)
+    best, last = checkpoints_of(trainer)
     metrics |= _evaluate(objects, best or last)
     report = count_sparsity(model)
     parameters = _export(objects, paths)

@@ -17,8 +17,7 @@ CASES = {
     "trainer.accumulate_grad_batches=3": [2, 8],
     "schedule=cubic total_iters=13 update_frequency=4 criterion=random allocation=global "
     "optimizer=adamw": [7, 10],
-    "schedule=cosine interval=percent begin_step=10 total_iters=60 pruning=n_m "
-    "callbacks.scheduled_pruning.mask_optimizer_state=false": [3, 12],
+    "schedule=cosine interval=percent begin_step=10 total_iters=60 pruning=n_m": [3, 12],
     "schedule=exponential total_iters=9 allow_regrowth=false allocation=erdos_renyi "
     "optimizer=adamw optimizer.lr_schedule=null trainer.check_val_every_n_epoch=2": [5, 18],
     "schedule=linear interval=epoch total_iters=3 trainer.check_val_every_n_epoch=2": [17],

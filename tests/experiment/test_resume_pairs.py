@@ -35,7 +35,6 @@ OPTIONS: dict[str, list[Any]] = {
     "trainer.accumulate_grad_batches": [1, 3],
     "optimizer": ["sgd", "adamw"],
     "allow_regrowth": ["true", "false"],
-    "callbacks.scheduled_pruning.mask_optimizer_state": ["true", "false"],
     "optimizer.lr_schedule": ["null", ""],
     "checkpoint.every_n_steps": ["null", 1, 4],
     "data.num_workers": [0, 2],

@@ -132,9 +132,9 @@ def test_validation_and_test_come_from_the_best_checkpoint_at_target(
     record = quick_run("optimizer.lr=0.5")
     best = torch.load(tmp_path / "run" / record["checkpoints"]["best"], weights_only=True)
     exported = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
-    prefix = "network.layers.1.parametrizations.weight"
-    masked = best["state_dict"][f"{prefix}.original"] * best["state_dict"][f"{prefix}.0.mask"]
-    assert torch.equal(exported["layers.1.weight"], masked)
+    weight = exported["layers.1.weight"]
+    assert torch.equal(weight, best["state_dict"]["network.layers.1.weight"])
+    assert int((weight == 0).sum()) == int(0.9 * weight.numel())
     # The ramp of 8 steps ends in the second of three epochs of 6 steps.
     assert best["epoch"] >= 1
     assert record["checkpoints"]["last"] == "checkpoints/last.ckpt"

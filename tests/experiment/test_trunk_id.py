@@ -79,7 +79,6 @@ APART = [
     "pruning.module_name_configs={network.layers.1:null}",
     LAYER % 0.5 + "}}",
     LAYER % 0 + "}}",
-    "callbacks.scheduled_pruning.mask_optimizer_state=false",
     "callbacks.scheduled_pruning.follow_calls=true",
     "objective.name=val/loss",
     "objective.mode=min",
