@@ -152,6 +152,9 @@ class MagnitudePruner(ScheduledMasks):
         if any(pruned_tensors(self.model)):
             fold_masks(self.model, masked=False)
 
+    def _keeps_writes(self) -> bool:
+        return not self.config.allow_regrowth
+
     def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
         changing = nothing if self._masking is None else self._masking.mask_changes()
         for group, sparsity in moved:

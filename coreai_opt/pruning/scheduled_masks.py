@@ -99,6 +99,10 @@ class ScheduledMasks(ABC):
         """Leave the model as it was before ``_place``, its weights dense."""
 
     @abstractmethod
+    def _keeps_writes(self) -> bool:
+        """Return whether a forward pass that writes to a weight writes to the dense one."""
+
+    @abstractmethod
     def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
         """Compute the masks of groups, all tensors of which are given, at new sparsities."""
 
@@ -109,7 +113,9 @@ class ScheduledMasks(ABC):
             with noted_writes(self.model) as written:
                 uses = uses_by_call(self.model, example_inputs)
         found = find_targets(self.model, self.config, uses, masked)
-        if self.config.allow_regrowth:
+        if self._keeps_writes():
+            found.written.clear()
+        else:
             found.note_writes(written)
         for warning in found.warnings(anew=masked is None):
             warnings.warn(warning, stacklevel=3)

@@ -251,6 +251,9 @@ class InPlacePruner(ScheduledMasks):
                 take_away(holder.module, holder.parameter)
         self._targets = ()
 
+    def _keeps_writes(self) -> bool:
+        return True
+
     def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
         places = [self._places[id(tensor.impl)] for tensor in tensors]
         attached = bool(self._optimizers.attached)
