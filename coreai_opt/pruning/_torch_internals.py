@@ -1,12 +1,14 @@
 """What is private in torch and used here, in one place; known to work in torch 2.6 to 2.13."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Variable
+from torch.utils.hooks import RemovableHandle
 
-__all__ = ["after_backward", "current_backward", "multiply_all"]
+__all__ = ["after_backward", "current_backward", "has_step_hooks", "multiply_all", "run_first"]
 
 _engine = Variable._execution_engine
 _current = torch._C._current_graph_task_id
@@ -24,6 +26,22 @@ def current_backward() -> int:
 def after_backward(action: Callable[[], None]) -> None:
     """Call an action at the end of the backward pass that runs now, behind those queued before."""
     _engine.queue_callback(action)
+
+
+def has_step_hooks(optimizer: Any) -> bool:
+    """Return whether an object calls hooks of its own in ``step``, as an optimizer of torch does.
+
+    What only passes on the attributes of an optimizer inside does not.
+    """
+    return "_optimizer_step_pre_hooks" in getattr(optimizer, "__dict__", {})
+
+
+def run_first(handle: RemovableHandle) -> RemovableHandle:
+    """Call a hook before all others that are there, and return its handle as given."""
+    hooks = handle.hooks_dict_ref()
+    if hooks is not None:
+        hooks.move_to_end(handle.id, last=False)
+    return handle
 
 
 def multiply_all(values: Sequence[Tensor], factors: Sequence[Tensor]) -> None:

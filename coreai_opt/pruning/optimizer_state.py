@@ -23,7 +23,7 @@ from torch.optim import (
 from coreai_opt.pruning.masking import mask_in_place, put_back
 from coreai_opt.pruning.targets import PrunedTensor
 
-__all__ = ["OptimizerMasking", "is_elementwise"]
+__all__ = ["ELEMENTWISE", "OptimizerMasking", "is_elementwise"]
 
 # These evaluate their closure before they move anything, and move each element by its own gradient
 # and moments alone: where those are 0, by its weight decay. A subclass may do anything.

@@ -1,6 +1,7 @@
 """The end of a backward pass: one call when all gradients are there, reduced over ranks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
+from operator import is_
 from typing import Any
 
 from torch import Tensor
@@ -15,32 +16,50 @@ class BackwardEnd:
 
     Args:
         action: called when all gradients of the pass are there.
+        before: called with the place of a weight before a gradient is added to what it has, for
+            the weights that are watched early.
     """
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, action: Callable[[], None], before: Callable[[int], None]) -> None:
         self._action = action
-        self._watched: list[Tensor] = []
+        self._before = before
+        self._watched: Sequence[Tensor] = ()
         self._handles: list[Any] = []
         self._noted = -1
 
-    def watch(self, weights: Iterable[Tensor]) -> None:
-        """Watch these weights instead of those of before."""
-        there = list(weights)
-        same = len(there) == len(self._watched)
-        if same and all(one is other for one, other in zip(there, self._watched, strict=True)):
+    def watch(self, weights: Sequence[Tensor], early: Collection[int] = ()) -> None:
+        """Watch these weights instead of those of before, and some early, by their places."""
+        if len(weights) == len(self._watched) and all(map(is_, weights, self._watched)):
             return
         self.release()
-        self._watched = there
-        trained: list[Any] = [weight for weight in there if weight.requires_grad]
-        self._handles = [each.register_post_accumulate_grad_hook(self._note) for each in trained]
+        self._watched = weights
+        for place, weight in enumerate(weights):
+            self._hook_onto(weight, place if place in early else None)
 
     def release(self) -> None:
         """Watch no weight any more."""
         while self._handles:
             self._handles.pop().remove()
-        self._watched = []
+        self._watched = ()
 
-    def _note(self, weight: Tensor) -> None:
+    def _hook_onto(self, weight: Any, early: int | None) -> None:
+        is_trained = weight.requires_grad
+        try:
+            weight.requires_grad_()  # a frozen one may be trained later
+            self._handles.append(weight.register_post_accumulate_grad_hook(self._note))
+            if early is not None:
+                self._handles.append(weight.register_hook(self._beginning(early)))
+        finally:
+            weight.requires_grad_(is_trained)
+
+    def _beginning(self, place: int) -> Callable[[Tensor], None]:
+        def begin(gradient: Tensor) -> None:
+            self._note(gradient)  # torch.autograd.grad gets here as well, and adds nothing
+            self._before(place)
+
+        return begin
+
+    def _note(self, _: Tensor) -> None:
         # By its number: one that was broken off has not called what was queued.
         now = current_backward()
         if now != self._noted:

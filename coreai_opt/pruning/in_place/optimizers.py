@@ -1,6 +1,6 @@
 """Optimizers of weights that are masked in place: what they are given, and what they leave."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
+from coreai_opt.pruning._torch_internals import has_step_hooks, run_first
 from coreai_opt.pruning.in_place.many import ManyMasks
 from coreai_opt.pruning.in_place.weights import MaskedWeights
-from coreai_opt.pruning.optimizer_state import is_elementwise
+from coreai_opt.pruning.optimizer_state import ELEMENTWISE, is_elementwise
 
 __all__ = ["AttachedOptimizers"]
 
@@ -18,7 +19,7 @@ __all__ = ["AttachedOptimizers"]
 class _Places(NamedTuple):
     """Where the weights of an optimizer are among those that are pruned."""
 
-    lengths: list[int]  # of its groups of parameters
+    held: list[Tensor]  # by the optimizer
     weights: list[Tensor]
     places: list[int]
 
@@ -30,7 +31,8 @@ class AttachedOptimizers:
     pruned weight at 0, and what another has moved (``Muon``) is set back before its ``step``
     returns. A closure that is evaluated several times in a step (``LBFGS``, SAM) meets masked
     weights and gives masked gradients each time. The history of ``LBFGS`` is dropped when a mask
-    changes.
+    changes. One that hands its work to another (Fabric's and Lightning's wrappers, SAM, Lookahead)
+    is served with that one.
 
     Args:
         weights: the pruned weights.
@@ -47,18 +49,32 @@ class AttachedOptimizers:
         self._are_clean = False  # whether the moments of what is pruned are known to be 0
         self._places: dict[int, _Places] = {}
 
-    def attach(self, optimizer: Optimizer) -> None:
-        """Look after an optimizer; one that holds none of the weights is left alone."""
-        if any(one is optimizer for one in self.attached) or not self.places_of(optimizer):
-            return
-        self.attached.append(optimizer)
-        self._handles += [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-            optimizer.register_load_state_dict_post_hook(self._loaded),
-        ]
-        # It may have been at work before the weights were pruned.
-        self._are_clean = False
+    def attach(self, optimizer: Optimizer) -> list[Optimizer]:
+        """Look after an optimizer, and after those that it hands its work to; return them all.
+
+        One that holds none of the weights may be given some later.
+
+        Raises:
+            TypeError: it is no optimizer of torch.
+        """
+        found = list(_with_inner(optimizer))
+        if not found:
+            raise TypeError(
+                f"a {type(optimizer).__name__} cannot be attached; allowed: an optimizer of torch, "
+                "a subclass, or what holds one"
+            )
+        for one in found:
+            if any(one is known for known in self.attached):
+                continue
+            self.attached.append(one)
+            # Whoever looks at the weights after the step is to find them masked.
+            after = run_first(one.register_step_post_hook(self._after_step))
+            before = one.register_step_pre_hook(self._before_step)
+            loaded = one.register_load_state_dict_post_hook(self._loaded)
+            self._handles += [before, after, loaded]
+            # It may have been at work before the weights were pruned.
+            self._are_clean = False
+        return found
 
     def detach(self) -> None:
         """Leave the optimizers as they were found."""
@@ -71,14 +87,13 @@ class AttachedOptimizers:
         """Return the places of the weights that an optimizer holds."""
         # Groups of parameters may be added, and parameters be replaced.
         weights = self._weights.now()
-        lengths = [len(group["params"]) for group in optimizer.param_groups]
+        held = [weight for group in optimizer.param_groups for weight in group["params"]]
         known = self._places.get(id(optimizer))
-        if known is not None and known.lengths == lengths and all(map(is_, known.weights, weights)):
+        if known is not None and _are_same(known.held, held) and _are_same(known.weights, weights):
             return known.places
         places = {id(weight): place for place, weight in enumerate(weights)}
-        held = (id(weight) for group in optimizer.param_groups for weight in group["params"])
-        found = [places[key] for key in held if key in places]
-        self._places[id(optimizer)] = _Places(lengths, weights, found)
+        found = [places[key] for key in map(id, held) if key in places]
+        self._places[id(optimizer)] = _Places(held, weights, found)
         return found
 
     def clear_moments(self, places: Iterable[int], kept: Sequence[Tensor]) -> None:
@@ -128,9 +143,12 @@ class AttachedOptimizers:
             self._mask_gradients(optimizer, self._active_of(optimizer))
             return None
 
-        # The gradients come with the closure.
+        # The gradients come with the closure. What moves weights before it calls one may do so in
+        # ways that their versions do not tell.
+        mask = self._weights.mask_written if _waits(optimizer) else self._weights.mask
+
         def masked_closure() -> Any:
-            self._weights.mask_written()
+            mask()
             result = closure()
             self._mask_gradients(optimizer, self._active_of(optimizer))
             return result
@@ -156,6 +174,24 @@ class AttachedOptimizers:
     def _active_of(self, optimizer: Optimizer) -> list[int]:
         active = set(self._weights.active)
         return [place for place in self.places_of(optimizer) if place in active]
+
+
+def _with_inner(optimizer: Any) -> Iterator[Optimizer]:
+    """Yield an optimizer, if it calls hooks in its step, behind those that it hands its work to."""
+    for held in getattr(optimizer, "__dict__", {}).values():
+        if isinstance(held, Optimizer) and held is not optimizer:
+            yield from _with_inner(held)
+    if has_step_hooks(optimizer):
+        yield optimizer
+
+
+def _are_same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+    return len(ours) == len(theirs) and all(map(is_, ours, theirs))
+
+
+def _waits(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer moves nothing before it has called its closure, once."""
+    return type(optimizer) in ELEMENTWISE
 
 
 def _moments(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:

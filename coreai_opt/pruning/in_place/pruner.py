@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -111,24 +112,33 @@ class InPlacePruner(ScheduledMasks):
         """Keep optimizers from moving pruned weights, from now on.
 
         Gradients are masked at the end of each backward pass, so that clipping sees them masked,
-        and once more in the step where somebody has changed them; weights are masked before the
-        optimizer's ``step`` returns. Moments of what is pruned are 0, and a weight that comes back
-        has the value that it had when it was pruned, and no momentum.
+        and once more in the step where somebody has changed or replaced them (but for what is
+        written to ``gradient.data``, of which nobody is told). Moments of what is pruned are 0, and
+        a weight that comes back has the value that it had when it was pruned, and no momentum.
+
+        No forward pass between two steps meets an unmasked weight, whoever runs it: the weights are
+        masked within the optimizer's ``step``, by a hook that is called before those of others and
+        before it returns, and within ``prepare`` and ``step`` of the pruner where masks change. A
+        closure meets masked weights each time that an optimizer calls it. What somebody else writes
+        to the weights, as by loading, is masked by ``mask_weights`` or in the next step.
 
         Args:
-            optimizers: those that hold pruned weights; others are left alone.
-            scaler: the gradient scaler that is used with them, for criteria that look at gradients.
+            optimizers: those that hold pruned weights, or are given some later. A wrapper (of
+                Fabric, of Lightning, SAM, Lookahead) is served with the optimizer that it holds.
+            scaler: the gradient scaler that is used with these optimizers, for criteria that look
+                at gradients: those see unscaled ones.
             masks_gradients: False = nothing is done at the end of a backward pass: the caller calls
                 ``mask_gradients`` before gradients are clipped.
 
         Raises:
             RuntimeError: the model must be prepared first.
+            TypeError: it is no optimizer of torch, and holds none.
         """
         self._check_prepared()
-        self._seen.scaler = scaler
         self._masks_at_backward = masks_gradients
         for optimizer in optimizers:
-            self._optimizers.attach(optimizer)
+            for one in self._optimizers.attach(optimizer):
+                self._seen.scalers[id(one)] = scaler
         self._watch_backward()
 
     def detach(self) -> None:
@@ -230,10 +240,10 @@ class InPlacePruner(ScheduledMasks):
 
     def _begin_beside(self) -> None:
         self._optimizers = AttachedOptimizers(self._weights, self._before_step)
-        self._backward = BackwardEnd(self._after_backward)
+        self._backward = BackwardEnd(self._after_backward, self._before_accumulation)
         self._seen = SeenGradients(self._weights)
         self._masks_at_backward = False
-        self._masked_gradients: dict[int, tuple[int, int]] = {}
+        self._masked_gradients: dict[int, tuple[ref[Tensor], int]] = {}
 
     def _place(self, targets: Sequence[Target], tensors: Sequence[PrunedTensor]) -> None:
         self._targets = targets
@@ -275,7 +285,7 @@ class InPlacePruner(ScheduledMasks):
 
     def _watch_backward(self) -> None:
         if self._masks_at_backward and self._optimizers.attached:
-            self._backward.watch(self._weights.now())
+            self._backward.watch(self._weights.now(), early=self._seen.places)
 
     def _after_backward(self) -> None:
         self._weights.follow()
@@ -284,23 +294,33 @@ class InPlacePruner(ScheduledMasks):
         self._mask_gradients(self._weights.active)
         gradients = ((place, each.grad) for place, each in enumerate(self._weights.now()))
         self._masked_gradients = {
-            place: (id(gradient), gradient._version)
+            place: (ref(gradient), gradient._version)
             for place, gradient in gradients
             if gradient is not None
         }
+
+    def _before_accumulation(self, place: int) -> None:
+        """Go on from the whole gradient where one is accumulated; ranks reduce that."""
+        gradient = self._weights.now()[place].grad
+        self._seen.give_back(place, gradient if self._is_as_masked(place, gradient) else None)
+
+    def _is_as_masked(self, place: int, gradient: Tensor | None) -> bool:
+        known = self._masked_gradients.get(place)
+        # An object has one such reference; that to one which has gone is another.
+        return (
+            known is not None
+            and gradient is not None
+            and known[0] is ref(gradient)
+            and known[1] == gradient._version
+        )
 
     def _before_step(self, optimizer: Optimizer, places: Sequence[int]) -> None:
         """Mask the gradients that are not as they were masked at the end of the backward pass."""
         self._watch_backward()
         if self._seen and self._masks_at_backward:
             self._seen.show(optimizer, self._optimizers.places_of(optimizer))
-        weights, known = self._weights.now(), self._masked_gradients
-        changed = [
-            place
-            for place in places
-            if (gradient := weights[place].grad) is not None
-            and known.get(place) != (id(gradient), gradient._version)
-        ]
+        weights = self._weights.now()
+        changed = [place for place in places if not self._is_as_masked(place, weights[place].grad)]
         if changed:
             self._mask_gradients(changed)
 

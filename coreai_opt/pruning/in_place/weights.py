@@ -97,7 +97,9 @@ class MaskedWeights:
                 continue
             if is_own_memory(gradient):
                 gradients.append((place, gradient))
-            else:  # to be differentiated once more, or one number for many
+                continue
+            # To be differentiated once more, or one number for many.
+            with torch.set_grad_enabled(gradient.requires_grad):
                 weight.grad = torch.where(self.tensors[place].impl.mask, gradient, 0)
         self._masks.put_on(gradients)
 
