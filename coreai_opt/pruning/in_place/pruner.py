@@ -1,6 +1,6 @@
 """The pruner that leaves a model as it is: it masks weights in place, and keeps masks beside it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import ref
 
@@ -102,7 +102,8 @@ class InPlacePruner(ScheduledMasks):
             if state_dict is None:
                 self._apply([0])
             else:
-                self._load(state_dict)
+                unmasked = [name for name, why in found.left_out.items() if why == "unmasked"]
+                self._load(state_dict, unmasked)
         self._settle()
         return self.model
 
@@ -277,8 +278,8 @@ class InPlacePruner(ScheduledMasks):
             self._optimizers.clear_moments(places, kept)
         self._masked_gradients.clear()
 
-    def _load(self, state: Mapping[str, Any]) -> None:
-        load_masks(self._weights, state)
+    def _load(self, state: Mapping[str, Any], unmasked: Collection[str] = ()) -> None:
+        load_masks(self._weights, state, unmasked)
         self._clock.step_count = int(state[STEP_COUNT])
         self._optimizers.forget()
         self._weights.mask()

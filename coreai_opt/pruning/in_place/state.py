@@ -1,6 +1,6 @@
 """State of masks beside a model, as plain tensors and values: one bit a mask element."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 from coreai_opt.pruning.spec.mask_state import MASK, STEP_COUNT
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
+from coreai_opt.pruning.targets import PrunedTensor
 
 __all__ = ["load_masks", "mask_names", "masks_state", "packed", "unpacked"]
 
 FORMAT = 1
 LISTED = 3
+BYTE = 8
 
 
 def packed(mask: Tensor) -> Tensor:
@@ -64,8 +66,13 @@ def mask_names(state: Mapping[str, Any]) -> set[str]:
     """Return the names of the weights that a state has masks of.
 
     Raises:
-        PruningError: it is of a later version of this package.
+        PruningError: it is no such state, or of a later version of this package.
     """
+    if lacking := [key for key in ("masks", STEP_COUNT) if key not in state]:
+        raise PruningError(
+            f"this is no state of masks beside a model: it has no {lacking[0]!r}; allowed: what "
+            "state_dict() of an InPlacePruner has returned"
+        )
     if state.get("format") != FORMAT:
         raise PruningError(
             f"the state of the masks has format {state.get('format')!r}; allowed: {FORMAT}, that "
@@ -75,13 +82,21 @@ def mask_names(state: Mapping[str, Any]) -> set[str]:
 
 
 @torch.no_grad()
-def load_masks(weights: MaskedWeights, state: Mapping[str, Any]) -> None:
+def load_masks(
+    weights: MaskedWeights, state: Mapping[str, Any], unmasked: Collection[str] = ()
+) -> None:
     """Take masks and dense values from a state; the weights are not touched.
 
+    Args:
+        weights: what has masks here.
+        state: what ``masks_state`` has returned.
+        unmasked: the names of the weights that the config prunes and the state has no masks of.
+
     Raises:
-        PruningError: it has masks of other weights, or of other shapes; nothing is taken.
+        PruningError: it has masks of other weights, of other shapes or other criteria, or is
+            damaged; nothing is taken.
     """
-    _check_fits(weights, state)
+    _check_fits(weights, state, unmasked)
     current = weights.follow()
     for place, tensor in enumerate(weights.tensors):
         one, impl = state["masks"][tensor.name], tensor.impl
@@ -100,24 +115,42 @@ def load_masks(weights: MaskedWeights, state: Mapping[str, Any]) -> None:
     weights.masks_changed()
 
 
-def _check_fits(weights: MaskedWeights, state: Mapping[str, Any]) -> None:
-    theirs, ours = mask_names(state), {tensor.name for tensor in weights.tensors}
-    shapes = [
-        f"{tensor.name!r} is {state['masks'][tensor.name]['shape']} in it and "
-        f"{list(tensor.shape)} here"
-        for tensor in weights.tensors
-        if tensor.name in theirs and state["masks"][tensor.name]["shape"] != list(tensor.shape)
-    ]
+def _check_fits(
+    weights: MaskedWeights, state: Mapping[str, Any], unmasked: Collection[str]
+) -> None:
+    theirs = mask_names(state)
+    ours = {tensor.name for tensor in weights.tensors} | set(unmasked)
+    common = [tensor for tensor in weights.tensors if tensor.name in theirs]
+    found = [_difference(tensor, state["masks"][tensor.name]) for tensor in common]
     parts = {
         "it has no mask of": ours - theirs,
         "it has a mask of what stays dense here": theirs - ours,
     }
-    texts = [f"{what} {_listed(names)}" for what, names in parts.items() if names] + shapes
+    texts = [f"{what} {_listed(names)}" for what, names in parts.items() if names]
+    texts += [text for text in found if text]
     if texts:
         raise PruningError(
             f"the saved masks do not fit what this config prunes: {'; '.join(texts)}; allowed: "
             "those of a training with this config"
         )
+
+
+def _difference(tensor: PrunedTensor, one: Mapping[str, Any]) -> str | None:
+    """Return in what the saved state of a mask differs from the mask here; None = it fits."""
+    if one["shape"] != list(tensor.shape):
+        return f"{tensor.name!r} is {one['shape']} in it and {list(tensor.shape)} here"
+    bits, total = one["bits"], tensor.impl.mask.numel()
+    whole = bits.numel() == -(-total // BYTE)
+    if whole and "dense" in one:
+        kept = int(unpacked(bits, tensor.shape).sum())
+        whole = one["dense"].numel() == total - kept
+    if not whole:
+        return f"the mask of {tensor.name!r} is damaged: it is longer or shorter than its shape"
+    own = [key for key in tensor.impl.state_dict() if key not in (MASK, STEP_COUNT)]
+    given = list(one.get("criterion", own))
+    if given == own:
+        return None
+    return f"the criterion of {tensor.name!r} keeps {given} in it and {own} here"
 
 
 def _own_state(impl: PruneImplBase) -> dict[str, Any]:
