@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, PolynomialDecaySchedule
-from coreai_opt.pruning.spec import PruningSpec
+from coreai_opt.pruning.spec import PruningScheme, PruningSpec, Unstructured
 from coreai_opt.pruning.targets import pruned_tensors
 
 RAMP = PolynomialDecaySchedule(total_iters=6, power=1)
@@ -27,9 +27,14 @@ def net(seed: int = 0) -> nn.Sequential:
 
 
 def config(
-    target: float = 0.5, schedule: Any = None, algo: Any = "default", **fields: Any
+    target: float = 0.5,
+    schedule: Any = None,
+    algo: Any = "default",
+    scheme: PruningScheme | None = None,
+    **fields: Any,
 ) -> MagnitudePrunerConfig:
-    spec = PruningSpec(target_sparsity=target, pruning_algo=algo)
+    pattern = Unstructured() if scheme is None else scheme
+    spec = PruningSpec(target_sparsity=target, pruning_algo=algo, pruning_scheme=pattern)
     module = ModuleMagnitudePrunerConfig(op_state_spec={"*": spec}, sparsity_schedule=schedule)
     return MagnitudePrunerConfig(global_config=module, **fields)
 

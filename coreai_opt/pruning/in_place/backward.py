@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from operator import is_
 from typing import Any
+from weakref import ref
 
 from torch import Tensor
 
@@ -46,20 +47,19 @@ class BackwardEnd:
         is_trained = weight.requires_grad
         try:
             weight.requires_grad_()  # a frozen one may be trained later
-            self._handles.append(weight.register_post_accumulate_grad_hook(self._note))
+            note = _hook(ref(self), None)
+            self._handles.append(weight.register_post_accumulate_grad_hook(note))
             if early is not None:
-                self._handles.append(weight.register_hook(self._beginning(early)))
+                self._handles.append(weight.register_hook(_hook(ref(self), early)))
         finally:
             weight.requires_grad_(is_trained)
 
-    def _beginning(self, place: int) -> Callable[[Tensor], None]:
-        def begin(gradient: Tensor) -> None:
-            self._note(gradient)  # torch.autograd.grad gets here as well, and adds nothing
-            self._before(place)
+    def begin(self, place: int) -> None:
+        """Take note that a gradient is about to be added to what the weight at a place has."""
+        self._before(place)
 
-        return begin
-
-    def _note(self, _: Tensor) -> None:
+    def note(self) -> None:
+        """Take note that a backward pass has reached one of the weights."""
         # By its number: one that was broken off has not called what was queued.
         now = current_backward()
         if now != self._noted:
@@ -70,3 +70,15 @@ class BackwardEnd:
 
     def _queue(self) -> None:
         after_backward(self._action)
+
+
+def _hook(owner: "ref[BackwardEnd]", early: int | None) -> Callable[[Tensor], None]:
+    # Weights are not to keep their watcher: a cycle through a hook of theirs is never collected.
+    def hook(_: Tensor) -> None:
+        watcher = owner()
+        if watcher is not None:
+            watcher.note()  # torch.autograd.grad gets to an early one as well, and adds nothing
+            if early is not None:
+                watcher.begin(early)
+
+    return hook

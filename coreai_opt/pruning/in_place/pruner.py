@@ -171,19 +171,18 @@ class InPlacePruner(ScheduledMasks):
         """Mask the weights of a copy or an average of the model, in place.
 
         Args:
-            model: has the names of the model; a wrapper may stand around it (``module.``).
+            model: has the names of the model; wrappers may stand around it (``module.`` of an
+                average or of parallel training) or around parts of it (``torch.compile``).
 
         Raises:
             PruningError: a pruned weight has no counterpart of its name and shape there.
         """
         self._check_prepared()
         theirs = dict(model.named_parameters(remove_duplicate=False))
+        unwrapped = {_unwrapped(name): value for name, value in theirs.items()}
         pairs: list[tuple[Tensor, Tensor]] = []
         for tensor in self._weights.tensors:
-            value = next(
-                (theirs[name] for name in (tensor.name, f"module.{tensor.name}") if name in theirs),
-                None,
-            )
+            value = theirs.get(tensor.name, unwrapped.get(_unwrapped(tensor.name)))
             if value is None or tuple(value.shape) != tensor.shape:
                 raise PruningError(
                     f"there is no weight {tensor.name!r} of shape {list(tensor.shape)} in the "
@@ -238,6 +237,14 @@ class InPlacePruner(ScheduledMasks):
     def is_prepared(self) -> bool:
         """Whether the masks of the model are kept here: nobody has taken them away."""
         return self._prepared and all(each.is_beside for each in self._weights.tensors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._prepared:
+            raise TypeError(
+                "a pruner of a prepared model is not copied or pickled: its masks belong to that "
+                "model; allowed: prepare(state_dict=pruner.state_dict()) for a copy of the model"
+            )
+        return self.__dict__
 
     def _begin_beside(self) -> None:
         self._optimizers = AttachedOptimizers(self._weights, self._before_step)
@@ -327,3 +334,11 @@ class InPlacePruner(ScheduledMasks):
 
     def _mask_gradients(self, places: Iterable[int]) -> None:
         self._weights.mask_gradients(places)
+
+
+def _unwrapped(name: str) -> str:
+    """Return the name of a parameter without what averages, ranks and compilers put into it."""
+    name = name.replace("_orig_mod.", "")
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name

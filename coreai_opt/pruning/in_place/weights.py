@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.many import ManyMasks, is_own_memory
 from coreai_opt.pruning.masking import put_back
 from coreai_opt.pruning.targets import PrunedTensor
@@ -144,9 +145,23 @@ class MaskedWeights:
     def _note_active(self) -> None:
         self.active = [place for place, each in enumerate(self.tensors) if each.impl.sparsity > 0]
 
+    def _make_mask(self, place: int, weight: Tensor) -> None:
+        tensor = self.tensors[place]
+        if tensor.impl.sparsity > 0:
+            raise PruningError(
+                f"the mask of {tensor.name!r} was made for a weight without memory, and its values "
+                "are not known; allowed: prepare() when weights are there, or a schedule that "
+                "begins later"
+            )
+        tensor.impl.to_empty(device=weight.device)
+        tensor.impl.mask.fill_(True)
+        self.dense[place] = None
+
     def _move_to(self, weights: Sequence[Tensor]) -> None:
         for place, (tensor, weight) in enumerate(zip(self.tensors, weights, strict=True)):
-            if tensor.impl.mask.device != weight.device:
+            if tensor.impl.mask.is_meta and not weight.is_meta:
+                self._make_mask(place, weight)
+            elif tensor.impl.mask.device != weight.device:
                 tensor.impl.to(weight.device)
             dense = self.dense[place]
             if dense is not None:
