@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from math import prod
 
 from torch import Tensor, nn
 
@@ -14,7 +15,8 @@ from coreai_opt.pruning.derived_sparsity import DerivedSparsity
 from coreai_opt.pruning.errors import AllocationError, NoGradientError, PruningError
 from coreai_opt.pruning.masks import global_masks
 from coreai_opt.pruning.selection import Scores
-from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured
+from coreai_opt.pruning.spec.mask_state import share_of
+from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured, prune_count
 from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets
 
 __all__ = ["MaskGroup", "grouped", "will_prune"]
@@ -41,14 +43,27 @@ class MaskGroup:
     tensors: list[PrunedTensor] = field(default_factory=list)
     settled: bool = False
     asking: Asking = field(init=False)
+    _floors: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.asking = Asking() if self.schedule is None else asking_of(self.schedule)
 
     def set_targets(self) -> None:
-        """Tell each tensor at which sparsity it is to arrive."""
+        """Tell each tensor at which sparsity it is to arrive.
+
+        One that began with zeros never has fewer, and without a schedule it has arrived with them.
+        """
+        self._floors = self._floors_now()
         for tensor, share in zip(self.tensors, self._shares(self.target_sparsity), strict=True):
-            tensor.impl.target_sparsity = share
+            stands = self.schedule is None and tensor.impl.floor is not None
+            tensor.impl.target_sparsity = tensor.impl.sparsity if stands else share
+
+    def begin_at_floors(self) -> None:
+        """Take the masks that are there, of zeros, as those of one sparsity where they share it."""
+        if self.allocation == "global" and self._floors:
+            for tensor, share in zip(self.tensors, self._floors, strict=True):
+                tensor.impl.restore(share, tensor.impl.scheduled, 0)
+        self.set_targets()
 
     def set_derived_sparsity(self) -> None:
         """Tell each tensor what its schedule asks for at a step."""
@@ -95,19 +110,24 @@ class MaskGroup:
             sparsity: of the whole group.
             changing: entered with each tensor and its dense weight around the change of its mask.
         """
-        if self.allocation == "global":
-            scores = [self._scores(tensor) for tensor in self.tensors]
-            for tensor, mask in zip(self.tensors, global_masks(scores, sparsity), strict=True):
-                with changing(tensor, tensor.original):
-                    tensor.impl.replace_mask(mask, sparsity)
-            return
-        for tensor, share in zip(self.tensors, self._shares(sparsity), strict=True):
-            if share != tensor.impl.sparsity:
-                weight = tensor.original
-                with changing(tensor, weight):
-                    self._update(tensor, weight, share)
+        shares = self._shares(sparsity)
+        if self.allocation != "global":
+            for tensor, share in zip(self.tensors, shares, strict=True):
+                if share != tensor.impl.sparsity:
+                    weight = tensor.original
+                    with changing(tensor, weight):
+                        self._update(tensor, weight, share)
+        elif any(tensor.impl.sparsity != shares[0] for tensor in self.tensors):
+            self._move_together(shares[0], changing)
+        for tensor in self.tensors:
             if tensor.impl.scheduled != sparsity:
                 tensor.impl.scheduled = sparsity
+
+    def _move_together(self, sparsity: float, changing: Changing) -> None:
+        scores = [self._scores(tensor) for tensor in self.tensors]
+        for tensor, mask in zip(self.tensors, global_masks(scores, sparsity), strict=True):
+            with changing(tensor, tensor.original):
+                tensor.impl.replace_mask(mask, sparsity)
 
     def _update(self, tensor: PrunedTensor, weight: Tensor, share: float) -> None:
         try:
@@ -121,8 +141,24 @@ class MaskGroup:
         except NoGradientError as error:
             raise NoGradientError(tensor.name) from error
 
-    def _shares(self, sparsity: float) -> list[float]:
+    def allocated(self, sparsity: float) -> list[float]:
+        """Return what a sparsity of the whole group means for each of its tensors, in [0, 1]."""
         return allocate(self.allocation, [tensor.shape for tensor in self.tensors], sparsity)
+
+    def _shares(self, sparsity: float) -> list[float]:
+        """Return the same where some began with zeros, which they keep."""
+        shares = self.allocated(sparsity)
+        return list(map(max, shares, self._floors)) if self._floors else shares
+
+    def _floors_now(self) -> list[float]:
+        """Return the sparsities that the tensors began with; none where none had zeros."""
+        floors = [tensor.impl.floor or 0.0 for tensor in self.tensors]
+        if not any(floors):
+            return []
+        if self.allocation != "global":
+            return floors
+        sizes = [prod(tensor.shape) for tensor in self.tensors]
+        return [share_of(sum(map(prune_count, sizes, floors)), sum(sizes))] * len(floors)
 
 
 def grouped(

@@ -33,6 +33,8 @@ def unreachable_table(tensors: Sequence[PrunedTensor]) -> str:
 
 def _row(tensor: PrunedTensor) -> tuple[str, ...] | None:
     impl, shape = tensor.impl, tensor.shape
+    if impl.floor is not None and impl.sparsity == impl.target_sparsity:
+        return None  # zeros that are there are not to be reached
     scheme, total = impl.spec.pruning_scheme, prod(tensor.shape)
     fixed = scheme.target_for(impl.spec.target_sparsity) != impl.spec.target_sparsity
     requested = impl.spec.target_sparsity if fixed else impl.target_sparsity

@@ -17,7 +17,7 @@ from coreai_opt.pruning.groups import MaskGroup, grouped
 from coreai_opt.pruning.operations import supported_types, uses_by_call
 from coreai_opt.pruning.reachable import unreachable_table
 from coreai_opt.pruning.selection import has_nan
-from coreai_opt.pruning.spec.prune_impl import ScheduleClock
+from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets, pruned_tensors
 
 __all__ = ["Moved", "ScheduledMasks"]
@@ -170,7 +170,7 @@ def _with_mask(target: Target, clock: ScheduleClock) -> PrunedTensor:
     impl = target.spec.pruning_algo(target.weight, target.spec, clock)
     if target.given is not None:
         impl.replace_mask(target.given.mask.to(impl.mask.device), target.given.sparsity)
-        impl.scheduled = target.given.scheduled
+        impl.scheduled, impl.floor = target.given.scheduled, target.given.floor
     holder = target.holders[0]
     return PrunedTensor(holder.name, holder.module, holder.parameter, impl)
 

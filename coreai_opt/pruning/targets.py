@@ -61,12 +61,13 @@ class GivenMask:
     """A mask to begin with (True = keep), and the sparsity that it was computed for.
 
     ``scheduled`` is what the schedule asked for; under some allocations it is that of several
-    tensors together.
+    tensors together. ``floor`` is the sparsity below which no later mask goes, None for any.
     """
 
     mask: Tensor
     sparsity: float
     scheduled: float
+    floor: float | None = None
 
 
 @dataclass(frozen=True)

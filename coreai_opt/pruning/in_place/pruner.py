@@ -1,7 +1,7 @@
 """The pruner that leaves a model as it is: it masks weights in place, and keeps masks beside it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 from weakref import ref
 
 import torch
@@ -14,14 +14,24 @@ from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.backward import BackwardEnd
 from coreai_opt.pruning.in_place.optimizers import AttachedOptimizers
 from coreai_opt.pruning.in_place.seen import SeenGradients
-from coreai_opt.pruning.in_place.state import load_masks, mask_names, masks_state
+from coreai_opt.pruning.in_place.starting import begin_at_zeros, with_zeros
+from coreai_opt.pruning.in_place.state import (
+    check_fits,
+    load_masks,
+    mask_names,
+    masks_state,
+    under_first_names,
+)
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 from coreai_opt.pruning.masking import mask_in_place
 from coreai_opt.pruning.scheduled_masks import Moved, ScheduledMasks
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 from coreai_opt.pruning.targets import PrunedTensor, Target
 
-__all__ = ["InPlacePruner"]
+__all__ = ["InPlacePruner", "MasksFrom"]
+
+MasksFrom = Literal["schedule", "zeros"]
+"""Where first masks come from: what the schedules ask for at step 0, or zeros that are there."""
 
 
 class InPlacePruner(ScheduledMasks):
@@ -73,16 +83,31 @@ class InPlacePruner(ScheduledMasks):
         self._begin_beside()
 
     def prepare(
-        self, example_inputs: Any = None, *, state_dict: Mapping[str, Any] | None = None
+        self,
+        example_inputs: Any = None,
+        *,
+        state_dict: Mapping[str, Any] | None = None,
+        masks_from: MasksFrom = "schedule",
     ) -> nn.Module:
         """Find the weights to prune, and mask them by the schedules' step 0, in place.
 
         With a state of this class masks, dense values and step are taken from it instead, and the
         weights are masked by them.
 
+        With ``masks_from="zeros"`` the zeros that weights have now are their masks, whoever has
+        made them, and they never come back. Without a schedule training goes on with these masks
+        and no others. They must be what the spec asks for: as many as its target or more, in its
+        pattern, each weight by itself under ``allocation="uniform"`` and all together under the
+        others. A spec that says neither a target nor a pattern, as where there is no config, asks
+        for nothing. With a schedule masks grow when it asks for more zeros than there are; where it
+        asks for less they stay. Either way a weight that begins with more zeros than its target has
+        arrived: its target is what it has.
+
         Args:
             example_inputs: how the weights are found, as for ``MagnitudePruner.prepare``.
-            state_dict: what ``state_dict()`` has returned, of a training with the same config.
+            state_dict: what ``state_dict()`` has returned, of a training with the same config, or
+                ``masks_of_state_dict``; ``masks_from`` does not matter then.
+            masks_from: ``"schedule"``, or ``"zeros"``.
 
         Returns:
             The same model.
@@ -90,20 +115,31 @@ class InPlacePruner(ScheduledMasks):
         Raises:
             RuntimeError: the model has already been prepared.
             PruningError: what ``MagnitudePruner.prepare`` refuses, or the state does not fit.
-            DivergedWeightError: a weight that is pruned at once has NaN.
+            TooFewZerosError: a ``PruningError``; weights without a schedule have fewer zeros than
+                is asked, or others.
+            ValueError: ``masks_from`` is something else.
+            DivergedWeightError: a weight that is pruned at once, or whose zeros are taken, has NaN.
 
         Warns:
             UserWarning: as ``MagnitudePruner.prepare`` does.
+            AllZeroWarning: weights that are zero in every element stay so.
         """
+        if masks_from not in get_args(MasksFrom):
+            allowed = ", ".join(map(repr, get_args(MasksFrom)))
+            raise ValueError(f"masks_from is {masks_from!r}; allowed: {allowed}")
         self._begin_anew()
         found = self._find(example_inputs, None if state_dict is None else mask_names(state_dict))
         with self._undone_on_error():
-            self._put_on(found.targets)
-            if state_dict is None:
-                self._apply([0])
-            else:
+            if state_dict is not None:
+                self._put_on(found.targets)
                 unmasked = [name for name, why in found.left_out.items() if why == "unmasked"]
                 self._load(state_dict, unmasked)
+            elif masks_from == "zeros":
+                self._put_on(with_zeros(found.targets))
+                self._begin_at_zeros()
+            else:
+                self._put_on(found.targets)
+                self._apply([0])
         self._settle()
         return self.model
 
@@ -157,14 +193,20 @@ class InPlacePruner(ScheduledMasks):
         active = set(self._weights.active)
         self._mask_gradients(place for place in places if place in active)
 
-    def mask_weights(self) -> None:
+    def mask_weights(self, *, also_data: bool = False) -> None:
         """Mask the weights that somebody has written to since they were masked, as by loading.
 
-        What is written to ``weight.data`` is not noticed before the next step of the optimizer.
+        What is written to ``weight.data``, as where an adapter is merged, is not noticed before the
+        next step of the optimizer.
+
+        Args:
+            also_data: mask all weights, so that what was written to ``weight.data`` is masked too.
         """
         self._check_prepared()
         self._watch_backward()
         self._weights.mask_written()
+        if also_data:
+            self._weights.mask()
 
     @torch.no_grad()
     def mask_copy(self, model: nn.Module) -> None:
@@ -285,9 +327,20 @@ class InPlacePruner(ScheduledMasks):
             self._optimizers.clear_moments(places, kept)
         self._masked_gradients.clear()
 
+    def _begin_at_zeros(self) -> None:
+        begin_at_zeros(self._groups)
+        self._weights.masks_changed()
+        self._weights.mask()
+        self._settle()  # what has no schedule stands
+        self._apply([0])
+
     def _load(self, state: Mapping[str, Any], unmasked: Collection[str] = ()) -> None:
-        load_masks(self._weights, state, unmasked)
+        state = under_first_names(state, self._targets)
+        check_fits(self._weights, state, unmasked)
         self._clock.step_count = int(state[STEP_COUNT])
+        load_masks(self._weights, state)
+        for group in self._groups:
+            group.set_targets()
         self._optimizers.forget()
         self._weights.mask()
 

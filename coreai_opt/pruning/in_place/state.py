@@ -1,6 +1,6 @@
 """State of masks beside a model, as plain tensors and values: one bit a mask element."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,18 @@ from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 from coreai_opt.pruning.spec.mask_state import MASK, STEP_COUNT
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
-from coreai_opt.pruning.targets import PrunedTensor
+from coreai_opt.pruning.targets import PrunedTensor, Target
 
-__all__ = ["load_masks", "mask_names", "masks_state", "packed", "unpacked"]
+__all__ = [
+    "FORMAT",
+    "check_fits",
+    "load_masks",
+    "mask_names",
+    "masks_state",
+    "packed",
+    "under_first_names",
+    "unpacked",
+]
 
 FORMAT = 1
 LISTED = 3
@@ -54,12 +63,28 @@ def masks_state(weights: MaskedWeights, step_count: int) -> dict[str, Any]:
             "scheduled": impl.scheduled,
             "revived": impl.revived,
         }
+        if impl.floor is not None:
+            one["floor"] = impl.floor
         if dense is not None:
             one["dense"] = dense[~impl.mask].detach().cpu()
         if own := _own_state(impl):
             one["criterion"] = own
         masks[tensor.name] = one
     return {"format": FORMAT, STEP_COUNT: step_count, "masks": masks}
+
+
+def under_first_names(state: Mapping[str, Any], targets: Iterable[Target]) -> dict[str, Any]:
+    """Return a state in which a weight of several names (tied) has the first one alone.
+
+    Raises:
+        PruningError: it is of a later version of this package.
+    """
+    mask_names(state)
+    first = {holder.name: target.name for target in targets for holder in target.holders}
+    masks: dict[str, Any] = {}
+    for name, one in state["masks"].items():
+        masks.setdefault(first.get(name, name), one)
+    return {**state, "masks": masks}
 
 
 def mask_names(state: Mapping[str, Any]) -> set[str]:
@@ -82,26 +107,20 @@ def mask_names(state: Mapping[str, Any]) -> set[str]:
 
 
 @torch.no_grad()
-def load_masks(
-    weights: MaskedWeights, state: Mapping[str, Any], unmasked: Collection[str] = ()
-) -> None:
-    """Take masks and dense values from a state; the weights are not touched.
+def load_masks(weights: MaskedWeights, state: Mapping[str, Any]) -> None:
+    """Take masks and dense values from a state that fits; the weights are not touched.
 
-    Args:
-        weights: what has masks here.
-        state: what ``masks_state`` has returned.
-        unmasked: the names of the weights that the config prunes and the state has no masks of.
-
-    Raises:
-        PruningError: it has masks of other weights, of other shapes or other criteria, or is
-            damaged; nothing is taken.
+    The clock must stand at the step of the state.
     """
-    _check_fits(weights, state, unmasked)
     current = weights.follow()
     for place, tensor in enumerate(weights.tensors):
         one, impl = state["masks"][tensor.name], tensor.impl
         impl.mask.copy_(unpacked(one["bits"], tensor.shape))
-        impl.restore(one["sparsity"], one["scheduled"], one["revived"])
+        impl.floor = one.get("floor")
+        if "sparsity" in one:
+            impl.restore(one["sparsity"], one["scheduled"], one["revived"])
+        else:  # of a state dict that was rebuilt, which holds the step alone
+            impl.restore(*impl.sparsity_at_step(), 0)
         if own := one.get("criterion"):
             step = torch.tensor(state[STEP_COUNT], dtype=torch.int64)
             impl.load_state_dict({STEP_COUNT: step, **own}, strict=False)
@@ -110,14 +129,23 @@ def load_masks(
             dense = torch.zeros_like(current[place])
             dense[~impl.mask] = one["dense"].to(dense.device, dense.dtype)
             weights.dense[place] = dense
-        elif weights.keeps_dense and impl.sparsity > 0:
-            weights.dense[place] = torch.zeros_like(current[place])
     weights.masks_changed()
 
 
-def _check_fits(
-    weights: MaskedWeights, state: Mapping[str, Any], unmasked: Collection[str]
+def check_fits(
+    weights: MaskedWeights, state: Mapping[str, Any], unmasked: Collection[str] = ()
 ) -> None:
+    """Look whether a state is one of these weights.
+
+    Args:
+        weights: what has masks here.
+        state: what ``masks_state`` has returned.
+        unmasked: the names of the weights that the config prunes and the state has no masks of.
+
+    Raises:
+        PruningError: it has masks of other weights, of other shapes or other criteria, or is
+            damaged.
+    """
     theirs = mask_names(state)
     ours = {tensor.name for tensor in weights.tensors} | set(unmasked)
     common = [tensor for tensor in weights.tensors if tensor.name in theirs]

@@ -13,12 +13,8 @@ from coreai_opt.pruning import masks
 from coreai_opt.pruning.errors import NoGradientError
 from coreai_opt.pruning.mixing import GOLDEN, mixed, shifted
 from coreai_opt.pruning.selection import Hint, Magnitude, Scores
-from coreai_opt.pruning.spec.prune_impl import (
-    PruneImplBase,
-    ScheduleClock,
-    as_bits,
-    from_bits,
-)
+from coreai_opt.pruning.spec.clock import ScheduleClock
+from coreai_opt.pruning.spec.prune_impl import PruneImplBase, as_bits, from_bits
 from coreai_opt.pruning.spec.schemes import PruningScheme
 
 if TYPE_CHECKING:
@@ -52,7 +48,10 @@ class MagnitudePruneImpl(PruneImplBase):
     def ranking(self, weight: Tensor) -> Scores:
         if type(self).score is not MagnitudePruneImpl.score:
             return super().ranking(weight)
-        return Magnitude(weight, None if self.allow_regrowth else self.mask, self._hint)
+        if self.has_stray_zeros():
+            return Magnitude(weight, hint=self._hint)  # what must not come back is 0
+        is_open = self.allow_regrowth and not self.floor
+        return Magnitude(weight, None if is_open else self.open_to_regrowth(weight), self._hint)
 
     @staticmethod
     def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: PruningScheme) -> Tensor:

@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +13,7 @@ from coreai_opt.pruning._registry import Registry
 from coreai_opt.pruning.gradients import MaskedGradient, Room, masking_hook
 from coreai_opt.pruning.masking import Masked, mask_in_place, masked
 from coreai_opt.pruning.selection import Scores, count_true
+from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.spec.mask_state import (
     EXTRA_STATE,
     MASK,
@@ -24,7 +24,7 @@ from coreai_opt.pruning.spec.mask_state import (
     share_of,
     step_of,
 )
-from coreai_opt.pruning.spec.schemes import PruningScheme
+from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured
 
 if TYPE_CHECKING:
     from coreai_opt.pruning.derived_sparsity import DerivedSparsity
@@ -32,42 +32,7 @@ if TYPE_CHECKING:
 
 LARGE = 1 << 15
 
-__all__ = ["PruneImplBase", "ScheduleClock", "as_bits", "from_bits"]
-
-
-@dataclass
-class ScheduleClock:
-    """The steps finished; one object shared by all masks of a model, so that they cannot differ."""
-
-    step_count: int = 0
-    _loading: list[str] | None = field(default=None, compare=False, repr=False)
-    _loaded_from: str = field(default="", compare=False, repr=False)
-    _from_static: bool = field(default=False, compare=False, repr=False)
-
-    def load(self, step_count: int, key: str, is_static: bool, errors: list[str]) -> None:
-        """Take the step that a state dict has for a mask.
-
-        A mask without a schedule may stand at 0 where others have gone on.
-
-        Args:
-            step_count: the step.
-            key: of the entry that holds it.
-            is_static: whether the mask has no schedule.
-            errors: the list to which what is wrong is added; one list is one loading.
-        """
-        is_first = self._loading is not errors
-        if not is_first and step_count != self.step_count:
-            if is_static and step_count == 0 and not self._from_static:
-                return
-            if is_static or not self._from_static or self.step_count != 0:
-                errors.append(
-                    f"the masks stand at different steps: {self._loaded_from!r} is "
-                    f"{self.step_count} and {key!r} is {step_count}; allowed: one step for all "
-                    "masks of a model"
-                )
-                return
-        self._from_static = is_static and (is_first or self._from_static)
-        self.step_count, self._loading, self._loaded_from = step_count, errors, key
+__all__ = ["PruneImplBase", "as_bits", "from_bits"]
 
 
 def as_bits(numbers: Sequence[float]) -> Tensor:
@@ -117,9 +82,12 @@ class PruneImplBase(nn.Module, Registry):
             than uniform it is that of several tensors together.
         allow_regrowth: whether a pruned weight may come back. Where it may not, its dense value is
             set to 0, and no masked copy of the weight is needed.
+        floor: the sparsity, in [0, 1], of the zeros that were taken as the first mask; no later
+            mask goes below it, and those zeros never come back. None = none were taken.
     """
 
     mask: Tensor
+    floor: float | None = None
 
     def __init__(
         self, weight: Tensor, spec: "PruningSpec", clock: ScheduleClock | None = None
@@ -230,6 +198,8 @@ class PruneImplBase(nn.Module, Registry):
             mask = masks.compute_mask(self.ranking(weight), sparsity, self.spec.pruning_scheme)
         else:
             mask = self.compute_mask(weight.detach(), sparsity, self.spec.pruning_scheme).bool()
+        if self.floor:
+            mask &= self.open_to_regrowth(weight)
         self.replace_mask(mask, sparsity)
 
     def replace_mask(self, mask: Tensor, sparsity: float) -> None:
@@ -266,10 +236,24 @@ class PruneImplBase(nn.Module, Registry):
         """Return the scores that masks are made of: those of ``score``, and where weights must not
         come back the lowest of all for the ones that are pruned."""
         scores = self.score(weight.detach())
-        if self.allow_regrowth:
+        if self.allow_regrowth and not self.floor:
             return scores
         scores = scores if scores.is_floating_point() else scores.float()
-        return torch.where(self.mask, scores, -torch.inf)
+        # A whole slice or block is not to go because of a zero in it that was there before.
+        lowest = scores.amin() if self.has_stray_zeros() else -torch.inf
+        return torch.where(self.open_to_regrowth(weight), scores, lowest)
+
+    def open_to_regrowth(self, weight: Tensor) -> Tensor:
+        """Return a bool tensor that is False for what is pruned and must never come back.
+
+        Args:
+            weight: the dense weight; of the zeros that it began with the dense value is 0.
+        """
+        return self.mask | (weight.detach() != 0) if self.allow_regrowth else self.mask
+
+    def has_stray_zeros(self) -> bool:
+        """Return whether single zeros may have been there that the scheme does not prune singly."""
+        return bool(self.floor) and type(self.spec.pruning_scheme) is not Unstructured
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has a dense weight of its own, which it has yet to see.
@@ -314,7 +298,7 @@ class PruneImplBase(nn.Module, Registry):
         if saved is not None:
             self.restore(*saved[1:])
         elif prefix + MASK in state:
-            self.restore(*self._sparsity_at_step(), 0)
+            self.restore(*self.sparsity_at_step(), 0)
 
     def _take_step(
         self, state: dict[str, Any], prefix: str, metadata: Any, errors: list[str]
@@ -335,11 +319,11 @@ class PruneImplBase(nn.Module, Registry):
         self.clock.load(step, step_key, is_static, errors)
         return saved
 
-    def _sparsity_at_step(self) -> tuple[float, float]:
+    def sparsity_at_step(self) -> tuple[float, float]:
         """Return the sparsity of the mask, and that of its schedule, where only the step is known.
 
-        A mask with other zeros than the schedule asks for is not of this schedule: it stands where
-        it stands.
+        A mask with other zeros than the schedule asks for at the clock's step is not of this
+        schedule: it stands where it stands.
         """
         zeros = 0 if self.mask.is_meta else self.mask.numel() - int(self.mask.sum())
         if self._derived is None:
