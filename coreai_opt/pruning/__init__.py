@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .magnitude_pruner import MagnitudePruner as MagnitudePruner
     from .model_summary import summary as summary
     from .spec.spec import PruningSpec as PruningSpec
+    from .state_dicts import masks_of_state_dict as masks_of_state_dict
+    from .state_dicts import plain_optimizer_state as plain_optimizer_state
+    from .state_dicts import plain_state_dict as plain_state_dict
     from .stats import count_sparsity as count_sparsity
 
 __all__ = [
@@ -28,6 +31,9 @@ __all__ = [
     "PruningSpec",
     "count_sparsity",
     "load_pruned",
+    "masks_of_state_dict",
+    "plain_optimizer_state",
+    "plain_state_dict",
     "save_pruned",
     "summary",
     "to_semi_structured",
@@ -45,6 +51,9 @@ __getattr__, __dir__ = lazy_exports(
         "PruningSpec": ".spec.spec",
         "count_sparsity": ".stats",
         "load_pruned": ".export",
+        "masks_of_state_dict": ".state_dicts",
+        "plain_optimizer_state": ".state_dicts",
+        "plain_state_dict": ".state_dicts",
         "save_pruned": ".export",
         "summary": ".model_summary",
         "to_semi_structured": ".export",
