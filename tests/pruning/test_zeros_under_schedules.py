@@ -83,6 +83,16 @@ def test_what_the_ramp_prunes_may_come_back_and_the_zeros_may_not() -> None:
     assert not optimizer.state[model[0].weight]["momentum_buffer"][there].any()
 
 
+def test_weights_that_are_loaded_bring_no_zero_back() -> None:
+    model = net(0.25)
+    there = zeros_of(model)["0.weight"]
+    pruner, _ = started(model, asking(RAMP, target_sparsity=0.5))
+    model.load_state_dict({"0.weight": 1.0 + there, "0.bias": torch.zeros(8)})
+    pruner.step(8)
+    assert counts(model) == [32]
+    assert (model[0].weight == 0)[there].all()
+
+
 def test_a_schedule_that_begins_above_prunes_at_once() -> None:
     model = net(0.25, 0.75)
     started(model, asking(ConstantSparsitySchedule(), target_sparsity=0.5))

@@ -315,6 +315,7 @@ class InPlacePruner(ScheduledMasks):
         return True
 
     def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
+        self._weights.mask_written()
         places = [self._places[id(tensor.impl)] for tensor in tensors]
         attached = bool(self._optimizers.attached)
         before = [tensor.impl.mask.clone() for tensor in tensors] if attached else []
