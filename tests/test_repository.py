@@ -128,6 +128,18 @@ def test_a_package_exports_sorted_names_that_are_there(name: str) -> None:
         _ = package.nothing
 
 
+def test_every_folder_of_sources_is_a_package_that_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    elsewhere = project["package-dir"]
+    folders = {elsewhere.get(name, name.replace(".", "/")) for name in project["packages"]}
+    there = {
+        file.parent.relative_to(ROOT).as_posix()
+        for root in ("coreai_opt", "lightning_callbacks")
+        for file in (ROOT / root).rglob("*.py")
+    }
+    assert there == folders - {"conf"}
+
+
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_files_and_functions_stay_short(file: Path) -> None:
     text = file.read_text()
