@@ -10,10 +10,10 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zer
 from torch.optim import Optimizer
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningError
-from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
 from coreai_opt.pruning.folding import fold_masks
+from coreai_opt.pruning.in_place.pruner import MasksFrom
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
@@ -21,6 +21,8 @@ from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
 from lightning_callbacks._compatibility import refuse_other_pruners, refuse_sharding
 from lightning_callbacks._finders import refuse_lost_checkpoint
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._plain_checkpoints import PlainCheckpoints
+from lightning_callbacks._pruning_config import config_of, example_inputs_of
 from lightning_callbacks._ranks import check_masks, check_steps, may_step_apart
 from lightning_callbacks._training_length import (
     Beginning,
@@ -51,6 +53,8 @@ class ScheduledPruning(pl.Callback):
 
     A fit that goes on from a checkpoint without masks, as of a dense training, takes its weights,
     optimizers and position; the schedule begins there, and hundredths are those of what is left.
+    Checkpoints of models that ``MagnitudePruner`` or ``torch.nn.utils.prune`` have put masks on
+    are loaded as those of the plain model; with masks and step of the first the fit goes on.
 
     With several processes (DDP) the masks of all of them are compared whenever they change: a
     difference ends the training with a ``MaskMismatchError`` that names ranks and weights.
@@ -71,6 +75,9 @@ class ScheduledPruning(pl.Callback):
         follow_calls: find the weights by following the module's forward pass on its
             ``example_input_array``, so that parameters which it hands to ``torch.nn.functional``
             itself are pruned as well; otherwise by module type.
+        masks_from: ``"zeros"`` = the zeros that the weights have when the fit begins, from a sparse
+            checkpoint of anybody's, are their masks: kept for good without a schedule, and where a
+            schedule begins otherwise (see ``InPlacePruner.prepare``).
 
     Attributes:
         pruner: holds masks and dense values; None before the first fit.
@@ -95,12 +102,18 @@ class ScheduledPruning(pl.Callback):
         config: Mapping[str, Any] | MagnitudePrunerConfig | None = None,
         interval: Interval = "step",
         follow_calls: bool = False,
+        masks_from: MasksFrom = "schedule",
     ) -> None:
-        if interval not in get_args(Interval):
-            raise ValueError(f"interval is {interval!r}; allowed: {', '.join(get_args(Interval))}")
+        for name, value, known in (
+            ("interval", interval, get_args(Interval)),
+            ("masks_from", masks_from, get_args(MasksFrom)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(known)}")
         self.interval = interval
+        self.masks_from = masks_from
         self.follow_calls = follow_calls
-        self.config = _with_schedule(_as_config(config, target_sparsity), check_schedule(schedule))
+        self.config = config_of(schedule, target_sparsity, config)
         self.pruner: InPlacePruner | None = None
         self._steps = OptimizerSteps()
         self._steps_seen = 0
@@ -113,6 +126,7 @@ class ScheduledPruning(pl.Callback):
         self._has_begun = False
         self._hooks = InstanceHooks()
         self._averages = MaskedAverages()
+        self._checkpoints = PlainCheckpoints(self.state_key)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         refuse_sharding(trainer)
@@ -120,6 +134,7 @@ class ScheduledPruning(pl.Callback):
         self._loaded, self._is_dense_start = None, False
         self._is_set_up, self._has_begun = False, False
         self._step_of_checkpoint = None
+        self._checkpoints.watch(trainer, self._hooks)
         if stage == "fit":
             refuse_other_pruners(self, trainer)
         else:
@@ -158,8 +173,16 @@ class ScheduledPruning(pl.Callback):
             "masks": self.pruner.state_dict(),
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The masks are those of one module: a copy of the callback begins anew.
+        anew = {"pruner": None, "_loaded": None, "_steps": OptimizerSteps(), "_clock": 0}
+        return self.__dict__ | anew | {"_hooks": InstanceHooks(), "_averages": MaskedAverages()}
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # By now all layers are there, on their device, with the weights of a checkpoint.
+        # By now all layers are there, on their device, with the weights of a checkpoint; the
+        # optimizers are given their part of it after this.
+        self._hooks.restore()
+        self._checkpoints.order_optimizers(trainer, pl_module)
         self._make_ready(pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -296,21 +319,15 @@ class ScheduledPruning(pl.Callback):
         with warnings.catch_warnings():
             if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
                 warnings.simplefilter("ignore", PreparationWarning)
-            pruner.prepare(self._example_inputs(pl_module), state_dict=self._loaded)
+            pruner.prepare(
+                example_inputs_of(pl_module) if self.follow_calls else None,
+                state_dict=self._loaded,
+                masks_from=self.masks_from,
+            )
         if self._loaded is None:
             self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
             self._beginning = Beginning()
         return pruner
-
-    def _example_inputs(self, pl_module: pl.LightningModule) -> Any:
-        if not self.follow_calls:
-            return None
-        if pl_module.example_input_array is None:
-            raise PruningError(
-                "follow_calls needs an input to follow, and the module's example_input_array is "
-                "None; set it in the module's constructor"
-            )
-        return pl_module.example_input_array
 
     def _watch(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruner: InPlacePruner
@@ -369,23 +386,3 @@ class ScheduledPruning(pl.Callback):
     def _schedules(self) -> list[SparsitySchedule]:
         schedules = (config.sparsity_schedule for config in self.config.module_configs())
         return [schedule for schedule in schedules if schedule is not None]
-
-
-def _as_config(
-    config: MagnitudePrunerConfig | Mapping[str, Any] | None, target_sparsity: float | None
-) -> MagnitudePrunerConfig:
-    if config is not None and target_sparsity is not None:
-        raise ValueError("both config and target_sparsity are given; allowed: one of them")
-    if target_sparsity is not None:
-        return MagnitudePrunerConfig.uniform(target_sparsity)
-    return MagnitudePrunerConfig.model_validate(config if config is not None else {})
-
-
-def _with_schedule(
-    config: MagnitudePrunerConfig, schedule: SparsitySchedule | None
-) -> MagnitudePrunerConfig:
-    config = config.model_copy(deep=True)
-    for module_config in config.module_configs():
-        if module_config.sparsity_schedule is None:
-            module_config.sparsity_schedule = schedule
-    return config

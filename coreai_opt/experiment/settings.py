@@ -268,6 +268,9 @@ class ScheduledPruningSettings(Settings):
     follow_calls: bool = Field(
         False, description="whether weights are found by following the forward pass"
     )
+    masks_from: Literal["schedule", "zeros"] = Field(
+        "schedule", description="schedule, or zeros: the zeros of model.weights are kept as masks"
+    )
 
 
 class SparsityMonitorSettings(Settings):
