@@ -99,7 +99,7 @@ def test_the_plain_loop_is_a_whole_one_without_its_pruning(
     code = blocks_of("plain-pytorch.md", "python")[0]
     lines = code.splitlines()
     added = [line for line in lines if line.endswith("# pruning")]
-    assert len(added) == 8
+    assert len(added) == 7
     monkeypatch.chdir(tmp_path)
     for kept, expected in ((lines, 3276 / 4096), ([x for x in lines if x not in added], 0.0)):
         names: dict[str, Any] = {}

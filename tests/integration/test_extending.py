@@ -32,7 +32,7 @@ def extended(work: Path) -> Path:
 
 
 def test_the_page_has_what_it_is_about() -> None:
-    assert len([kind for kind, _ in BLOCKS if kind == "python"]) == 5
+    assert len([kind for kind, _ in BLOCKS if kind == "python"]) == 6
     assert len(LINES) == 5
     assert all(line.startswith("python train.py ") for line in LINES)
 

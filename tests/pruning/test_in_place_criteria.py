@@ -1,17 +1,20 @@
 """Criteria that look at gradients: of pruned weights as well, whole and unscaled."""
 
+import re
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD
 
 from coreai_opt.pruning import InPlacePruner
 from coreai_opt.pruning.config import PolynomialDecaySchedule
-from coreai_opt.pruning.spec import PruneImplBase
 from coreai_opt.pruning.targets import pruned_tensors
+from tests.conftest import ROOT
 from tests.pruning.in_place import INPUTS, assert_masked, config, loss_of, masks, net, prepared
+
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 class LateOn:
@@ -96,25 +99,13 @@ def test_taylor_adds_up_the_gradient_of_whole_steps(parts: int, masks_gradients:
     assert impl.importance[~impl.mask].any()
 
 
-class Growing(PruneImplBase):
-    """Drop by magnitude and grow by gradient, as RigL does."""
-
-    share = 0.25  # of what is kept
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.register_buffer("seen", torch.zeros_like(self.mask, dtype=torch.float32))
-
-    def see_gradient(self, weight: Tensor, gradient: Tensor) -> None:
-        self.seen.copy_(gradient.abs())
-
-    def score(self, weight: Tensor) -> Tensor:
-        kept = torch.where(self.mask, weight.abs(), -1.0)
-        count = min(int(self.share * self.mask.sum()), int((~self.mask).sum()))
-        grown = torch.where(self.mask, -1.0, self.seen).flatten().topk(count).indices
-        best = kept.flatten().clone()
-        best[grown] = kept.max() + 1 + self.seen.flatten()[grown]
-        return best.view(weight.shape)
+def documented(name: str) -> Any:
+    """A criterion of docs/extending.md."""
+    page = (ROOT / "docs" / "extending.md").read_text()
+    (code,) = [code for code in PYTHON.findall(page) if f"class {name}(" in code]
+    names: dict[str, Any] = {}
+    exec(compile(code, "documented", "exec"), names)
+    return names[name]
 
 
 class Often:
@@ -127,7 +118,8 @@ class Often:
 def test_a_criterion_of_somebodys_own_grows_by_gradient() -> None:
     model = nn.Linear(4, 2, bias=False)
     model.weight.data = torch.tensor([[8.0, 7.0, 6.0, 5.0], [4.0, 3.0, 2.0, 1.0]])
-    pruner = InPlacePruner(model, config(0.5, Often(), Growing))
+    growing = documented("GrowByGradient")
+    pruner = InPlacePruner(model, config(0.5, Often(), growing))
     pruner.prepare()
     optimizer = SGD(model.parameters(), 0.0)
     pruner.attach(optimizer)
@@ -145,9 +137,9 @@ def test_a_criterion_of_somebodys_own_grows_by_gradient() -> None:
     assert model.weight.tolist() == [[8.0, 7.0, 6.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
     assert impl_of(model).revived == 1
     again = nn.Linear(4, 2, bias=False)
-    other = InPlacePruner(again, config(0.5, Often(), Growing))
+    other = InPlacePruner(again, config(0.5, Often(), growing))
     other.prepare(state_dict=pruner.state_dict())
-    assert torch.equal(impl_of(again).seen, impl_of(model).seen)
+    assert torch.equal(impl_of(again).slope, impl_of(model).slope)
 
 
 @pytest.mark.filterwarnings("ignore:Using backward.* with create_graph=True")
