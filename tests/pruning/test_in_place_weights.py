@@ -60,7 +60,8 @@ class Attending(nn.Module):
         self.inside = nn.MultiheadAttention(8, 2, **sizes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        result: Tensor = self.inside(inputs, inputs, inputs)[0]
+        others = inputs.repeat(1, self.inside.kdim // 8)
+        result: Tensor = self.inside(inputs, others, others)[0]
         return result
 
 
@@ -69,8 +70,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: Recurrent(nn.LSTM),
     "gru": lambda: Recurrent(nn.GRU),
     "attention": Attending,
-    "attention of other sizes": lambda: Attending(kdim=8, vdim=8),
-    "bilinear pair": lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 1)),
+    "attention of other sizes": lambda: Attending(kdim=16, vdim=16),
+    "one output": lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 1)),
 }
 
 
@@ -279,6 +280,20 @@ def test_nothing_is_kept_alive() -> None:
     gc.collect()
     assert [one() for one in (*weights, *there, *masks_there)] == [None] * 10
     assert len(beside._masks) == before
+
+
+def test_a_pruner_whose_name_is_gone_goes_on_while_its_optimizer_is_there() -> None:
+    pruner, model = prepared()
+    optimizer = SGD(model.parameters(), 0.1)
+    pruner.attach(optimizer)
+    away = ~masks(pruner)["0.weight"]
+    del pruner
+    gc.collect()
+    for _ in range(3):
+        loss_of(model).backward()
+        assert not model[0].weight.grad[away].any()
+        optimizer.step()
+        assert not model[0].weight.detach()[away].any()
 
 
 @pytest.mark.parametrize("first", ["detached", "finalized"])
