@@ -96,7 +96,7 @@ def uniform(target: float, schedule: Any, **fields: Any) -> MagnitudePrunerConfi
 RAMP = PolynomialDecaySchedule(total_iters=6, power=2)
 
 
-@pytest.mark.parametrize("regrowth", [True, False])
+@pytest.mark.parametrize("regrowth", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "settings"), variants())
 def test_with_every_optimizer_of_torch(kind: Any, settings: dict[str, Any], regrowth: bool) -> None:
     if kind is SparseAdam:

@@ -88,7 +88,9 @@ CASES = [
 MAKERS = [lambda weights: SGD(weights, 0.1, 0.9, weight_decay=0.1), AdamW]
 
 
-@pytest.mark.parametrize("make", MAKERS, ids=["sgd", "adamw"])
+@pytest.mark.parametrize(
+    "make", [pytest.param(MAKERS[0], marks=pytest.mark.slow), MAKERS[1]], ids=["sgd", "adamw"]
+)
 @pytest.mark.parametrize("settings", CASES, ids=str)
 def test_going_on_at_every_step(settings: dict[str, Any], make: Any) -> None:
     pruner, optimizer = training(settings, make)

@@ -146,6 +146,7 @@ def test_it_is_traced_and_exported_in_mid_ramp_with_all_hooks_on(taken: Any) -> 
     stepped(pruner, model, optimizer)  # and the training goes on
 
 
+@pytest.mark.slow
 def test_onnx_in_mid_ramp(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="ONNX export needs onnx")
     pytest.importorskip("onnxscript", reason="ONNX export needs onnxscript")
@@ -164,8 +165,16 @@ def _compiler() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_compiler")
-@pytest.mark.parametrize("when", ["before", "after", "before prepare"])
-@pytest.mark.parametrize("algo", ["default", "taylor"])
+@pytest.mark.parametrize(
+    ("when", "algo"),
+    [
+        ("after", "default"),
+        pytest.param("before", "default", marks=pytest.mark.slow),
+        pytest.param("before prepare", "default", marks=pytest.mark.slow),
+        pytest.param("after", "taylor", marks=pytest.mark.slow),
+        pytest.param("before prepare", "taylor", marks=pytest.mark.slow),
+    ],
+)
 def test_a_compiled_model_has_one_graph_whatever_the_masks(when: str, algo: str) -> None:
     model = net()
     compiled: Any = torch.compile(model, backend="aot_eager", fullgraph=True)
