@@ -17,6 +17,9 @@ INPUTS = torch.randn(16, 8, generator=torch.Generator().manual_seed(2))
 class Cyclic:
     """Prunes more and less: weights come back."""
 
+    def __repr__(self) -> str:
+        return "Cyclic()"  # the same in all processes of a test run
+
     def compute_sparsity(self, step: int, target: float, previous: float | None = None) -> float:
         return target if step % 3 else target / 2
 
