@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
+from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.masks import unstructured_mask
 from coreai_opt.pruning.selection import Magnitude
@@ -21,7 +21,8 @@ SPARSITIES = (0.3, 0.5, 0.7, 0.9)
 SIDE = 4096
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 # As many weights in layers of 10,000 as in one.
-LAYERS, SMALL, LARGE = 500, 100, 2236
+LAYERS, SMALL = 500, 100
+WAYS = {"on the model": MagnitudePruner, "in place": InPlacePruner}
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ class Clock:
     """Times functions on a device, in seconds."""
 
     def __init__(self, device: torch.device, repeats: int) -> None:
-        self.device, self._repeats = device, repeats
+        self.device, self.repeats = device, repeats
         on_gpu = device.type == "cuda"
         self.name = torch.cuda.get_device_name(device) if on_gpu else "cpu"
         self._wait: Callable[[], None] = torch.cuda.synchronize if on_gpu else lambda: None
@@ -77,7 +78,7 @@ class Clock:
     def median(self, function: Callable[[], object], repeats: int | None = None) -> float:
         """Return the median over the repeats, after one that does not count."""
         function()
-        return median(self.once(function) for _ in range(repeats or self._repeats))
+        return median(self.once(function) for _ in range(repeats or self.repeats))
 
     def once(self, function: Callable[[], object]) -> float:
         self._wait()
@@ -132,23 +133,33 @@ def by_size(clock: Clock, sizes: list[int]) -> list[dict[str, float]]:
     return rows
 
 
-def by_layers(clock: Clock, layers: int) -> list[dict[str, float]]:
+def by_layers(clock: Clock, layers: int) -> list[dict[str, Any]]:
     """Time a step of a pruner whose masks all change, of many small layers and of a large one."""
     side = round((layers * SMALL**2) ** 0.5)
-    rows = []
-    for count, width in ((layers, SMALL), (1, side)):
-        many = [nn.Linear(width, width, bias=False) for _ in range(count)]
-        model = nn.Sequential(*many).to(clock.device)
-        ramp = PolynomialDecaySchedule(total_iters=100_000, initial_sparsity=0.5, power=1)
-        pruner = MagnitudePruner(model, MagnitudePrunerConfig.uniform(0.9, ramp))
-        pruner.prepare()
-        weights = count * width**2
-        seconds = clock.median(lambda p=pruner: p.step(100))
+    cases = [(way, *each) for way in WAYS for each in ((layers, SMALL), (1, side))]
+    pruners = [_pruner(clock, *case) for case in cases]
+    times: list[list[float]] = [[] for _ in cases]
+    for turn in range(3 * clock.repeats + 1):
+        for pruner, taken in zip(pruners, times, strict=True):
+            seconds = clock.once(lambda one=pruner: one.step(100))
+            taken += [seconds] if turn else []
+    rows: list[dict[str, Any]] = []
+    for (way, count, width), taken in zip(cases, times, strict=True):
+        weights, seconds = count * width**2, median(taken)
         rows.append(
-            {"layers": count, "weights": weights, "step_s": seconds}
+            {"way": way, "layers": count, "weights": weights, "step_s": seconds}
             | {"ns_a_weight": seconds * 1e9 / weights}
         )
     return rows
+
+
+def _pruner(clock: Clock, way: str, count: int, width: int) -> Any:
+    many = [nn.Linear(width, width, bias=False) for _ in range(count)]
+    model = nn.Sequential(*many).to(clock.device)
+    ramp = PolynomialDecaySchedule(total_iters=100_000, initial_sparsity=0.5, power=1)
+    pruner = WAYS[way](model, MagnitudePrunerConfig.uniform(0.9, ramp))
+    pruner.prepare()
+    return pruner
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
@@ -173,7 +184,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
     third = Table(title="a step of a pruner, by layers")
     for table, rows, keys in (
         (second, results["sizes"], ("weights", "mask_s", "ns_a_weight")),
-        (third, results["layers"], ("layers", "weights", "step_s", "ns_a_weight")),
+        (third, results["layers"], ("way", "layers", "weights", "step_s", "ns_a_weight")),
     ):
         for key in keys:
             table.add_column(key.replace("_", " "), justify="right")
@@ -182,7 +193,9 @@ def tables(results: dict[str, Any]) -> list[Table]:
     return [first, second, third]
 
 
-def _number(value: float) -> str:
+def _number(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 

@@ -1,4 +1,8 @@
-"""Measures what pruning adds to a training step, in time and memory; see bench."""
+"""Measures what pruning adds to a training step, in time and memory; see bench.
+
+Both ways are measured in one run: masks on the model (MagnitudePruner), and weights masked in place
+(InPlacePruner).
+"""
 
 import gc
 import logging
@@ -14,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 from bench_masks import Clock
 from benchmarking import at_least, device_name, parser, write
+from counting import counted
 from rich.console import Console
 from rich.table import Table
 from step_models import MODELS, Case
@@ -21,7 +26,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
-from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
+from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
@@ -30,14 +35,17 @@ OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda weights: SGD(weights, lr=0.01, momentum=0.9),
     "adamw": lambda weights: AdamW(weights, lr=1e-3),
 }
-# All end at 90 %; a ramp updates its masks in every step.
-PHASES = {
-    "ramp": {"ends": False, "allow_regrowth": True},
-    "after": {"ends": True, "allow_regrowth": True},
-    "ramp, no regrowth": {"ends": False, "allow_regrowth": False},
-    "after, no regrowth": {"ends": True, "allow_regrowth": False},
+WAYS = {"on the model": MagnitudePruner, "in place": InPlacePruner}
+# All end at 90 %; a ramp updates its masks in every step, or in one of ten.
+PHASES: dict[str, dict[str, Any]] = {
+    "ramp": {"every": 1},
+    "ramp, every 10": {"every": 10},
+    "after": {"every": 0},
+    "ramp, no regrowth": {"every": 1, "allow_regrowth": False},
+    "after, no regrowth": {"every": 0, "allow_regrowth": False},
 }
 WARM_UP = 3
+NAMES = ("model", "optimizer", "way", "phase")
 PARTS = ("forward", "backward", "optimizer", "pruner")
 LAYERS = (1, 10, 100, 400)
 
@@ -51,6 +59,8 @@ def main() -> None:
     clock = Clock(torch.device(arguments.device), 1)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    # A hundred layers give gradients so small that what is timed is how a processor takes them.
+    torch.set_flush_denormal(True)
     rows = []
     for name in arguments.models:
         for optimizer in arguments.optimizers:
@@ -80,7 +90,11 @@ def _parser() -> Any:
     )
     made.add_argument("--compile", action="store_true", help="with torch.compile")
     made.add_argument(
-        "--models", nargs="+", choices=MODELS, default=["mlp", "conv", "transformer"], help="which"
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        default=["small-layers", "mlp", "conv", "transformer"],
+        help="which",
     )
     made.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     made.add_argument(
@@ -91,6 +105,7 @@ def _parser() -> Any:
         help="of the models with a callback",
     )
     made.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
+    made.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     return made
 
 
@@ -117,7 +132,7 @@ class Training:
     model: nn.Module
     forward: Callable[..., Any]
     optimizer: Optimizer
-    pruner: MagnitudePruner | None
+    pruner: MagnitudePruner | InPlacePruner | None
     batch: tuple[Any, ...]
 
     def step(self, clock: Clock | None = None) -> list[float]:
@@ -144,50 +159,95 @@ class Training:
         return sum(tensor.impl.mask.numel() for tensor in pruned_tensors(self.model))
 
 
-def make(case: Case, optimizer: str, phase: str | None, device: Any, compiled: bool) -> Training:
-    """Return a training; phase None = dense."""
+@dataclass(frozen=True)
+class Variant:
+    """How a model is trained; ``way`` and ``phase`` None = dense."""
+
+    way: str | None = None
+    phase: str | None = None
+
+
+def make(case: Case, optimizer: str, variant: Variant, device: Any, compiled: bool) -> Training:
+    """Return a training."""
     torch.manual_seed(0)
     model = case.model().to(device)
-    pruner = None
-    if phase is not None:
-        ramp = PolynomialDecaySchedule(
-            total_iters=1 if PHASES[phase]["ends"] else 10_000, initial_sparsity=0.5, power=1
-        )
-        config = MagnitudePrunerConfig.uniform(0.9, ramp)
-        config.allow_regrowth = PHASES[phase]["allow_regrowth"]
-        pruner = MagnitudePruner(model, config)
+    pruner: Any = None
+    if variant.way is not None and variant.phase is not None:
+        pruner = WAYS[variant.way](model, _config(**PHASES[variant.phase]))
         pruner.prepare()
         pruner.step(2)
     made = OPTIMIZERS[optimizer](model.parameters())
-    if pruner is not None:
+    if isinstance(pruner, InPlacePruner):
+        pruner.attach(made)
+    elif pruner is not None:
         pruner.mask_optimizer_state(made)
     batch = tuple(part.to(device) for part in case.batch())
     forward = torch.compile(model) if compiled else model
     return Training(model, forward, made, pruner, batch)
 
 
+def _config(every: int, allow_regrowth: bool = True) -> MagnitudePrunerConfig:
+    ramp = PolynomialDecaySchedule(
+        total_iters=10_000 if every else 1,
+        initial_sparsity=0.5,
+        power=1,
+        update_frequency=every or 1,
+    )
+    config = MagnitudePrunerConfig.uniform(0.9, ramp)
+    config.allow_regrowth = allow_regrowth
+    return config
+
+
 def compare(case: Case, optimizer: str, clock: Clock, arguments: Any) -> list[dict[str, Any]]:
-    """Time the phases of one model side by side, and look at their memory one after another."""
-    phases = [None, *arguments.phases]
-    trainings = [make(case, optimizer, phase, clock.device, arguments.compile) for phase in phases]
-    times = [_Times() for _ in phases]
+    """Time the variants of one model side by side, and look at their memory one after another."""
+    variants = [Variant(), *_variants(case, arguments)]
+    given = clock.device, arguments.compile
+    trainings = [make(case, optimizer, variant, *given) for variant in variants]
+    times = [_Times() for _ in variants]
+    rounds = _rounds(case)
     for step in range(WARM_UP + arguments.steps):
         for training, taken in zip(trainings, times, strict=True):
-            whole, parts = clock.once(training.step), training.step(clock)
+            whole = clock.once(lambda one=training: [one.step() for _ in range(rounds)]) / rounds
+            parts = training.step(clock)
             if step >= WARM_UP:
                 taken.whole.append(whole)
                 taken.parts.append(parts)
     weights, medians = trainings[-1].weights, [median(taken.whole) for taken in times]
     waits = [_waits(training, clock) for training in trainings]
     del trainings, training
-    peaks = [_peak(case, optimizer, phase, clock.device, arguments.compile) for phase in phases]
+    peaks = [_peak(case, optimizer, variant, *given) for variant in variants]
+    counts = [_counts(make(case, optimizer, variant, *given)) for variant in variants]
     return [
-        {"model": case.name, "optimizer": optimizer, "phase": phase or "dense"}
+        {"model": case.name, "optimizer": optimizer, "way": variant.way or "dense"}
+        | {"phase": variant.phase or ""}
         | {"weights": weights, "step_s": medians[index], "ratio": medians[index] / medians[0]}
         | {"extra_bytes_a_weight": (peaks[index] - peaks[0]) / weights, "waits": waits[index]}
+        | {"launches": counts[index][0] - counts[0][0], "waits_in_pruner": counts[index][1]}
         | {f"{part}_s": median(each) for part, each in times[index].by_part()}
-        for index, phase in enumerate(phases)
+        for index, variant in enumerate(variants)
     ]
+
+
+def _variants(case: Case, arguments: Any) -> list[Variant]:
+    return [
+        Variant(way, phase)
+        for way in arguments.ways
+        for phase in arguments.phases
+        if _rounds(case) % max(PHASES[phase]["every"], 1) == 0
+    ]
+
+
+def _rounds(case: Case) -> int:
+    """Return how many steps are timed at once: those of a ramp with rare updates differ."""
+    return 10 if case.name == "small-layers" else 1
+
+
+def _counts(training: Training) -> tuple[int, int]:
+    """Return the launches of a step and the waits of the pruner in it, as they were on a GPU."""
+    for _ in range(2):
+        training.step()
+    launches = counted(training.step).launches
+    return launches, 0 if training.pruner is None else counted(training.pruner.step).waits
 
 
 def _waits(training: Training, clock: Clock) -> bool | None:
@@ -206,13 +266,13 @@ def _waits(training: Training, clock: Clock) -> bool | None:
     return False
 
 
-def _peak(case: Case, optimizer: str, phase: str | None, device: Any, compiled: bool) -> int:
+def _peak(case: Case, optimizer: str, variant: Variant, device: Any, compiled: bool) -> int:
     """Return the most bytes that tensors held at once in some steps, what is there included."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()
-        training = make(case, optimizer, phase, device, compiled)
+        training = make(case, optimizer, variant, device, compiled)
         training.step()
         torch.cuda.reset_peak_memory_stats()
         for _ in range(2):
@@ -221,7 +281,7 @@ def _peak(case: Case, optimizer: str, phase: str | None, device: Any, compiled: 
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
-        training = make(case, optimizer, phase, device, compiled)
+        training = make(case, optimizer, variant, device, compiled)
         for _ in range(3):
             training.step()
     # torch has no public name for the allocations that it recorded.
@@ -275,13 +335,13 @@ class Stack(pl.LightningModule):
 def tables(results: dict[str, Any]) -> list[Table]:
     """Return what is printed."""
     parts = Table(title="where the time of a step goes, ms")
-    for name in ("model", "optimizer", "phase"):
+    for name in NAMES:
         parts.add_column(name)
     for name in PARTS:
         parts.add_column(name, justify="right")
     for row in results["rows"]:
         parts.add_row(
-            *(row[name] for name in ("model", "optimizer", "phase")),
+            *(row[name] for name in NAMES),
             *(f"{row[f'{part}_s'] * 1e3:.1f}" for part in PARTS),
         )
     callback = Table(title="the callback, where nothing changes")
@@ -295,19 +355,18 @@ def tables(results: dict[str, Any]) -> list[Table]:
 def _steps(results: dict[str, Any]) -> Table:
     how = "compiled" if results["compiled"] else "eager"
     made = Table(title=f"a training step on {results['device']}, {how}")
-    for name in ("model", "optimizer", "phase"):
+    for name in NAMES:
         made.add_column(name)
-    for name in ("weights", "step ms", "ratio", "extra bytes a weight", "waits"):
+    for name in ("step ms", "ratio", "extra bytes a weight", "launches", "waits"):
         made.add_column(name, justify="right")
     for row in results["rows"]:
-        waits = {None: "", True: "yes", False: "no"}[row["waits"]]
         made.add_row(
-            *(row[name] for name in ("model", "optimizer", "phase")),
-            f"{row['weights']:,}",
+            *(row[name] for name in NAMES),
             f"{row['step_s'] * 1e3:.1f}",
             f"{row['ratio']:.3f}",
             f"{row['extra_bytes_a_weight']:.2f}",
-            waits,
+            str(row["launches"]),
+            str(row["waits_in_pruner"]),
         )
     return made
 

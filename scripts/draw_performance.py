@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/performance.md from the results of scripts/bench.
+"""Draw the pictures of docs/performance.md from the results of scripts/bench, print its table.
 
 python scripts/draw_performance.py
 """
@@ -13,14 +13,15 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PHASES = ("ramp", "after", "ramp, no regrowth", "after, no regrowth")
-PARTS = ("forward", "backward", "optimizer", "pruner")
+PHASES = ("ramp", "ramp, every 10", "after", "ramp, no regrowth", "after, no regrowth")
+WAYS = ("on the model", "in place")
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Write the pictures, and print the table of steps."""
     draw_masks(_read("masks"))
     draw_steps(_read("steps"))
+    print(table_of_steps(_read("steps")))
 
 
 def _read(what: str) -> dict[str, Any]:
@@ -45,25 +46,38 @@ def draw_masks(results: dict[str, Any]) -> None:
     figure.savefig(DOCS / "images" / "performance-masks.png", dpi=110)
 
 
+def table_of_steps(results: dict[str, Any]) -> str:
+    """Return the table of docs/performance.md: what a step takes of the dense one."""
+    rows = {
+        (row["model"], row["optimizer"], row["way"], row["phase"]): row for row in results["rows"]
+    }
+    heads = [f"{way}: {phase}" for way in WAYS for phase in PHASES]
+    lines = [["", *heads], ["---"] * (len(heads) + 1)]
+    for model, optimizer in dict.fromkeys(key[:2] for key in rows):
+        dense = rows[model, optimizer, "dense", ""]["step_s"]
+        found = [rows.get((model, optimizer, way, phase)) for way in WAYS for phase in PHASES]
+        ratios = ["" if row is None else f"{row['ratio']:.2f}" for row in found]
+        lines.append([f"{model}, {optimizer}, {dense * 1e3:.0f} ms", *ratios])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def draw_steps(results: dict[str, Any]) -> None:
-    """Draw where the time of a training step goes, dense and pruned."""
+    """Draw what a training step takes of the dense one: on the model, and in place."""
     cases = list(dict.fromkeys((row["model"], row["optimizer"]) for row in results["rows"]))
-    figure, axes = plt.subplots(1, len(cases), figsize=(2 * len(cases), 3.8), layout="constrained")
-    for axis, (model, optimizer) in zip(axes, cases, strict=True):
-        rows = [
-            row for row in results["rows"] if (row["model"], row["optimizer"]) == (model, optimizer)
-        ]
-        dense = sum(rows[0][f"{part}_s"] for part in PARTS)
-        bottom = [0.0] * len(rows)
-        for part in PARTS:
-            heights = [row[f"{part}_s"] / dense for row in rows]
-            axis.bar(range(len(rows)), heights, bottom=bottom, label=part)
-            bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-        axis.set_xticks(range(len(rows)), [row["phase"] for row in rows], rotation=60, ha="right")
-        axis.set_title(f"{model}, {optimizer}", fontsize=10)
+    figure, axes = plt.subplots(2, (len(cases) + 1) // 2, figsize=(10, 6.4), layout="constrained")
+    for axis, case in zip(axes.T.flat, cases, strict=False):
+        rows = [row for row in results["rows"] if (row["model"], row["optimizer"]) == case]
+        phases = [phase for phase in PHASES if any(row["phase"] == phase for row in rows)]
+        for offset, way in enumerate(WAYS):
+            ratios = {row["phase"]: row["ratio"] for row in rows if row["way"] == way}
+            places = [place + 0.4 * offset - 0.2 for place in range(len(phases))]
+            axis.bar(places, [ratios[phase] for phase in phases], width=0.4, label=way)
+        axis.set_xticks(range(len(phases)), phases, rotation=40, ha="right", fontsize=8)
+        axis.set_title(", ".join(case), fontsize=10)
         axis.axhline(1, color="grey", linewidth=0.8)
-    axes[0].set_ylabel("of the dense step")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("of the dense step")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     figure.savefig(DOCS / "images" / "performance-steps.png", dpi=110)
 
 

@@ -52,6 +52,11 @@ def _mlp() -> nn.Module:
     )
 
 
+def _small() -> nn.Module:
+    layers = [layer for _ in range(100) for layer in (nn.Linear(64, 64), nn.ReLU())]
+    return nn.Sequential(*layers)
+
+
 def _conv() -> nn.Module:
     layers: list[nn.Module] = []
     for inputs, outputs, stride in ((3, 32, 1), (32, 64, 2), (64, 128, 2), (128, 256, 2)):
@@ -82,6 +87,7 @@ MODELS = {
         Case("mlp", _mlp, lambda: (torch.randn(256, 1024), torch.randint(10, (256,)))),
         Case("conv", _conv, lambda: _images(64, 32, 10)),
         Case("transformer", lambda: Classifier(1000, 256, 4, 4), lambda: _tokens(16, 64, 1000)),
+        Case("small-layers", _small, lambda: (torch.randn(16, 64), torch.randint(64, (16,)))),
         Case("resnet50", _resnet50, lambda: _images(128, 224, 1000)),
         Case(
             "transformer-100m",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Hint", "Keys", "mark_kept"]
+__all__ = ["Hint", "Keys", "count_rows", "mark_each", "mark_kept"]
 
 Array = npt.NDArray[Any]
 
@@ -26,6 +26,8 @@ FEW = 1 << 12
 AT_ONCE = 1 << 18
 # From here on the places of a sample are not remembered.
 MANY = 1 << 20
+# The places in a row of those that are marked together take 15 bits.
+LONGEST = 1 << 15
 # By the size of an integer in bytes.
 LARGEST = {2: 0x7FFF, 4: 0x7FFF_FFFF, 8: 0x7FFF_FFFF_FFFF_FFFF}
 # By how much of itself a cut may move from one step to the next, as a power of 2: its bits by a
@@ -163,7 +165,10 @@ def mark_kept(
     """
     total = sum(map(len, rows))
     if total <= FEW:
-        return _mark_few(rows, count, masks)
+        cut = _mark_few(rows, count, masks)
+        if hint is not None:
+            hint.note(int(cut))
+        return cut
     ranges = [
         _Range(keys, begin, min(begin + AT_ONCE, len(keys)), mask[begin : begin + AT_ONCE])
         for keys, mask in zip(rows, masks, strict=True)
@@ -178,6 +183,69 @@ def mark_kept(
         cut = marking.mark(rows)
     hint.note(int(cut))
     return cut
+
+
+def mark_each(keys: Array, count: int, mask: Array, hints: Sequence[Hint]) -> list[int]:
+    """Write masks of rows of equal length; of each row the lowest ``count`` keys become False.
+
+    Each row is a tensor of its own. Ties go by index, lowest first.
+
+    Args:
+        keys: two dimensions, a row for each tensor; integers of up to 32 bits, comparable as they
+            are; a row is no longer than ``LONGEST``.
+        count: 1 to the length of a row, less one.
+        mask: bool, of the same shape; what is in it does not matter.
+        hints: one for each row, where its cut was last time.
+
+    Returns:
+        For each row the highest key that is marked False, or one above it and below the others.
+    """
+    most = LARGEST[keys.dtype.itemsize]
+    brackets = [hint.bracket() or (0, 0) for hint in hints]
+    low, high = np.array([[min(end, most) for end in each] for each in brackets], keys.dtype).T
+    np.greater_equal(keys, high[:, None], out=mask)
+    low_or_less = np.less_equal(keys, low[:, None], out=_spare("?", keys.size).reshape(keys.shape))
+    below = count_rows(low_or_less)
+    places = np.flatnonzero(np.equal(mask, low_or_less, out=low_or_less))  # neither
+    between = np.bincount(places // keys.shape[1], minlength=len(keys))
+    # Where nothing of what is in between goes, as where nothing comes back, no cut is found.
+    found = (low < high) & (below <= count) & (count <= below + between)
+    goes = np.where(found, count - below, 0)
+    cuts = _resolve_each(keys, places, between, goes, mask, low)
+    for place in np.flatnonzero(~found):
+        cuts[place] = int(mark_kept([Keys(keys[place])], count, [mask[place]]))
+    for hint, cut, is_cut in zip(hints, cuts, (goes > 0) | ~found, strict=True):
+        if is_cut:
+            hint.note(cut)
+    return cuts
+
+
+def count_rows(rows: Array) -> Array:
+    """Return how many of each row are True."""
+    # Along an axis numpy adds them up as integers, which takes ten times as long.
+    return np.array([np.count_nonzero(row) for row in rows], np.int64)
+
+
+def _resolve_each(
+    keys: Array, places: Array, between: Array, goes: Array, mask: Array, low: Array
+) -> list[int]:
+    """Keep what lies between two keys in each row, but for the lowest of it that go.
+
+    Return the highest key that goes, ``low`` where none does.
+    """
+    row, place = np.divmod(places, keys.shape[1])
+    # One sort for all rows: by row, by key and by place; a key is 31 bits where it is in between.
+    order = (row << 46) | (keys.ravel()[places].astype(np.int64) << 15) | place
+    order.sort()
+    begins = np.cumsum(between) - between
+    row = order >> 46
+    kept = order[np.arange(len(order)) - begins[row] >= goes[row]]
+    mask.ravel()[(kept >> 46) * keys.shape[1] + (kept & (LONGEST - 1))] = True
+    cuts = low.astype(np.int64)
+    some = goes > 0
+    cuts[some] = (order[(begins + goes - 1)[some]] >> 15) & LARGEST[4]
+    found: list[int] = cuts.tolist()
+    return found
 
 
 def _mark_few(rows: Sequence[Keys], count: int, masks: Sequence[Array]) -> Any:

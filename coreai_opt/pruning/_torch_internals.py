@@ -8,11 +8,19 @@ from torch import Tensor
 from torch.autograd import Variable
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["after_backward", "current_backward", "has_step_hooks", "multiply_all", "run_first"]
+__all__ = [
+    "after_backward",
+    "copy_all",
+    "current_backward",
+    "has_step_hooks",
+    "multiply_all",
+    "run_first",
+]
 
 _engine = Variable._execution_engine
 _current = torch._C._current_graph_task_id
 _multiply = torch._foreach_mul_
+_copy = torch._foreach_copy_
 
 
 def current_backward() -> int:
@@ -47,3 +55,9 @@ def run_first(handle: RemovableHandle) -> RemovableHandle:
 def multiply_all(values: Sequence[Tensor], factors: Sequence[Tensor]) -> None:
     """Multiply each tensor with its factor in place, in as few kernels as torch can do with."""
     _multiply(list(values), list(factors))
+
+
+def copy_all(values: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+    """Copy each of other tensors into one in place, in as few kernels as torch can do with."""
+    if values:  # torch refuses none
+        _copy(list(values), list(others))

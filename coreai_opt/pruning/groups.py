@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,19 +19,27 @@ from coreai_opt.pruning.selection import Scores
 from coreai_opt.pruning.spec.mask_state import share_of
 from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured, prune_count
 from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets
+from coreai_opt.pruning.together import batches, update_together
 
 __all__ = ["MaskGroup", "grouped", "will_prune"]
 
 
-Changing = Callable[[PrunedTensor, Tensor], AbstractContextManager[None]]
-
+Changing = Callable[[Sequence[PrunedTensor], Sequence[Tensor]], AbstractContextManager[None]]
+Dense = Callable[[Sequence[PrunedTensor]], Sequence[Tensor]]
 
 NOTHING = nullcontext()
 
 
-def nothing(tensor: PrunedTensor, weight: Tensor) -> AbstractContextManager[None]:
-    """Do nothing around the change of a mask."""
+def nothing(
+    tensors: Sequence[PrunedTensor], weights: Sequence[Tensor]
+) -> AbstractContextManager[None]:
+    """Do nothing around the change of masks."""
     return NOTHING
+
+
+def originals(tensors: Sequence[PrunedTensor]) -> Sequence[Tensor]:
+    """Return the weights that the optimizer moves, which are dense ones."""
+    return [tensor.original for tensor in tensors]
 
 
 @dataclass
@@ -103,46 +112,77 @@ class MaskGroup:
             )
         return sparsity
 
-    def move_to(self, sparsity: float, changing: Changing = nothing) -> None:
+    def move_to(
+        self,
+        sparsity: float,
+        changing: Changing = nothing,
+        dense: Dense = originals,
+        parts: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         """Recompute the masks for a sparsity of the whole group, in [0, 1].
 
         Args:
             sparsity: of the whole group.
-            changing: entered with each tensor and its dense weight around the change of its mask.
+            changing: entered with tensors and their dense weights around the change of their masks:
+                one, or several that are alike.
+            dense: returns the dense weights of such tensors; called before their masks change.
+            parts: the ``batches`` of the group's tensors, where they are known.
         """
         shares = self._shares(sparsity)
-        if self.allocation != "global":
-            for tensor, share in zip(self.tensors, shares, strict=True):
-                if share != tensor.impl.sparsity:
-                    weight = tensor.original
-                    with changing(tensor, weight):
-                        self._update(tensor, weight, share)
-        elif any(tensor.impl.sparsity != shares[0] for tensor in self.tensors):
-            self._move_together(shares[0], changing)
+        if self.allocation == "global":
+            if any(tensor.impl.sparsity != shares[0] for tensor in self.tensors):
+                self._move_together(shares[0], changing, dense)
+        else:
+            self._move_each(shares, changing, dense, parts)
         for tensor in self.tensors:
             if tensor.impl.scheduled != sparsity:
                 tensor.impl.scheduled = sparsity
 
-    def _move_together(self, sparsity: float, changing: Changing) -> None:
-        scores = [self._scores(tensor) for tensor in self.tensors]
-        for tensor, mask in zip(self.tensors, global_masks(scores, sparsity), strict=True):
-            with changing(tensor, tensor.original):
+    def _move_each(
+        self,
+        shares: Sequence[float],
+        changing: Changing,
+        dense: Dense,
+        parts: Sequence[Sequence[int]] | None,
+    ) -> None:
+        for places in batches(self.tensors) if parts is None else parts:
+            share = shares[places[0]]  # those of one shape have one
+            among = [self.tensors[place] for place in places]
+            if due := [tensor for tensor in among if tensor.impl.sparsity != share]:
+                weights = dense(due)
+                with changing(due, weights):
+                    self._update(due, weights, share)
+
+    def _move_together(self, sparsity: float, changing: Changing, dense: Dense) -> None:
+        weights = [dense([tensor])[0] for tensor in self.tensors]
+        scores = list(map(self._scores, self.tensors, weights))
+        masks = global_masks(scores, sparsity)
+        for tensor, weight, mask in zip(self.tensors, weights, masks, strict=True):
+            with changing([tensor], [weight]):
                 tensor.impl.replace_mask(mask, sparsity)
 
-    def _update(self, tensor: PrunedTensor, weight: Tensor, share: float) -> None:
+    def _update(
+        self, tensors: Sequence[PrunedTensor], weights: Sequence[Tensor], share: float
+    ) -> None:
+        impls: list[Any] = [tensor.impl for tensor in tensors]
+        if len(tensors) > 1:
+            update_together(impls, weights, share)
+            return
         try:
-            tensor.impl.update(weight, share)
+            impls[0].update(weights[0], share)
         except NoGradientError as error:  # a criterion does not know the name of its tensor
-            raise NoGradientError(tensor.name) from error
+            raise NoGradientError(tensors[0].name) from error
 
-    def _scores(self, tensor: PrunedTensor) -> Scores:
+    def _scores(self, tensor: PrunedTensor, weight: Tensor) -> Scores:
         try:
-            return tensor.impl.ranking(tensor.original)
+            return tensor.impl.ranking(weight)
         except NoGradientError as error:
             raise NoGradientError(tensor.name) from error
 
     def allocated(self, sparsity: float) -> list[float]:
         """Return what a sparsity of the whole group means for each of its tensors, in [0, 1]."""
+        if self.allocation == "uniform":
+            return [sparsity] * len(self.tensors)
         return allocate(self.allocation, [tensor.shape for tensor in self.tensors], sparsity)
 
     def _shares(self, sparsity: float) -> list[float]:

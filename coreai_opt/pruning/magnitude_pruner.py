@@ -155,13 +155,13 @@ class MagnitudePruner(ScheduledMasks):
     def _keeps_writes(self) -> bool:
         return not self.config.allow_regrowth
 
-    def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
+    def _move(self, moved: Moved) -> None:
         changing = nothing if self._masking is None else self._masking.mask_changes()
-        for group, sparsity in moved:
-            group.move_to(sparsity, changing)
+        for group, sparsity, parts in moved:
+            group.move_to(sparsity, changing, parts=parts)
         if not self.config.allow_regrowth:
             # Only now: a criterion that raises leaves the dense weights as they were.
-            for tensor in tensors:
+            for tensor in (tensor for group, *_ in moved for tensor in group.tensors):
                 tensor.impl.forget(tensor.original)
 
     def finalize(

@@ -1,7 +1,7 @@
 """Keeping an optimizer's hands off pruned weights."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.optim import (
     RMSprop,
 )
 
+from coreai_opt.pruning.groups import Changing
 from coreai_opt.pruning.masking import mask_in_place, put_back
 from coreai_opt.pruning.targets import PrunedTensor
 
@@ -92,8 +93,8 @@ class OptimizerMasking:
         self._guarded.clear()
         self._cleared.clear()
 
-    def mask_changes(self) -> Callable[[PrunedTensor, Tensor], AbstractContextManager[None]]:
-        """Return what is to be entered with a tensor and its weight while its mask changes.
+    def mask_changes(self) -> Changing:
+        """Return what is to be entered with tensors and their weights while their masks change.
 
         The moments of what is pruned by then are zero, and those of what has just come back.
         """
@@ -103,14 +104,15 @@ class OptimizerMasking:
                 owners.setdefault(id(weight), []).append(optimizer)
 
         @contextmanager
-        def changing(tensor: PrunedTensor, weight: Tensor) -> Iterator[None]:
-            before = tensor.impl.mask.clone()
+        def changing(tensors: Sequence[PrunedTensor], weights: Sequence[Tensor]) -> Iterator[None]:
+            before = [tensor.impl.mask.clone() for tensor in tensors]
             yield
-            before &= tensor.impl.mask
-            for optimizer in owners.get(id(weight), []):
-                if isinstance(optimizer, LBFGS):
-                    optimizer.state.clear()  # its history is of all weights, under the old masks
-                self._clear(optimizer, weight, tensor.impl.mask, before)
+            for tensor, weight, both in zip(tensors, weights, before, strict=True):
+                both &= tensor.impl.mask
+                for optimizer in owners.get(id(weight), []):
+                    if isinstance(optimizer, LBFGS):
+                        optimizer.state.clear()  # it is of all weights, under the old masks
+                    self._clear(optimizer, weight, tensor.impl.mask, both)
 
         return changing
 

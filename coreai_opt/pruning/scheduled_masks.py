@@ -2,12 +2,12 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import DivergedWeightError, UnreachableSparsityWarning
@@ -19,11 +19,13 @@ from coreai_opt.pruning.reachable import unreachable_table
 from coreai_opt.pruning.selection import has_nan
 from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.targets import PrunedTensor, Target, find_targets, pruned_tensors
+from coreai_opt.pruning.together import batches, stacked
 
 __all__ = ["Moved", "ScheduledMasks"]
 
-Moved = Sequence[tuple[MaskGroup, float]]
-"""Groups of tensors, each with the sparsity that its masks are to be computed for."""
+Moved = Sequence[tuple[MaskGroup, float, Sequence[Sequence[int]]]]
+"""Groups of tensors, each with the sparsity that its masks are to be computed for, and with the
+places of those that are looked at together."""
 
 
 class ScheduledMasks(ABC):
@@ -88,7 +90,7 @@ class ScheduledMasks(ABC):
             RuntimeError: the model must be prepared first.
         """
         self._check_prepared()
-        refuse_nan(pruned_tensors(self.model))
+        refuse_nan([[tensor] for tensor in pruned_tensors(self.model)])
 
     @abstractmethod
     def _place(self, targets: Sequence[Target], tensors: Sequence[PrunedTensor]) -> None:
@@ -103,8 +105,8 @@ class ScheduledMasks(ABC):
         """Return whether a forward pass that writes to a weight writes to the dense one."""
 
     @abstractmethod
-    def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
-        """Compute the masks of groups, all tensors of which are given, at new sparsities."""
+    def _move(self, moved: Moved) -> None:
+        """Compute the masks of groups at new sparsities."""
 
     def _find(self, example_inputs: Any, masked: Collection[str] | None) -> Found:
         """Return what the config prunes, and warn of what stays dense."""
@@ -132,13 +134,22 @@ class ScheduledMasks(ABC):
 
     def _apply(self, steps: Sequence[int]) -> None:
         due = [(group, group.due(steps)) for group in self._groups]
-        moved = [(group, sparsity) for group, sparsity in due if sparsity is not None]
-        tensors = [tensor for group, _ in moved for tensor in group.tensors]
-        if not tensors:
+        moved = [
+            (group, sparsity, batches(group.tensors))
+            for group, sparsity in due
+            if sparsity is not None
+        ]
+        if not moved:
             return
-        refuse_nan(tensors)
+        refuse_nan(
+            [
+                [group.tensors[place] for place in places]
+                for group, _, parts in moved
+                for places in parts
+            ]
+        )
         self.update_count += 1
-        self._move(moved, tensors)
+        self._move(moved)
 
     def _settle(self) -> None:
         for group in self._groups:
@@ -176,15 +187,26 @@ def _with_mask(target: Target, clock: ScheduleClock) -> PrunedTensor:
 
 
 @torch.no_grad()
-def refuse_nan(tensors: Iterable[PrunedTensor]) -> None:
-    """Raise when a dense weight has NaN; one copy to the host for all of them."""
-    checked = [tensor for tensor in tensors if not tensor.impl.mask.is_meta]
+def refuse_nan(parts: Sequence[Sequence[PrunedTensor]]) -> None:
+    """Raise when a dense weight has NaN; one copy to the host for all of them.
+
+    Args:
+        parts: tensors, put together where they are of one shape, dtype and device.
+    """
+    checked = [part for part in parts if not part[0].impl.mask.is_meta]
     if not checked:
         return
-    device = checked[0].impl.mask.device
-    flags = torch.stack([has_nan(tensor.original).to(device) for tensor in checked])
+    device = checked[0][0].impl.mask.device
+    flags = torch.stack([has_nan(_values(part)).to(device) for part in checked])
     if flags.any():
-        suspects = zip(checked, flags.tolist(), strict=True)
-        bad = [tensor.name for tensor, found in suspects if found and tensor.original.isnan().any()]
+        suspects = [
+            one for part, may in zip(checked, flags.tolist(), strict=True) if may for one in part
+        ]
+        bad = [one.name for one in suspects if one.original.isnan().any()]
         if bad:
             raise DivergedWeightError(bad)
+
+
+def _values(tensors: Sequence[PrunedTensor]) -> Tensor:
+    weights = [tensor.original for tensor in tensors]
+    return stacked(weights) if len(weights) > 1 else weights[0]

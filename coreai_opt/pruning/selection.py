@@ -9,10 +9,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from coreai_opt.pruning import _host
 from coreai_opt.pruning._device_selection import lowest_on_device
-from coreai_opt.pruning._host_selection import Hint, Keys, mark_kept
+from coreai_opt.pruning._host_selection import (
+    AT_ONCE,
+    LARGEST,
+    Hint,
+    Keys,
+    count_rows,
+    mark_each,
+    mark_kept,
+)
 
-__all__ = ["Hint", "Magnitude", "Scores", "count_true", "has_nan", "keep_highest"]
+__all__ = [
+    "Hint",
+    "Magnitude",
+    "Scores",
+    "count_revived",
+    "count_true",
+    "count_true_of_each",
+    "has_nan",
+    "keep_highest",
+    "keep_largest_of_each",
+]
 
 # Floats whose magnitudes are compared by their bits.
 BITS = {
@@ -74,7 +93,7 @@ def keep_highest(rows: Sequence[Scores], pruned: int) -> list[Tensor]:
     if pruned == 0 or pruned == sum(row.numel() for row in rows):
         like = [row.weight if isinstance(row, Magnitude) else row for row in rows]
         return [torch.full_like(each, pruned == 0, dtype=torch.bool) for each in like]
-    if all(row.device.type == "cpu" for row in rows):
+    if all(_host.on_host(row) for row in rows):
         return _on_host(rows, pruned)
     if len(rows) == 1:
         (scores,) = _comparable(rows)
@@ -83,6 +102,37 @@ def keep_highest(rows: Sequence[Scores], pruned: int) -> list[Tensor]:
     kept = lowest_on_device(joined, pruned).logical_not_()
     parts = torch.split(kept, [row.numel() for row in rows])
     return [part.view(row.shape).to(row.device) for part, row in zip(parts, rows, strict=True)]
+
+
+def keep_largest_of_each(
+    weights: Tensor, kept: Tensor | None, pruned: int, hints: Sequence[Hint]
+) -> Tensor:
+    """Return the masks that ``keep_highest`` gives for the magnitudes of one row after the other.
+
+    All rows are looked at together. On the CPU they are to stay in its cache.
+
+    Args:
+        weights: two dimensions, a row of up to 32,768 elements for each tensor; a float of 16 or 32
+            bits.
+        kept: bool, of the same shape: what is False comes below all that is True; None = all True.
+        pruned: how many of a row are False in its mask, 0 to its length.
+        hints: one for each row, where its mask was cut last time.
+    """
+    if pruned in (0, weights.shape[1]):
+        return torch.full_like(weights, pruned == 0, dtype=torch.bool)
+    if not _host.on_host(weights):
+        (scores,) = _comparable([Magnitude(weights, kept)])
+        return lowest_on_device(scores, pruned).logical_not_()
+    bits = weights.detach().view(BITS[weights.dtype]).numpy()
+    keys = np.bitwise_and(bits, LARGEST[bits.dtype.itemsize])
+    if kept is not None:
+        np.bitwise_or(keys, kept.view(torch.int8).numpy() - np.int8(1), out=keys)
+    mask = torch.empty_like(weights, dtype=torch.bool)
+    for place, cut in enumerate(mark_each(keys, pruned, mask.numpy(), hints)):
+        if cut >= INFINITY[keys.dtype.itemsize]:  # as in a single one
+            row = Magnitude(weights[place], None if kept is None else kept[place])
+            (mask[place],) = keep_highest([row], pruned)
+    return mask
 
 
 def has_nan(tensor: Tensor) -> Tensor:
@@ -100,8 +150,27 @@ def count_true(mask: Tensor) -> int | Tensor:
 
     The CPU can be asked without waiting for anything, and numpy counts four times as fast.
     """
-    on_host = mask.device.type == "cpu" and type(mask) is Tensor
-    return int(np.count_nonzero(mask.numpy())) if on_host else mask.count_nonzero()
+    is_plain = _host.on_host(mask) and type(mask) is Tensor
+    return int(np.count_nonzero(mask.numpy())) if is_plain else mask.count_nonzero()
+
+
+def count_revived(before: Tensor, now: Tensor) -> int | Tensor:
+    """Return how many elements are True in a mask that were not in the one from before."""
+    plain = type(before) is Tensor and type(now) is Tensor and _host.on_host(now)
+    if not (plain and before.is_contiguous() and now.is_contiguous()):
+        return count_true(now > before)
+    old, new = before.view(-1).numpy(), now.view(-1).numpy()
+    # A part at a time: in the cache, and without a third mask.
+    parts = [slice(begin, begin + AT_ONCE) for begin in range(0, len(new), AT_ONCE)]
+    return sum(int(np.count_nonzero(new[part] > old[part])) for part in parts)
+
+
+def count_true_of_each(rows: Tensor) -> Sequence[int | Tensor]:
+    """Return how many elements of each row of a bool tensor are True, as ``count_true`` does."""
+    if not _host.on_host(rows):
+        return rows.sum(1).unbind()
+    counts: list[int] = count_rows(rows.numpy()).tolist()
+    return counts
 
 
 def _on_host(rows: Sequence[Scores], pruned: int) -> list[Tensor]:
@@ -143,7 +212,7 @@ def _comparable(rows: Sequence[Scores]) -> list[Tensor]:
     dtype = reduce(torch.promote_types, [tensor.dtype for tensor in tensors])
     if dtype is torch.bool:
         dtype = torch.uint8
-    if dtype in (torch.float16, torch.bfloat16) and rows[0].device.type == "cpu":
+    if dtype in (torch.float16, torch.bfloat16) and _host.on_host(rows[0]):
         dtype = torch.float32  # numpy has no bfloat16, and compares float16 one by one
     return [_without_nan(tensor.to(dtype)) for tensor in tensors]
 
@@ -151,6 +220,6 @@ def _comparable(rows: Sequence[Scores]) -> list[Tensor]:
 def _without_nan(tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
-    if tensor.device.type == "cpu" and not has_nan(tensor):
+    if _host.on_host(tensor) and not has_nan(tensor):
         return tensor
     return tensor.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)

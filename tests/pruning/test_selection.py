@@ -36,9 +36,6 @@ def _set(monkeypatch: pytest.MonkeyPatch, few: int, at_once: int, many: int, the
         (device, "MANY", there),
     ):
         monkeypatch.setattr(module, name, value)
-    places = device._places
-    here = torch.device("cpu")  # there is no other to make them on
-    monkeypatch.setattr(device, "_places", lambda total, _: places(total, here))
 
 
 @pytest.fixture
@@ -273,8 +270,6 @@ NONSENSE: dict[str, Any] = {
 @pytest.mark.parametrize("kind", ["normal", "zeros-at-the-cut", "few", "nan"])
 def test_a_sample_that_misleads(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_sample", NONSENSE[name])
-    places = {"lowest": 0, "highest": 199, "one": 7, "the-same": 100}[name]
-    monkeypatch.setattr(device, "_places", lambda *_: torch.full((9,), places))
     values = KINDS[kind](200)
     for pruned in counts(200):
         check([values], pruned)

@@ -1,14 +1,15 @@
 """Optimizers of weights that are masked in place: what they are given, and what they leave."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from coreai_opt.pruning._torch_internals import has_step_hooks, run_first
+from coreai_opt.pruning.in_place.changes import MaskChange
 from coreai_opt.pruning.in_place.many import ManyMasks
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 from coreai_opt.pruning.optimizer_state import ELEMENTWISE, is_elementwise
@@ -16,12 +17,15 @@ from coreai_opt.pruning.optimizer_state import ELEMENTWISE, is_elementwise
 __all__ = ["AttachedOptimizers"]
 
 
-class _Places(NamedTuple):
+@dataclass
+class _Places:
     """Where the weights of an optimizer are among those that are pruned."""
 
     held: list[Tensor]  # by the optimizer
     weights: list[Tensor]
     places: list[int]
+    active: list[int]  # those of which something is pruned
+    all_active: list[int]  # of all optimizers, that active was made for
 
 
 class AttachedOptimizers:
@@ -85,16 +89,23 @@ class AttachedOptimizers:
 
     def places_of(self, optimizer: Optimizer) -> list[int]:
         """Return the places of the weights that an optimizer holds."""
+        return self._known(optimizer).places
+
+    def _known(self, optimizer: Optimizer) -> _Places:
         # Groups of parameters may be added, and parameters be replaced.
         weights = self._weights.now()
         held = [weight for group in optimizer.param_groups for weight in group["params"]]
         known = self._places.get(id(optimizer))
-        if known is not None and _are_same(known.held, held) and _are_same(known.weights, weights):
-            return known.places
-        places = {id(weight): place for place, weight in enumerate(weights)}
-        found = [places[key] for key in map(id, held) if key in places]
-        self._places[id(optimizer)] = _Places(held, weights, found)
-        return found
+        is_known = known is not None and _are_same(known.held, held)
+        if known is None or not is_known or not _are_same(known.weights, weights):
+            places = {id(weight): place for place, weight in enumerate(weights)}
+            found = [places[key] for key in map(id, held) if key in places]
+            known = self._places[id(optimizer)] = _Places(held, weights, found, [], [])
+        if known.all_active is not self._weights.active:
+            known.all_active = self._weights.active
+            active = set(known.all_active)
+            known.active = [place for place in known.places if place in active]
+        return known
 
     def clear_moments(self, places: Iterable[int], kept: Sequence[Tensor]) -> None:
         """Set moments to 0 where weights are not kept.
@@ -103,21 +114,35 @@ class AttachedOptimizers:
             places: of the weights.
             kept: a bool tensor for each of the places; where it is False, moments become 0.
         """
-        chosen = dict(zip(places, kept, strict=True))
-        if not chosen:
-            return
+        order = list(places)
         weights = self._weights.now()
-        order = list(chosen)
-        masks = ManyMasks([chosen[p] for p in order], [weights[p].dtype for p in order])
+        masks = ManyMasks(kept, [weights[place].dtype for place in order])
+        self._for_moments(order, masks.put_on)
+
+    def change_moments(self, places: Sequence[int], change: MaskChange) -> None:
+        """Set moments to 0 where weights have just been pruned, or have come back.
+
+        Args:
+            places: of the weights whose masks have changed.
+            change: of their masks.
+        """
+        if not self._are_clean and self.attached:
+            self._clean()
+        self._for_moments(places, change.clear)
+
+    def _for_moments(
+        self, places: Sequence[int], clear: Callable[[Iterable[tuple[int, Tensor]]], None]
+    ) -> None:
         for optimizer in self.attached:
-            held = set(self.places_of(optimizer)) & chosen.keys()
-            if held and isinstance(optimizer, LBFGS):
+            known = self._known(optimizer)
+            held = set(known.places)
+            indices = [index for index, place in enumerate(places) if place in held]
+            if indices and isinstance(optimizer, LBFGS):
                 optimizer.state.clear()  # its history is of all weights, under the old masks
-            masks.put_on(
+            clear(
                 (index, moment)
-                for index, place in enumerate(order)
-                if place in held
-                for moment in _moments(optimizer, weights[place])
+                for index in indices
+                for moment in _moments(optimizer, known.weights[places[index]])
             )
 
     def forget(self) -> None:
@@ -140,7 +165,7 @@ class AttachedOptimizers:
         self._clean()
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
-            self._mask_gradients(optimizer, self._active_of(optimizer))
+            self._mask_gradients(optimizer, self.active_of(optimizer))
             return None
 
         # The gradients come with the closure. What moves weights before it calls one may do so in
@@ -150,7 +175,7 @@ class AttachedOptimizers:
         def masked_closure() -> Any:
             mask()
             result = closure()
-            self._mask_gradients(optimizer, self._active_of(optimizer))
+            self._mask_gradients(optimizer, self.active_of(optimizer))
             return result
 
         if len(args) > 1:
@@ -158,7 +183,7 @@ class AttachedOptimizers:
         return args, {**kwargs, "closure": masked_closure}
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        places = self._active_of(optimizer)
+        places = self.active_of(optimizer)
         self._weights.mask(places)
         mixing = set(_mixed(optimizer))
         if mixing:
@@ -171,9 +196,9 @@ class AttachedOptimizers:
                 if moment.device == masks[place].device
             )
 
-    def _active_of(self, optimizer: Optimizer) -> list[int]:
-        active = set(self._weights.active)
-        return [place for place in self.places_of(optimizer) if place in active]
+    def active_of(self, optimizer: Optimizer) -> list[int]:
+        """Return the places of an optimizer's weights of which something is pruned."""
+        return self._known(optimizer).active
 
 
 def _with_inner(optimizer: Any) -> Iterator[Optimizer]:
@@ -209,9 +234,12 @@ def _moments(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
 def _mixed(optimizer: Optimizer) -> Iterable[int]:
     """Yield the ids of weights whose moments may leave 0 where gradient and moments are 0."""
     for group in optimizer.param_groups:
-        dtypes: dict[torch.dtype, bool] = {}
-        for weight in group["params"]:
-            if weight.dtype not in dtypes:
-                dtypes[weight.dtype] = is_elementwise(optimizer, group, weight)
-            if not dtypes[weight.dtype]:
-                yield id(weight)
+        weights = group["params"]
+        dtypes = {weight.dtype: weight for weight in weights}
+        mixed = {
+            dtype
+            for dtype, weight in dtypes.items()
+            if not is_elementwise(optimizer, group, weight)
+        }
+        if mixed:
+            yield from (id(weight) for weight in weights if weight.dtype in mixed)

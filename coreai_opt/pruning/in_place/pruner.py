@@ -1,6 +1,7 @@
 """The pruner that leaves a model as it is: it masks weights in place, and keeps masks beside it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 from weakref import ref
 
@@ -79,7 +80,6 @@ class InPlacePruner(ScheduledMasks):
         super().__init__(model, config)
         self._targets: Sequence[Target] = ()
         self._weights = MaskedWeights([], keeps_dense=False)
-        self._places: dict[int, int] = {}
         self._begin_beside()
 
     def prepare(
@@ -187,11 +187,9 @@ class InPlacePruner(ScheduledMasks):
         """Mask the gradients of an optimizer's weights, and show them to criteria before."""
         self._check_prepared()
         self._weights.follow()
-        places = self._optimizers.places_of(optimizer)
         if self._seen:
-            self._seen.show(optimizer, places)
-        active = set(self._weights.active)
-        self._mask_gradients(place for place in places if place in active)
+            self._seen.show(optimizer, self._optimizers.places_of(optimizer))
+        self._mask_gradients(self._optimizers.active_of(optimizer))
 
     def mask_weights(self, *, also_data: bool = False) -> None:
         """Mask the weights that somebody has written to since they were masked, as by loading.
@@ -301,7 +299,6 @@ class InPlacePruner(ScheduledMasks):
             for holder in target.holders:
                 put_beside(holder.module, holder.parameter, tensor.impl)
         self._weights = MaskedWeights(tensors, keeps_dense=self.config.allow_regrowth)
-        self._places = {id(tensor.impl): place for place, tensor in enumerate(tensors)}
         self._begin_beside()
 
     def _take_off(self) -> None:
@@ -314,19 +311,21 @@ class InPlacePruner(ScheduledMasks):
     def _keeps_writes(self) -> bool:
         return True
 
-    def _move(self, moved: Moved, tensors: Sequence[PrunedTensor]) -> None:
+    def _move(self, moved: Moved) -> None:
         self._weights.mask_written()
-        places = [self._places[id(tensor.impl)] for tensor in tensors]
-        attached = bool(self._optimizers.attached)
-        before = [tensor.impl.mask.clone() for tensor in tensors] if attached else []
-        with self._weights.dense_inside(places):
-            for group, sparsity in moved:
-                group.move_to(sparsity)
-        if attached:
-            # Of what is pruned now, and of what has just come back.
-            kept = [was & tensor.impl.mask for was, tensor in zip(before, tensors, strict=True)]
-            self._optimizers.clear_moments(places, kept)
-        self._masked_gradients.clear()
+        try:
+            for group, sparsity, parts in moved:
+                group.move_to(sparsity, self._changing, self._weights.all_dense, parts)
+        finally:
+            self._weights.note_active()
+            self._masked_gradients.clear()
+
+    @contextmanager
+    def _changing(self, tensors: Sequence[PrunedTensor], dense: Sequence[Tensor]) -> Iterator[None]:
+        with self._weights.changing(tensors, dense) as change:
+            yield
+        # Of what is pruned now, and of what has just come back.
+        self._optimizers.change_moments(self._weights.places_of(tensors), change)
 
     def _begin_at_zeros(self) -> None:
         begin_at_zeros(self._groups)

@@ -110,7 +110,7 @@ def begin_at_zeros(groups: Sequence[MaskGroup]) -> None:
         AllZeroWarning: weights are zero in every element.
     """
     tensors = [tensor for group in groups for tensor in group.tensors]
-    refuse_nan(tensors)
+    refuse_nan([[tensor] for tensor in tensors])
     still = [group for group in groups if group.schedule is None]
     if lacking := [one for group in still for one in _lacking(group)]:
         raise TooFewZerosError(lacking)

@@ -6,10 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from coreai_opt.pruning._torch_internals import copy_all
 from coreai_opt.pruning.errors import PruningError
-from coreai_opt.pruning.in_place.many import ManyMasks, is_own_memory
-from coreai_opt.pruning.masking import put_back
+from coreai_opt.pruning.in_place.changes import MaskChange
+from coreai_opt.pruning.in_place.many import ManyMasks, as_integers, is_own_memory
+from coreai_opt.pruning.masking import take_kept
 from coreai_opt.pruning.targets import PrunedTensor
+from coreai_opt.pruning.together import stacked
 
 __all__ = ["MaskedWeights"]
 
@@ -36,6 +39,7 @@ class MaskedWeights:
         self.dense: list[Tensor | None] = [None] * len(tensors)
         self.keeps_dense = keeps_dense
         self.active: list[int] = []
+        self._places = {id(each.impl): place for place, each in enumerate(tensors)}
         self._slots = [(each.module._parameters, each.parameter) for each in tensors]
         self._versions: list[int] = [-1] * len(tensors)
         self._kinds: list[tuple[torch.device, torch.dtype]] = []
@@ -63,13 +67,13 @@ class MaskedWeights:
     def masks_changed(self) -> None:
         """Take note that masks have been given other values."""
         self._masks.changed(range(len(self.tensors)))
-        self._note_active()
+        self.note_active()
 
-    def mask(self, places: Iterable[int] | None = None) -> None:
+    def mask(self, places: Sequence[int] | None = None) -> None:
         """Set what is pruned to 0, in all weights or in those at some places."""
         weights = self.now()
-        chosen = self.active if places is None else list(places)
-        self._masks.put_on([(place, weights[place]) for place in chosen])
+        chosen = self.active if places is None else places
+        self._masks.put_on_parameters(chosen, weights)
         for place in chosen:
             self._versions[place] = weights[place]._version
 
@@ -104,36 +108,92 @@ class MaskedWeights:
                 weight.grad = torch.where(self.tensors[place].impl.mask, gradient, 0)
         self._masks.put_on(gradients)
 
-    @contextmanager
-    def dense_inside(self, places: Sequence[int]) -> Iterator[None]:
-        """Give weights their dense values, and mask them by the masks that they have at the end.
+    def places_of(self, tensors: Iterable[PrunedTensor]) -> list[int]:
+        """Return the places of tensors."""
+        return [self._places[id(tensor.impl)] for tensor in tensors]
 
-        Where no dense values are kept, what is pruned stays at 0.
+    @torch.no_grad()
+    def all_dense(self, tensors: Sequence[PrunedTensor]) -> list[Tensor]:
+        """Return the dense weights behind masks that are about to change.
+
+        Where no dense values are kept, what is pruned is 0.
+
+        Args:
+            tensors: one, or several small ones of one shape, dtype and device.
         """
-        weights = self.follow()
-        for place in places:
+        weights: list[Tensor] = [tensor.original for tensor in tensors]
+        if not self.keeps_dense:
+            return weights
+        places = self.places_of(tensors)
+        whole = self._joined(places, weights) if len(tensors) > 1 else None
+        for row, (place, weight) in enumerate(zip(places, weights, strict=True)):
             dense = self.dense[place]
-            if dense is not None:
-                put_back(weights[place].data, self.tensors[place].impl.mask, dense)
-        try:
-            yield
-        finally:
-            self._masks.changed(places)
-            if self.keeps_dense:
-                self._keep(weights, places)
-            self.mask(places)
-            self._note_active()
+            if whole is not None:
+                self.dense[place] = whole[row]
+            elif dense is None:
+                self.dense[place] = weight.detach().clone()
+            else:
+                take_kept(dense, self.tensors[place].impl.mask, weight.detach())
+        return [dense for place in places if (dense := self.dense[place]) is not None]
 
-    def _keep(self, weights: Sequence[Tensor], places: Iterable[int]) -> None:
-        for place in places:
+    def _joined(self, places: Sequence[int], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return what is kept of weights, and the dense values of the rest, in rows of a tensor."""
+        dense = [
+            weight if (dense := self.dense[place]) is None else dense
+            for place, weight in zip(places, weights, strict=True)
+        ]
+        kept, pruned = as_integers(stacked(weights)), as_integers(stacked(dense))
+        factors = self._masks.together(places)
+        # What is where it is pruned, and upon it what differs where it is kept.
+        whole = torch.bitwise_xor(kept, pruned).mul_(factors).bitwise_xor_(pruned)
+        first = weights[0]
+        return whole.view(first.dtype).view(-1, *first.shape).unbind()
+
+    @contextmanager
+    def changing(
+        self, tensors: Sequence[PrunedTensor], dense: Sequence[Tensor]
+    ) -> Iterator[MaskChange]:
+        """Mask weights by the masks that they have at the end, and give what comes back its value.
+
+        Args:
+            tensors: one, or several small ones of one shape, dtype and device.
+            dense: what ``all_dense`` has returned.
+        """
+        change = MaskChange([tensor.impl.mask for tensor in tensors])
+        yield change
+        change.has_happened()
+        places = self.places_of(tensors)
+        weights = [tensor.original for tensor in tensors]
+        if len(tensors) > 1:
+            self._put_on_together(places, weights, dense, change)
+        else:
+            self._masks.changed(places)
+            is_masked = weights[0]._version == self._versions[places[0]]
+            change.put_on(weights[0], self.dense[places[0]], is_masked)
+        for place, weight in zip(places, weights, strict=True):
+            self._versions[place] = weight._version
             if self.tensors[place].impl.sparsity == 0:
                 self.dense[place] = None
-                continue
-            dense = self.dense[place]
-            if dense is None:
-                self.dense[place] = weights[place].detach().clone()
-            else:
-                dense.copy_(weights[place].detach())
+
+    @torch.no_grad()
+    def _put_on_together(
+        self,
+        places: Sequence[int],
+        weights: Sequence[Tensor],
+        dense: Sequence[Tensor],
+        change: MaskChange,
+    ) -> None:
+        factors = self._masks.together(places)
+        factors.copy_(change.now.view(factors.shape))
+        first = weights[0]
+        whole = (as_integers(stacked(dense)) * factors).view(first.dtype)
+        copy_all([each.data for each in weights], whole.view(-1, *first.shape).unbind())
+
+    def note_active(self) -> None:
+        """Take note of what has something pruned."""
+        active = [place for place, each in enumerate(self.tensors) if each.impl.sparsity > 0]
+        if active != self.active:  # a list that stays the same is known to others
+            self.active = active
 
     def full(self, place: int) -> Tensor:
         """Return a weight with its dense values, a new tensor where something is pruned."""
@@ -141,9 +201,6 @@ class MaskedWeights:
         return (
             weight if dense is None else torch.where(self.tensors[place].impl.mask, weight, dense)
         )
-
-    def _note_active(self) -> None:
-        self.active = [place for place, each in enumerate(self.tensors) if each.impl.sparsity > 0]
 
     def _make_mask(self, place: int, weight: Tensor) -> None:
         tensor = self.tensors[place]
@@ -167,4 +224,4 @@ class MaskedWeights:
             if dense is not None:
                 self.dense[place] = dense.to(weight.device, weight.dtype)
         self._masks = ManyMasks(self.masks, [weight.dtype for weight in weights])
-        self._note_active()
+        self.note_active()

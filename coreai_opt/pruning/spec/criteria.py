@@ -40,7 +40,7 @@ class MagnitudePruneImpl(PruneImplBase):
         self, weight: Tensor, spec: "PruningSpec", clock: ScheduleClock | None = None
     ) -> None:
         super().__init__(weight, spec, clock)
-        self._hint = Hint()
+        self.hint = Hint()
 
     def score(self, weight: Tensor) -> Tensor:
         return weight.abs()
@@ -49,9 +49,9 @@ class MagnitudePruneImpl(PruneImplBase):
         if type(self).score is not MagnitudePruneImpl.score:
             return super().ranking(weight)
         if self.has_stray_zeros():
-            return Magnitude(weight, hint=self._hint)  # what must not come back is 0
+            return Magnitude(weight, hint=self.hint)  # what must not come back is 0
         is_open = self.allow_regrowth and not self.floor
-        return Magnitude(weight, None if is_open else self.open_to_regrowth(weight), self._hint)
+        return Magnitude(weight, None if is_open else self.open_to_regrowth(weight), self.hint)
 
     @staticmethod
     def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: PruningScheme) -> Tensor:

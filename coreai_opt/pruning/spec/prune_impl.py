@@ -12,7 +12,7 @@ from coreai_opt.pruning import masks
 from coreai_opt.pruning._registry import Registry
 from coreai_opt.pruning.gradients import MaskedGradient, Room, masking_hook
 from coreai_opt.pruning.masking import Masked, mask_in_place, masked
-from coreai_opt.pruning.selection import Scores, count_true
+from coreai_opt.pruning.selection import Scores, count_revived
 from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.spec.mask_state import (
     EXTRA_STATE,
@@ -206,13 +206,17 @@ class PruneImplBase(nn.Module, Registry):
         """Put a mask in force, in place, as the one that belongs to a sparsity in [0, 1]."""
         if not self.allow_regrowth:
             mask = mask & self.mask
-        revived, before = count_true(mask > self.mask), self._revived
+        self.took_mask(sparsity, count_revived(self.mask, mask))
+        self.mask.copy_(mask)
+
+    def took_mask(self, sparsity: float, revived: int | Tensor) -> None:
+        """Take note of a mask in force for a sparsity in [0, 1], and of how many came back."""
+        before = self._revived
         if isinstance(revived, Tensor) and isinstance(before, Tensor):
             before = before.to(revived.device)
-        self.mask.copy_(mask)
         # Where nothing may come back, less sparsity changes nothing.
         force = sparsity if self.allow_regrowth else max(sparsity, self._sparsity)
-        # Not by assignment: a module looks into each value, longer than a small mask takes.
+        # Not by assignment, which takes longer than a small mask.
         vars(self).update(_revived=revived + before, _sparsity=force, scheduled=sparsity)
 
     def restore(self, sparsity: float, scheduled: float, revived: int) -> None:

@@ -1,0 +1,17 @@
+"""Which tensors numpy may look at: those whose values nobody has to wait for."""
+
+from typing import Protocol
+
+import torch
+
+__all__ = ["on_host"]
+
+
+class _Placed(Protocol):
+    @property
+    def device(self) -> torch.device: ...
+
+
+def on_host(tensor: _Placed) -> bool:
+    """Return whether a tensor lies in the memory of the host."""
+    return tensor.device.type == "cpu"
