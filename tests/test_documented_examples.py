@@ -36,6 +36,11 @@ def zeros(weight: torch.Tensor) -> float:
     return float((weight == 0).sum()) / weight.numel()
 
 
+def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return weights
+
+
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Type a command of the page, in a directory with the page's files."""
@@ -63,15 +68,16 @@ def test_the_lightning_cli_page_runs_from_top_to_bottom(
 ) -> None:
     fit, go_on, validate, explain = blocks_of("lightning-cli.md", "bash")[0].splitlines()
     cli(fit)
-    first = torch.load(tmp_path / "weights.pt", weights_only=True)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    first = weights_of(last)
     layers = ("network.layers.1", "network.layers.3")
     assert list(first) == [f"{layer}.{name}" for layer in layers for name in ("weight", "bias")]
     assert zeros(first["network.layers.1.weight"]) == 3686 / 4096  # floor(0.9 * 4096)
     cli(go_on)
-    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    saved = torch.load(last, weights_only=True)
     assert saved["global_step"] == 6 * 30
     assert saved["callbacks"]["ScheduledPruning"]["clock"] == 6 * 30
-    later = torch.load(tmp_path / "weights.pt", weights_only=True)
+    later = saved["state_dict"]
     assert zeros(later["network.layers.1.weight"]) == 3686 / 4096
     assert not torch.equal(later["network.layers.1.weight"], first["network.layers.1.weight"])
     capsys.readouterr()
@@ -88,7 +94,7 @@ def test_the_config_of_layers_is_understood(cli: Cli, tmp_path: Path) -> None:
     config["trainer"]["callbacks"][0] = layers["trainer"]["callbacks"][0]
     (tmp_path / "both.yaml").write_text(yaml.safe_dump(config))
     cli("python cli.py fit --config both.yaml")
-    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    weights = weights_of(tmp_path / "checkpoints" / "last.ckpt")
     assert zeros(weights["network.layers.1.weight"]) == 3686 / 4096
     assert zeros(weights["network.layers.3.weight"]) == 0
 
