@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from coreai_opt.pruning import (
-    MagnitudePruner,
+    InPlacePruner,
     MagnitudePrunerConfig,
     count_sparsity,
     load_pruned,
@@ -59,12 +59,12 @@ def accuracy(model: nn.Module, data: TensorDataset) -> float:
     return right.float().mean().item()
 
 
-def train(model: nn.Module, data: TensorDataset, pruner: MagnitudePruner | None = None) -> None:
+def train(model: nn.Module, data: TensorDataset, pruner: InPlacePruner | None = None) -> None:
     """Train a model, with a pruner also prune it on the way."""
     loader = DataLoader(data, BATCH, shuffle=True, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     if pruner:
-        pruner.mask_optimizer_state(optimizer)  # pruning: momentum moves no pruned weight
+        pruner.attach(optimizer)  # pruning: its steps leave pruned weights at 0
     for epoch in range(EPOCHS):
         model.train()
         total = 0.0
@@ -94,8 +94,8 @@ def main() -> None:
     pruned = network()
     # pruning: a ramp over the first half of the training; the other half is for recovering.
     ramp = PolynomialDecaySchedule(total_iters=EPOCHS * math.ceil(len(train_data) / BATCH) // 2)
-    pruner = MagnitudePruner(pruned, MagnitudePrunerConfig.uniform(TARGET, ramp))
-    pruner.prepare()  # pruning: puts masks on the weights
+    pruner = InPlacePruner(pruned, MagnitudePrunerConfig.uniform(TARGET, ramp))
+    pruner.prepare()  # pruning: makes the first masks
     train(pruned, train_data, pruner)
     print(f"pruned: test accuracy {accuracy(pruned, test_data):.2%}, sparsity {sparsity(pruned)}")
 

@@ -99,7 +99,7 @@ def test_every_cell_runs_and_what_it_says_is_true(work: Path) -> None:
         assert float(rows[name][0].rstrip("%")) > floor, name
 
     # 95 % of 8,192, 16,384 and 1,280 weights, rounded down.
-    assert shown(cells, "finalize")[0].endswith(f": {7782 + 15564 + 1216:,} zeros\n")
+    assert shown(cells, "torch.save")[0].endswith(f": {7782 + 15564 + 1216:,} zeros\n")
 
     # Of the sweep: schedule, seed, status, sparsity and so on, behind the index.
     runs = table(shown(cells, "runs = sweep(")[-1])
