@@ -115,7 +115,7 @@ hydra/launcher=slurm hydra.launcher.tasks_per_node=2, or trainer.devices=1
 
 
 def strategy_problem(trainer: Mapping[str, Any], name: str = "trainer.strategy") -> Problem | None:
-    """Return why a strategy is refused that shards weights, or trains copies of the module.
+    """Return why a strategy is refused that shards weights, or trains in copies of this process.
 
     Returns:
         None = it does neither.
@@ -125,9 +125,8 @@ def strategy_problem(trainer: Mapping[str, Any], name: str = "trainer.strategy")
         trainer.strategy=fsdp: it shards the weights, and a mask needs the whole tensor; allowed: \
 auto, or ddp for several devices
         >>> print(strategy_problem({"strategy": "ddp_spawn"}))
-        trainer.strategy=ddp_spawn: it trains copies of the model in processes that it spawns or \
-forks, and the model itself would keep its initial weights; allowed: auto, or ddp for several \
-devices
+        trainer.strategy=ddp_spawn: it trains in processes that it spawns or forks, and the record \
+is made in this one; allowed: auto, or ddp for several devices
     """
     strategy = trainer.get("strategy")
     node = strategy if isinstance(strategy, Mapping) else {"_target_": strategy}
@@ -137,9 +136,9 @@ devices
         reason = "it shards the weights, and a mask needs the whole tensor"
     elif any(word in starts for word in WITHOUT_COMMAND):
         target += f" with start_method={start}" if start else ""
+        # The module gets its weights back; curves, masks and the step stay with the processes.
         reason = (
-            "it trains copies of the model in processes that it spawns or forks, and the model "
-            "itself would keep its initial weights"
+            "it trains in processes that it spawns or forks, and the record is made in this one"
         )
     else:
         return None

@@ -225,9 +225,8 @@ def test_strategies_that_train_copies_are_refused_in_a_sentence(
     config = compose_config("trainer=ddp", f"schedule={schedule}", override)
     (problem,) = find_problems(config)
     assert str(problem) == (
-        f"trainer.strategy={COPYING[override]}: it trains copies of the model in processes that it "
-        "spawns or forks, and the model itself would keep its initial weights; "
-        "allowed: auto, or ddp for several devices"
+        f"trainer.strategy={COPYING[override]}: it trains in processes that it spawns or forks, "
+        "and the record is made in this one; allowed: auto, or ddp for several devices"
     )
 
 
