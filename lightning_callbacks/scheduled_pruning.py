@@ -247,7 +247,7 @@ class ScheduledPruning(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.pruner is not None and trainer.state.fn == "fit":
-            self.pruner.mask_weights()
+            self.pruner.mask_weights(also_data=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.interval == "epoch":
@@ -264,6 +264,9 @@ class ScheduledPruning(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._release()
+        if self.pruner is not None:
+            # An adapter may have been merged into a weight that no optimizer holds.
+            self.pruner.mask_weights(also_data=True)
         self._warn_below_target()
 
     def on_exception(

@@ -16,7 +16,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torch.nn.parameter import is_lazy
 
 from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.pruning.targets import is_mask_key
+from coreai_opt.pruning import PruningError, plain_state_dict
 from lightning_callbacks._instance_hooks import InstanceHooks
 
 __all__ = ["load_initial_weights", "start_from"]
@@ -79,20 +79,24 @@ def load_initial_weights(network: nn.Module, path: Path) -> None:
     state = _state_dict(_content(path), path)
     own = network.state_dict()
     consume_prefix_in_state_dict_if_present(state, _prefix(state, own))
+    if state.keys() - own.keys():
+        state = _plain(state, path)  # a network may have masks of its own
+        consume_prefix_in_state_dict_if_present(state, _prefix(state, own))
     _complete_ties(state, network, path)
-    masks = [key for key in state if is_mask_key(key) and key not in own]
-    if masks:
-        raise _refusal(
-            path,
-            f"holds masks ({_listed(masks)}), as checkpoints of a pruned training do",
-            "the weights.pt of that run, where they are folded in",
-        )
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         reason = "; ".join(_differences(state, own)) or " ".join(str(error).split())
         allowed = "weights of this very model"
         raise _refusal(path, f"does not fit the model; {reason}", allowed) from error
+
+
+def _plain(state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return masked weights under a plain model's own keys, whoever has put masks on them."""
+    try:
+        return plain_state_dict(state)
+    except PruningError as error:
+        raise _refusal(path, f"holds masks that cannot be read: {error}", STATE_DICT) from error
 
 
 def _content(path: Path) -> Any:

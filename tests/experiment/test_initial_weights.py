@@ -155,15 +155,24 @@ def test_masks_of_the_models_own_are_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "network."])
-def test_a_checkpoint_with_our_masks_is_refused(tmp_path: Path, prefix: str) -> None:
+def test_a_checkpoint_with_masks_on_the_model_is_that_of_the_plain_one(
+    tmp_path: Path, prefix: str
+) -> None:
+    given, model = network(), network()
+    pruner = MagnitudePruner(given, MagnitudePrunerConfig())
+    path = saved(under(prefix)(pruner.prepare().state_dict()), tmp_path / "w.pt")
+    load_initial_weights(model, path)
+    assert same(model, pruner.finalize())
+    assert int((model[0].weight == 0).sum()) == model[0].weight.numel() // 2
+
+
+def test_a_mask_without_its_weight_is_refused(tmp_path: Path) -> None:
     given = network()
-    MagnitudePruner(given, MagnitudePrunerConfig()).prepare()
-    said = refused(network(), saved(under(prefix)(given.state_dict()), tmp_path / "w.pt"))
-    masks = "0.parametrizations.weight.0.mask, 3.parametrizations.weight.0.mask"
-    assert said == (
-        f"holds masks ({masks}), as checkpoints of a pruned training do; "
-        "allowed: the weights.pt of that run, where they are folded in"
-    )
+    state = MagnitudePruner(given, MagnitudePrunerConfig()).prepare().state_dict()
+    del state["0.parametrizations.weight.original"]
+    said = refused(network(), saved(state, tmp_path / "w.pt"))
+    assert "holds masks that cannot be read" in said
+    assert "0.parametrizations.weight.0.mask" in said
 
 
 def changed(**values: Any) -> dict[str, Any]:
