@@ -123,6 +123,21 @@ def test_weights_that_are_assigned_in_mid_run() -> None:
     assert_masked(pruner)
 
 
+def test_a_weight_may_have_the_version_of_the_one_in_whose_place_it_is() -> None:
+    model = nn.Linear(8, 8)
+    ones = {key: torch.ones_like(value) for key, value in model.state_dict().items()}
+    model.load_state_dict(ones, assign=True)
+    pruner = InPlacePruner(model, MagnitudePrunerConfig.uniform(0.5))
+    pruner.prepare()
+    before = model.weight
+    dense = {key: torch.ones_like(value) for key, value in ones.items()}
+    model.load_state_dict(dense, assign=True)
+    assert model.weight is not before
+    assert model.weight._version == before._version
+    pruner.mask_weights()
+    assert int((model.weight == 0).sum()) == 32
+
+
 @pytest.mark.parametrize("masks_now", [True, False], ids=["at once", "in the next step"])
 def test_dense_weights_that_are_loaded_are_masked(masks_now: bool) -> None:
     pruner, model = prepared()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import is_
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class MaskedWeights:
         self._places = {id(each.impl): place for place, each in enumerate(tensors)}
         self._slots = [(each.module._parameters, each.parameter) for each in tensors]
         self._versions: list[int] = [-1] * len(tensors)
+        self._followed: list[Tensor] = []
         self._kinds: list[tuple[torch.device, torch.dtype]] = []
         self._masks = ManyMasks([], [])
         self.follow()
@@ -62,6 +64,10 @@ class MaskedWeights:
         if kinds != self._kinds:
             self._move_to(weights)
             self._kinds = kinds
+        if not all(map(is_, weights, self._followed)):
+            # Another parameter may have the version of the one in whose place it is.
+            self._versions = [-1] * len(weights)
+        self._followed = weights
         return weights
 
     def masks_changed(self) -> None:
