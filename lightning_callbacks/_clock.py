@@ -1,5 +1,6 @@
 """The schedule's clock: what counts as a step."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
+from coreai_opt.pruning.in_place.optimizers import with_inner
 
 __all__ = ["OptimizerSteps", "last_dense_reading"]
 
@@ -49,6 +51,9 @@ class OptimizerSteps:
     several batches, and a gradient scaler does not call it at all when it skips a step. Several
     optimizers are not added up: the one that has made most steps is the clock. Only optimizers that
     hold one of the given parameters count, or all of them where none does.
+
+    One that hands its work to others that it holds (SAM) counts as the one of them and itself that
+    has made most steps: a module may step those by themselves.
     """
 
     def __init__(self) -> None:
@@ -69,7 +74,9 @@ class OptimizerSteps:
             self.counts = [0] * len(optimizers)
         holders = [index for index, opt in enumerate(optimizers) if _holds(opt, wanted)]
         for index in holders or range(len(optimizers)):
-            self._handles.append(optimizers[index].register_step_post_hook(self._hook(index)))
+            hook = self._hook(index)
+            for one in with_inner(optimizers[index]):
+                self._handles.append(one.register_step_post_hook(hook))
 
     def is_attached_to(self, optimizers: list[Optimizer]) -> bool:
         """Return whether these very optimizers are counted."""
@@ -85,9 +92,13 @@ class OptimizerSteps:
         self._attached.clear()
 
     def _hook(self, index: int) -> Any:
+        made = Counter[int]()
+
         def count(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            most = max(made.values(), default=0)
             if not _skipped_inside(optimizer):
-                self.counts[index] += 1
+                made[id(optimizer)] += 1
+                self.counts[index] += made[id(optimizer)] > most
 
         return count
 

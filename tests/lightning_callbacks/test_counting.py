@@ -23,6 +23,7 @@ from tests.lightning_callbacks.helpers import (
     loader,
     make_trainer,
     steps_asked,
+    zeros,
 )
 
 pytestmark = LIGHTNING_WARNINGS
@@ -228,3 +229,59 @@ def test_the_count_of_another_number_of_optimizers_is_not_taken_over() -> None:
     clock.counts = [7, 7]
     clock.attach([torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1)], [])
     assert clock.finished == 0
+
+
+class TwoSteps(torch.optim.Optimizer):
+    """Looks from a point nearby, as SAM does; the optimizer inside makes the step."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {})
+        self.inner = torch.optim.SGD(self.param_groups, lr=0.05, momentum=0.9)
+        self.param_groups = self.inner.param_groups
+        self.before: list[Tensor] = []
+
+    @torch.no_grad()
+    def first_step(self) -> None:
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        self.before = [weight.clone() for weight in weights]
+        for weight in weights:
+            weight.add_(weight.grad, alpha=0.05)
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self) -> None:
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        for weight, before in zip(weights, self.before, strict=True):
+            weight.copy_(before)
+        self.inner.step()
+        self.zero_grad()
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure()
+        self.first_step()
+        with torch.enable_grad():
+            closure()
+        self.second_step()
+        return loss
+
+
+class Sharpness(TinyModule):
+    """Steps the optimizer within its optimizer by hand."""
+
+    def __init__(self) -> None:
+        super().__init__(TwoSteps)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        self.manual_backward(self.loss(batch))
+        optimizer.first_step()
+        self.manual_backward(self.loss(batch))
+        optimizer.second_step()
+
+
+@pytest.mark.parametrize("make", [Sharpness, lambda: TinyModule(TwoSteps)], ids=["hand", "closure"])
+def test_a_step_of_an_optimizer_within_another_counts_once(tmp_path: Path, make: Any) -> None:
+    module = make()
+    assert steps_asked(tmp_path, module) == list(range(17))
+    assert zeros(module.first.weight) == 0.5

@@ -14,7 +14,7 @@ from coreai_opt.pruning.in_place.many import ManyMasks
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 from coreai_opt.pruning.optimizer_state import ELEMENTWISE, is_elementwise
 
-__all__ = ["AttachedOptimizers"]
+__all__ = ["AttachedOptimizers", "with_inner"]
 
 
 @dataclass
@@ -61,7 +61,7 @@ class AttachedOptimizers:
         Raises:
             TypeError: it is no optimizer of torch.
         """
-        found = list(_with_inner(optimizer))
+        found = list(with_inner(optimizer))
         if not found:
             raise TypeError(
                 f"a {type(optimizer).__name__} cannot be attached; allowed: an optimizer of torch, "
@@ -201,11 +201,11 @@ class AttachedOptimizers:
         return self._known(optimizer).active
 
 
-def _with_inner(optimizer: Any) -> Iterator[Optimizer]:
+def with_inner(optimizer: Any) -> Iterator[Optimizer]:
     """Yield an optimizer, if it calls hooks in its step, behind those that it hands its work to."""
     for held in getattr(optimizer, "__dict__", {}).values():
         if isinstance(held, Optimizer) and held is not optimizer:
-            yield from _with_inner(held)
+            yield from with_inner(held)
     if has_step_hooks(optimizer):
         yield optimizer
 
