@@ -1,6 +1,6 @@
 """Checkpoints of a MagnitudePruner or of torch's prune, loaded as those of the plain model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,9 +30,24 @@ class PlainCheckpoints:
         self._former: Mapping[str, Any] | None = None  # weights, as they were loaded
         self._checkpoint: dict[str, Any] = {}
 
-    def watch(self, trainer: pl.Trainer, hooks: InstanceHooks) -> None:
-        """Look at the checkpoint before the strategy gives its weights to the module."""
-        hooks.before(trainer.strategy, "load_model_state_dict", self._make_plain)
+    def watch(
+        self, trainer: pl.Trainer, hooks: InstanceHooks, told: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Look at the checkpoint before the strategy gives its weights to the module.
+
+        Args:
+            trainer: that loads it.
+            hooks: what the strategy is watched with.
+            told: called with a checkpoint that has no states of callbacks, of which Lightning tells
+                none.
+        """
+
+        def look(checkpoint: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            self._make_plain(checkpoint)
+            if "callbacks" not in checkpoint:
+                told(checkpoint)
+
+        hooks.before(trainer.strategy, "load_model_state_dict", look)
 
     def order_optimizers(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the states of the optimizers in order, before Lightning loads them."""
@@ -44,7 +59,7 @@ class PlainCheckpoints:
             ]
         self._former, self._checkpoint = None, {}
 
-    def _make_plain(self, checkpoint: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+    def _make_plain(self, checkpoint: dict[str, Any]) -> None:
         weights = checkpoint[WEIGHTS[-1] if WEIGHTS[-1] in checkpoint else WEIGHTS[0]]
         plain = plain_state_dict(weights)
         if plain.keys() == weights.keys():

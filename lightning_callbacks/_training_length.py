@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 
-from coreai_opt.pruning import PruningError
+from coreai_opt.pruning import InPlacePruner, PruningError
 from coreai_opt.pruning.config.schedules import SparsitySchedule
+from coreai_opt.pruning.stats import count_sparsity
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._roots import of_root
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_ramps",
     "end_of_ramps",
     "percent_finished",
+    "warn_below_target",
 ]
 
 Interval = Literal["step", "epoch", "percent"]
@@ -71,13 +73,19 @@ class _Length(NamedTuple):
 
 
 def beginning_now(trainer: pl.Trainer) -> Beginning:
-    """Return where a training is that is about to begin, or to go on."""
-    batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-    return Beginning(trainer.current_epoch, batches, trainer.global_step)
+    """Return where a training is when a batch starts.
+
+    Before the first batch that is not known: what Lightning has restored of an epoch may be of one
+    that has ended.
+    """
+    return Beginning(trainer.current_epoch, trainer.fit_loop.batch_idx, trainer.global_step)
 
 
 def percent_finished(
-    trainer: pl.Trainer, epoch_ended: bool = False, since: Beginning = FIRST_STEP
+    trainer: pl.Trainer,
+    epoch_ended: bool = False,
+    since: Beginning = FIRST_STEP,
+    batch_starts: bool = False,
 ) -> list[int]:
     """Return how far the training is by each of its limits, in hundredths; empty = no limit.
 
@@ -87,18 +95,20 @@ def percent_finished(
     is nearest to its end.
 
     Args:
-        trainer: asked after a batch, or when an epoch ends.
+        trainer: asked when a batch or an epoch ends, or a batch starts.
         epoch_ended: whether the epoch has ended; it may, without a last batch that was known.
         since: where 0 hundredths are.
+        batch_starts: whether a batch is about to start.
     """
     shares = []
     epochs = planned_epochs(trainer)
     if math.isfinite(epochs):
-        done, batches = trainer.fit_loop.batch_idx + 1, trainer.num_training_batches
-        if epoch_ended or trainer.is_last_batch:
-            done = batches = 1
-        elif not math.isfinite(batches):
+        done = trainer.fit_loop.batch_idx + (not batch_starts)
+        batches = trainer.num_training_batches
+        if not math.isfinite(batches):
             done, batches = 0, 1
+        if epoch_ended or (trainer.is_last_batch and not batch_starts):
+            done = int(batches)
         before = since.epochs * int(batches) + min(since.batches, int(batches))
         finished = trainer.current_epoch * int(batches) + done - before
         shares.append(100 * finished // max(int(epochs) * int(batches) - before, 1))
@@ -112,6 +122,28 @@ def end_of_ramps(schedules: Iterable[SparsitySchedule]) -> int | None:
     """Return the last reading of the clock at which a mask is still to change; None = not known."""
     ends = [getattr(schedule, "end_step", None) for schedule in schedules]
     return max((end for end in ends if end is not None), default=None)
+
+
+def warn_below_target(
+    pruner: InPlacePruner, schedules: Iterable[SparsitySchedule], interval: Interval, clock: int
+) -> None:
+    """Say how far a ramp came that has not ended.
+
+    Args:
+        pruner: whose training has ended.
+        schedules: those of all weights.
+        interval: what they count.
+        clock: their last reading.
+    """
+    if pruner.at_target():
+        return
+    report = count_sparsity(pruner.model)
+    end = end_of_ramps(schedules)
+    ends = "" if end is None else f", which ends at {end}"
+    rank_zero_warn(
+        f"the training ended at {interval} {clock} of the schedule{ends}, below the "
+        f"target sparsity: {report.achieved:.4f} of {report.target:.4f}"
+    )
 
 
 def check_ramps(

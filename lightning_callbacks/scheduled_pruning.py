@@ -3,10 +3,11 @@
 import sys
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, get_args
 
 import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from torch.optim import Optimizer
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningError
@@ -14,7 +15,6 @@ from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
 from coreai_opt.pruning.folding import fold_masks
 from coreai_opt.pruning.in_place.pruner import MasksFrom
-from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
@@ -30,8 +30,8 @@ from lightning_callbacks._training_length import (
     RampTooLongError,
     beginning_now,
     check_ramps,
-    end_of_ramps,
     percent_finished,
+    warn_below_target,
 )
 
 __all__ = ["Interval", "RampTooLongError", "ScheduledPruning"]
@@ -120,10 +120,10 @@ class ScheduledPruning(pl.Callback):
         self._clock = 0
         self._beginning = Beginning()
         self._loaded: Mapping[str, Any] | None = None  # the masks of a checkpoint
-        self._is_dense_start = False
-        self._is_set_up = False
+        self._is_dense_start = self._is_set_up = self._has_begun = False
+        self._evaluates = False
+        self._is_of_another = False  # the checkpoint, than the module that is pruned
         self._step_of_checkpoint: int | None = None
-        self._has_begun = False
         self._hooks = InstanceHooks()
         self._averages = MaskedAverages()
         self._checkpoints = PlainCheckpoints(self.state_key)
@@ -133,8 +133,9 @@ class ScheduledPruning(pl.Callback):
         self._restore()
         self._loaded, self._is_dense_start = None, False
         self._is_set_up, self._has_begun = False, False
-        self._step_of_checkpoint = None
-        self._checkpoints.watch(trainer, self._hooks)
+        self._evaluates, self._step_of_checkpoint = stage != "fit", None
+        told = partial(self.on_load_checkpoint, trainer, pl_module)
+        self._checkpoints.watch(trainer, self._hooks, told)
         if stage == "fit":
             refuse_other_pruners(self, trainer)
         else:
@@ -143,25 +144,34 @@ class ScheduledPruning(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        has_masks = "masks" in checkpoint["callbacks"].get(self.state_key, {})
+        has_masks = "masks" in checkpoint.get("callbacks", {}).get(self.state_key, {})
         # Later ones are those of trials that other callbacks run.
         if self._step_of_checkpoint is None:
             self._step_of_checkpoint = checkpoint.get("global_step")
             self._is_dense_start = not self._is_set_up and not has_masks
-        if not has_masks or (self.pruner is not None and self.pruner.model is not pl_module):
+        other = self.pruner is not None and self.pruner.model is not pl_module
+        self._is_of_another = self._evaluates and other
+        if not self._is_of_another and (other or not has_masks):
             # The weights that were loaded are not those that the masks here are of.
             self._let_go()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if "masks" not in state_dict:
+        if "masks" not in state_dict or self._is_of_another:
+            return
+        try:
+            if self.pruner is not None:
+                self.pruner.load_state_dict(state_dict["masks"])
+        except PruningError:
+            if not self._evaluates:
+                raise
+            self._let_go()  # what is evaluated may have been pruned otherwise
             return
         self._clock = state_dict["clock"]
         self._steps.counts = list(state_dict["optimizer_steps"])
-        self._steps_seen = self._steps.finished
+        # Who saves before this callback has had its turn saves the masks before the step.
+        self._steps_seen = state_dict.get("steps_seen", self._steps.finished)
         self._beginning = Beginning(*state_dict["beginning"])
         self._loaded = state_dict["masks"]
-        if self.pruner is not None:
-            self.pruner.load_state_dict(self._loaded)
 
     def state_dict(self) -> dict[str, Any]:
         if self.pruner is None:
@@ -169,6 +179,7 @@ class ScheduledPruning(pl.Callback):
         return {
             "clock": self._clock,
             "optimizer_steps": list(self._steps.counts),
+            "steps_seen": self._steps_seen,
             "beginning": list(self._beginning),
             "masks": self.pruner.state_dict(),
         }
@@ -191,7 +202,7 @@ class ScheduledPruning(pl.Callback):
         self._has_begun = True
         refuse_lost_checkpoint(trainer, self._step_of_checkpoint)
         if self._is_dense_start:
-            self._is_dense_start, self._beginning = False, beginning_now(trainer)
+            self._beginning = Beginning(trainer.current_epoch, 0, trainer.global_step)
             rank_zero_info(
                 f"the checkpoint of step {trainer.global_step} has no masks: its weights are "
                 "taken, and pruning begins now, at the beginning of its schedule"
@@ -218,10 +229,15 @@ class ScheduledPruning(pl.Callback):
     ) -> None:
         if self.pruner is not None:
             self.pruner.mask_weights()
+        if self._is_dense_start and self.interval == "percent":
+            self._beginning = beginning_now(trainer)
+        self._is_dense_start = False
+        if trainer.current_epoch >= planned_epochs(trainer):
+            return
         # Lightning calls no on_train_epoch_start on going on from the last batch of an epoch.
-        is_late = self.interval == "epoch" and self._clock < self.clock_reading(trainer)
-        if is_late and trainer.current_epoch < planned_epochs(trainer):
-            self._advance_to(self.clock_reading(trainer), trainer)
+        if self.interval == "epoch" or self._steps.finished > self._steps_seen:
+            self._steps_seen = self._steps.finished
+            self._advance_to(self._reading(trainer, batch_starts=True), trainer)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -253,7 +269,7 @@ class ScheduledPruning(pl.Callback):
         if self.interval == "epoch":
             finished = int(min(trainer.current_epoch + 1, planned_epochs(trainer)))
             self._advance_to(finished - self._beginning.epochs, trainer)
-        elif self.interval == "percent":
+        elif self.interval == "percent" and not self._is_dense_start:
             # An epoch that is cut short has not ended by its data.
             ended = not trainer.should_stop
             shares = percent_finished(trainer, epoch_ended=ended, since=self._beginning)
@@ -284,10 +300,14 @@ class ScheduledPruning(pl.Callback):
 
     def clock_reading(self, trainer: pl.Trainer) -> int:
         """Return what the schedule's clock should show now, in units of ``interval``."""
+        return self._reading(trainer)
+
+    def _reading(self, trainer: pl.Trainer, batch_starts: bool = False) -> int:
         if self.interval == "epoch":
             return trainer.current_epoch - self._beginning.epochs
         if self.interval == "percent":
-            return max(percent_finished(trainer, since=self._beginning), default=0)
+            shares = percent_finished(trainer, False, self._beginning, batch_starts)
+            return max(shares, default=0)
         return self._steps.finished
 
     @property
@@ -375,16 +395,8 @@ class ScheduledPruning(pl.Callback):
             check_masks(trainer, self.pruner.model, f"at {self.interval} {reading}")
 
     def _warn_below_target(self) -> None:
-        """Say how far a ramp came that has not ended."""
-        if self.pruner is None or self.pruner.at_target():
-            return
-        report = count_sparsity(self.pruner.model)
-        end = end_of_ramps(self._schedules())
-        ends = "" if end is None else f", which ends at {end}"
-        rank_zero_warn(
-            f"the training ended at {self.interval} {self._clock} of the schedule{ends}, below the "
-            f"target sparsity: {report.achieved:.4f} of {report.target:.4f}"
-        )
+        if self.pruner is not None:
+            warn_below_target(self.pruner, self._schedules(), self.interval, self._clock)
 
     def _schedules(self) -> list[SparsitySchedule]:
         schedules = (config.sparsity_schedule for config in self.config.module_configs())

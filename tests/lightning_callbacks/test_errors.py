@@ -283,7 +283,11 @@ def test_a_step_on_tensors_without_values_reads_none(tmp_path: Path) -> None:
     # the CPU's.
     module: Any = TinyModule().to("meta")
     trainer: Any = SimpleNamespace(
-        strategy=None, callbacks=[], ckpt_path=None, current_epoch=0, world_size=1
+        strategy=SimpleNamespace(load_model_state_dict=None),
+        callbacks=[],
+        ckpt_path=None,
+        current_epoch=0,
+        world_size=1,
     )
     pruning = ScheduledPruning(RecordingSchedule(linear_ramp(4)), config=FIRST_LAYER)
     pruning.setup(trainer, module, "fit")
