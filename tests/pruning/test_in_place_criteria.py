@@ -64,6 +64,30 @@ def test_taylor_brings_back_what_matters_again_where_it_may(regrowth: bool) -> N
         assert impl.revived == 0
 
 
+def test_clipping_does_not_make_kept_weights_matter_less_than_pruned_ones() -> None:
+    pruner, model, optimizer = two_weights(regrowth=True)
+    for _ in range(6):
+        model(torch.tensor([[1.0, 5.0]])).sum().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+        if pruner.step_count > 1:
+            assert model.weight.tolist() == [[0.0, 1.0]]
+    assert impl_of(model).revived == 0
+
+
+def test_a_gradient_that_is_replaced_is_seen_where_it_is_not_masked() -> None:
+    pruner, model, optimizer = two_weights(regrowth=True)
+    for _ in range(2):
+        matters(model, optimizer, 1.0, 5.0)
+        pruner.step()
+    model(torch.tensor([[1.0, 5.0]])).sum().backward()
+    model.weight.grad = torch.tensor([[3.0, 7.0]])
+    optimizer.step()
+    assert impl_of(model).importance.tolist() == [[1.0, 7.0]]
+
+
 @pytest.mark.parametrize("parts", [1, 2, 4])
 @pytest.mark.parametrize("masks_gradients", [True, False])
 def test_taylor_adds_up_the_gradient_of_whole_steps(parts: int, masks_gradients: bool) -> None:

@@ -1,7 +1,8 @@
 """Gradients for criteria: whole ones, of pruned weights as well, whenever they are masked."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -12,13 +13,20 @@ from coreai_opt.pruning.in_place.weights import MaskedWeights
 __all__ = ["SeenGradients"]
 
 
+class _Aside(NamedTuple):
+    """A gradient as it was before it was masked."""
+
+    whole: Tensor
+    of: "ref[Tensor]"
+
+
 class SeenGradients:
     """Shows criteria the gradient that an optimizer steps with, before it is masked.
 
-    At the end of a backward pass gradients are masked early, for clipping to see them masked; what
-    the mask takes away is kept aside until the step. A pass that accumulates begins with it back in
-    its place, so that ranks reduce whole gradients. A gradient scaler has unscaled the rest by the
-    time of the step, and its factor is taken out of what is aside.
+    At the end of a backward pass gradients are masked early, for clipping to see them masked; a
+    copy of the whole gradient is kept aside until the step, as clipping makes smaller what the mask
+    leaves. A pass that accumulates begins with what the mask took away back in its place, so that
+    ranks reduce whole gradients. What is aside is scaled where a gradient scaler is used.
 
     Args:
         weights: the pruned weights.
@@ -33,7 +41,7 @@ class SeenGradients:
         self.places = frozenset(
             place for place, each in enumerate(weights.tensors) if each.impl.sees_gradients()
         )
-        self._aside: dict[int, Tensor] = {}
+        self._aside: dict[int, _Aside] = {}
         self.scalers: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -41,15 +49,14 @@ class SeenGradients:
 
     @torch.no_grad()
     def put_aside(self) -> None:
-        """Keep what masks are about to take away from the gradients of a backward pass."""
+        """Keep the gradients of a backward pass, which are about to be masked."""
         weights = self._weights.now()
         for place in self.places:
             gradient = weights[place].grad
             if gradient is None or gradient.layout is not torch.strided:
                 continue
-            taken = torch.where(self._weights.tensors[place].impl.mask, 0, gradient.detach())
-            before = self._aside.get(place)
-            self._aside[place] = taken if before is None else before.add_(taken)
+            if place not in self._aside:  # else this pass has not reached it
+                self._aside[place] = _Aside(gradient.detach().clone(), ref(gradient))
 
     @torch.no_grad()
     def give_back(self, place: int, gradient: Tensor | None) -> None:
@@ -57,7 +64,8 @@ class SeenGradients:
         aside = self._aside.pop(place, None)
         # One with a graph is part of a loss to come, and stays.
         if aside is not None and gradient is not None and not gradient.requires_grad:
-            gradient.add_(aside)
+            mask = self._weights.tensors[place].impl.mask
+            gradient.copy_(torch.where(mask, gradient, aside.whole))
 
     @torch.no_grad()
     def show(self, optimizer: Optimizer, places: Sequence[int]) -> None:
@@ -71,12 +79,14 @@ class SeenGradients:
             aside, impl = self._aside.pop(place, None), self._weights.tensors[place].impl
             if is_skipped:
                 continue
-            gradient = gradient.detach()
+            seen = gradient.detach()
             if _scales_itself(optimizer):
-                gradient = gradient / self._scale(optimizer)
+                seen = seen / self._scale(optimizer)
             if aside is not None:
-                gradient = torch.where(impl.mask, gradient, aside / self._scale(optimizer))
-            impl.see_gradient(self._weights.full(place), gradient)
+                whole = aside.whole / self._scale(optimizer)
+                is_replaced = aside.of() is not gradient
+                seen = torch.where(impl.mask, seen, whole) if is_replaced else whole
+            impl.see_gradient(self._weights.full(place), seen)
 
     def _scale(self, optimizer: Optimizer) -> Any:
         if _scales_itself(optimizer):
