@@ -120,8 +120,7 @@ class ScheduledPruning(pl.Callback):
         self._clock = 0
         self._beginning = Beginning()
         self._loaded: Mapping[str, Any] | None = None  # the masks of a checkpoint
-        self._is_dense_start = self._is_set_up = self._has_begun = False
-        self._evaluates = False
+        self._is_dense_start = self._is_set_up = self._has_begun = self._evaluates = False
         self._is_of_another = False  # the checkpoint, than the module that is pruned
         self._step_of_checkpoint: int | None = None
         self._hooks = InstanceHooks()
@@ -324,10 +323,11 @@ class ScheduledPruning(pl.Callback):
     def _make_ready(self, pl_module: pl.LightningModule) -> InPlacePruner:
         """Return the pruner of the module, with the masks of a checkpoint if one was loaded."""
         self._is_set_up = True
-        if self.pruner is None or not self._is_prepared(pl_module, self.pruner):
-            self.pruner = self._prepare(pl_module)
+        pruner = self.pruner
+        if pruner is None or pruner.model is not pl_module or not pruner.is_prepared:
+            pruner = self.pruner = self._prepare(pl_module)
         self._loaded = None
-        return self.pruner
+        return pruner
 
     def _prepare(self, pl_module: pl.LightningModule) -> InPlacePruner:
         left = list(pruned_tensors(pl_module))
@@ -377,9 +377,6 @@ class ScheduledPruning(pl.Callback):
         if self.pruner is not None:
             self.pruner.release()
             self.pruner = None
-
-    def _is_prepared(self, pl_module: pl.LightningModule, pruner: InPlacePruner) -> bool:
-        return pruner.model is pl_module and pruner.is_prepared
 
     def _follow(self, trainer: pl.Trainer) -> None:
         if self.pruner is not None:
