@@ -241,9 +241,9 @@ class ScheduledPruning(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        # Before Lightning clips. In manual optimization the module may have clipped already: there
-        # gradients are masked at the end of each backward pass.
-        if self.pruner is not None and pl_module.automatic_optimization:
+        # Before Lightning clips. The end of the backward pass has masked them already, unless a
+        # module computes gradients in a way of its own.
+        if self.pruner is not None:
             self.pruner.mask_gradients(optimizer)
 
     def on_train_batch_end(
@@ -358,11 +358,8 @@ class ScheduledPruning(pl.Callback):
         self._steps.attach(
             trainer.optimizers, (each.original for each in pruned_tensors(pl_module))
         )
-        pruner.attach(
-            *trainer.optimizers,
-            scaler=getattr(trainer.precision_plugin, "scaler", None),
-            masks_gradients=not pl_module.automatic_optimization,
-        )
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        pruner.attach(*trainer.optimizers, scaler=scaler)
 
     def _release(self) -> None:
         self._steps.detach()

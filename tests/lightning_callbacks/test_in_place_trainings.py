@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from tests.lightning_callbacks.helpers import (
     FIRST_LAYER,
@@ -204,3 +205,63 @@ def test_a_checkpoint_without_states_of_callbacks_begins_a_pruning(
         trainer.fit(module, loader(), ckpt_path=path)
     assert "has no masks: its weights are taken" in caplog.text
     assert readings.kept == [100 * batch // 8 for batch in range(1, 9)]
+
+
+def norm_of(module: TinyModule) -> float:
+    gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
+    return float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt())
+
+
+def masked_norm_of(module: TinyModule) -> float:
+    """Return the norm that the gradients have once they are masked; it changes none."""
+    masks = {tensor.original: tensor.impl.mask for tensor in pruned_tensors(module)}
+    total = torch.zeros(())
+    for weight in module.parameters():
+        if weight.grad is not None:
+            total += (weight.grad * masks.get(weight, True)).square().sum()
+    return float(total.sqrt())
+
+
+class Clipping(TinyModule):
+    """Clips as soon as gradients are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms: list[tuple[float, float]] = []
+
+    def on_after_backward(self) -> None:
+        self.norms.append((norm_of(self), masked_norm_of(self)))
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 0.1)
+
+
+class Clips(pl.Callback):
+    """Clips before the optimizer steps; stands before the callback that prunes."""
+
+    def __init__(self, hook: str) -> None:
+        self.norms: list[tuple[float, float]] = []
+        self.hook = hook
+
+    def on_after_backward(self, trainer: pl.Trainer, module: Any) -> None:
+        if self.hook == "backward":
+            self.norms.append((norm_of(module), masked_norm_of(module)))
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
+        if self.hook == "step":
+            self.norms.append((norm_of(module), masked_norm_of(module)))
+
+
+@pytest.mark.parametrize("who", ["module", "backward", "step"])
+@pytest.mark.parametrize("algo", ["default", "taylor"])
+def test_whoever_clips_early_sees_masked_gradients(tmp_path: Path, who: str, algo: str) -> None:
+    spec = {"target_sparsity": 0.5, "pruning_algo": algo}
+    ramp = linear_ramp(6, begin_step=1)
+    pruning = ScheduledPruning(ramp, config={"global_config": {"op_state_spec": {"*": spec}}})
+    module = Clipping() if who == "module" else TinyModule()
+    clips = [] if who == "module" else [Clips(who)]
+    make_trainer(tmp_path, *clips, pruning, accumulate_grad_batches=2, max_epochs=3).fit(
+        module, loader()
+    )
+    (norms,) = [each.norms for each in (module, *clips) if hasattr(each, "norms")]
+    assert len(norms) == (12 if who == "step" else 24)
+    assert all(norm == pytest.approx(masked) for norm, masked in norms)
+    assert shares(module) == [0.5, 0.5]

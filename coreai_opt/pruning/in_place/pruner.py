@@ -143,9 +143,7 @@ class InPlacePruner(ScheduledMasks):
         self._settle()
         return self.model
 
-    def attach(
-        self, *optimizers: Optimizer, scaler: Any = None, masks_gradients: bool = True
-    ) -> None:
+    def attach(self, *optimizers: Optimizer, scaler: Any = None) -> None:
         """Keep optimizers from moving pruned weights, from now on.
 
         Gradients are masked at the end of each backward pass, so that clipping sees them masked,
@@ -164,15 +162,12 @@ class InPlacePruner(ScheduledMasks):
                 Fabric, of Lightning, SAM, Lookahead) is served with the optimizer that it holds.
             scaler: the gradient scaler that is used with these optimizers, for criteria that look
                 at gradients: those see unscaled ones.
-            masks_gradients: False = nothing is done at the end of a backward pass: the caller calls
-                ``mask_gradients`` before gradients are clipped.
 
         Raises:
             RuntimeError: the model must be prepared first.
             TypeError: it is no optimizer of torch, and holds none.
         """
         self._check_prepared()
-        self._masks_at_backward = masks_gradients
         for optimizer in optimizers:
             for one in self._optimizers.attach(optimizer):
                 self._seen.scalers[id(one)] = scaler
@@ -184,12 +179,14 @@ class InPlacePruner(ScheduledMasks):
         self._optimizers.detach()
 
     def mask_gradients(self, optimizer: Optimizer) -> None:
-        """Mask the gradients of an optimizer's weights, and show them to criteria before."""
+        """Mask the gradients of an optimizer's weights that no backward pass has left masked.
+
+        A backward pass masks them at its end, and a step of the optimizer what has changed since;
+        this is for who clips gradients that were computed or changed otherwise.
+        """
         self._check_prepared()
         self._weights.follow()
-        if self._seen:
-            self._seen.show(optimizer, self._optimizers.places_of(optimizer))
-        self._mask_gradients(self._optimizers.active_of(optimizer))
+        self._mask_changed(self._optimizers.active_of(optimizer))
 
     def mask_weights(self, *, also_data: bool = False) -> None:
         """Mask the weights that somebody has written to since they were masked, as by loading.
@@ -290,7 +287,6 @@ class InPlacePruner(ScheduledMasks):
         self._optimizers = AttachedOptimizers(self._weights, self._before_step)
         self._backward = BackwardEnd(self._after_backward, self._before_accumulation)
         self._seen = SeenGradients(self._weights)
-        self._masks_at_backward = False
         self._masked_gradients: dict[int, tuple[ref[Tensor], int]] = {}
 
     def _place(self, targets: Sequence[Target], tensors: Sequence[PrunedTensor]) -> None:
@@ -345,14 +341,14 @@ class InPlacePruner(ScheduledMasks):
         self._weights.mask()
 
     def _watch_backward(self) -> None:
-        if self._masks_at_backward and self._optimizers.attached:
+        if self._optimizers.attached:
             self._backward.watch(self._weights.now(), early=self._seen.places)
 
     def _after_backward(self) -> None:
         self._weights.follow()
         if self._seen:
             self._seen.put_aside()
-        self._mask_gradients(self._weights.active)
+        self._weights.mask_gradients(self._weights.active)
         gradients = ((place, each.grad) for place, each in enumerate(self._weights.now()))
         self._masked_gradients = {
             place: (ref(gradient), gradient._version)
@@ -376,17 +372,17 @@ class InPlacePruner(ScheduledMasks):
         )
 
     def _before_step(self, optimizer: Optimizer, places: Sequence[int]) -> None:
-        """Mask the gradients that are not as they were masked at the end of the backward pass."""
         self._watch_backward()
-        if self._seen and self._masks_at_backward:
+        if self._seen:
             self._seen.show(optimizer, self._optimizers.places_of(optimizer))
+        self._mask_changed(places)
+
+    def _mask_changed(self, places: Iterable[int]) -> None:
+        """Mask the gradients that are not as they were masked at the end of the backward pass."""
         weights = self._weights.now()
         changed = [place for place in places if not self._is_as_masked(place, weights[place].grad)]
         if changed:
-            self._mask_gradients(changed)
-
-    def _mask_gradients(self, places: Iterable[int]) -> None:
-        self._weights.mask_gradients(places)
+            self._weights.mask_gradients(changed)
 
 
 def _unwrapped(name: str) -> str:
