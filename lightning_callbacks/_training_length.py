@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from coreai_opt.pruning import InPlacePruner, PruningError
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.stats import count_sparsity
+from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._roots import of_root
 
@@ -127,7 +128,7 @@ def end_of_ramps(schedules: Iterable[SparsitySchedule]) -> int | None:
 def warn_below_target(
     pruner: InPlacePruner, schedules: Iterable[SparsitySchedule], interval: Interval, clock: int
 ) -> None:
-    """Say how far a ramp came that has not ended.
+    """Say how far a ramp came that has not ended, and which weights the model has lost.
 
     Args:
         pruner: whose training has ended.
@@ -135,6 +136,12 @@ def warn_below_target(
         interval: what they count.
         clock: their last reading.
     """
+    there = {tensor.name for tensor in pruned_tensors(pruner.model)}
+    if lost := [name for name in pruner.names if name not in there]:
+        rank_zero_warn(
+            f"{len(lost)} pruned weights are no longer in the module (the first is {lost[0]!r}): "
+            "a layer was put in the place of another in mid-training, and is dense"
+        )
     if pruner.at_target():
         return
     report = count_sparsity(pruner.model)

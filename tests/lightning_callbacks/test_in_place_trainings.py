@@ -78,15 +78,20 @@ def test_hundredths_are_those_of_what_is_left_of_a_dense_training(
 
 
 @pytest.mark.parametrize(("interval", "length"), [("step", 18), ("percent", 80)])
+@pytest.mark.parametrize("algo", ["default", "taylor"])
 @pytest.mark.parametrize("step", [1, 6, 11])
 def test_masks_that_were_due_when_somebody_saved_are_made_before_the_next_batch(
-    tmp_path: Path, interval: Any, length: int, step: int
+    tmp_path: Path, interval: Any, length: int, step: int, algo: str
 ) -> None:
     path = tmp_path / "early.ckpt"
+    spec = {"target_sparsity": 0.75, "pruning_algo": algo}
+    config = {"global_config": {"op_state_spec": {"*": spec}}}
+    ramp = linear_ramp(length - 1, begin_step=1)
 
     def train(seed: int, *callbacks: pl.Callback, **given: Any) -> tuple[TinyModule, Any]:
         torch.manual_seed(seed)
-        module, pruning = TinyModule(), pruned(length, 0.75, interval=interval)
+        module = TinyModule()
+        pruning = ScheduledPruning(ramp, config=config, interval=interval)
         trainer = make_trainer(tmp_path, *callbacks, pruning, max_epochs=3)
         trainer.fit(module, loader(), **given)
         return module, pruning

@@ -245,6 +245,17 @@ def test_dense_weights_that_are_loaded_in_mid_run_are_masked_before_the_next_bat
     assert zeros(module.first.weight) == 0.5
 
 
+def test_a_layer_that_takes_the_place_of_a_pruned_one_is_said(tmp_path: Path) -> None:
+    class Replaces(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+            if trainer.current_epoch == 1:
+                module.second = nn.Linear(16, 4)
+
+    said = r"1 pruned weights are no longer in the module .*'second\.weight'.* is dense"
+    with pytest.warns(UserWarning, match=said):
+        fit(tmp_path, TinyModule(), pruned(), Replaces())
+
+
 def test_weights_that_are_assigned_anew_are_pruned(tmp_path: Path) -> None:
     class Assigns(pl.Callback):
         def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:

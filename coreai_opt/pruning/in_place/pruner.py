@@ -271,6 +271,11 @@ class InPlacePruner(ScheduledMasks):
         self._groups.clear()
 
     @property
+    def names(self) -> list[str]:
+        """The names of the weights that have masks, in the model that was prepared."""
+        return [tensor.name for tensor in self._weights.tensors]
+
+    @property
     def is_prepared(self) -> bool:
         """Whether the masks of the model are kept here: nobody has taken them away."""
         return self._prepared and all(each.is_beside for each in self._weights.tensors)
@@ -292,6 +297,7 @@ class InPlacePruner(ScheduledMasks):
     def _place(self, targets: Sequence[Target], tensors: Sequence[PrunedTensor]) -> None:
         self._targets = targets
         for target, tensor in zip(targets, tensors, strict=True):
+            tensor.impl.in_place = True
             for holder in target.holders:
                 put_beside(holder.module, holder.parameter, tensor.impl)
         self._weights = MaskedWeights(tensors, keeps_dense=self.config.allow_regrowth)

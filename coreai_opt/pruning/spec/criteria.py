@@ -127,7 +127,6 @@ class TaylorPruneImpl(PruneImplBase):
         self.register_buffer("importance", torch.zeros_like(weight, dtype=torch.float32))
         self._passes = 0  # since the last update
         self._used = False  # the sum has been used for a mask; the next pass starts a new one
-        self._sees_pruned = False  # in place, gradients of what is pruned are real ones
 
     def hooks(self, weight: Tensor) -> list[Callable[[Tensor], Any]]:
         """Add up the importance in every backward pass through this dense weight."""
@@ -146,13 +145,12 @@ class TaylorPruneImpl(PruneImplBase):
         if self._passes == 0 and not self._used:
             raise NoGradientError
         _share(self.importance)
-        if self._sees_pruned and self.allow_regrowth:
+        if self.in_place and self.allow_regrowth:
             return self.importance
         # What is pruned has an importance of 0, as dead weights may have: it goes first.
         return torch.where(self.mask, self.importance, -1.0)
 
     def see_gradient(self, weight: Tensor, gradient: Tensor) -> None:
-        self._sees_pruned = True
         self._add(weight, gradient)
 
     def replace_mask(self, mask: Tensor, sparsity: float) -> None:
@@ -187,9 +185,7 @@ class TaylorPruneImpl(PruneImplBase):
         change = (weight.detach().float() * gradient.float()).abs_()
         counts = gradient.isfinite().all() & change.isfinite()
         # On the model, what is pruned has no gradient; in place it has one.
-        self.importance += torch.where(
-            counts if self._sees_pruned else counts & self.mask, change, 0.0
-        )
+        self.importance += torch.where(counts if self.in_place else counts & self.mask, change, 0.0)
 
 
 def _share(values: Tensor) -> None:

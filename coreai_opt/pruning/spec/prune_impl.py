@@ -82,6 +82,8 @@ class PruneImplBase(nn.Module, Registry):
             than uniform it is that of several tensors together.
         allow_regrowth: whether a pruned weight may come back. Where it may not, its dense value is
             set to 0, and no masked copy of the weight is needed.
+        in_place: whether the mask lies beside the model, so that gradients of what is pruned are
+            real ones.
         floor: the sparsity, in [0, 1], of the zeros that were taken as the first mask; no later
             mask goes below it, and those zeros never come back. None = none were taken.
     """
@@ -98,6 +100,7 @@ class PruneImplBase(nn.Module, Registry):
         self.target_sparsity = spec.pruning_scheme.target_for(spec.target_sparsity)
         self.scheduled = 0.0
         self.allow_regrowth = True
+        self.in_place = False
         self._sparsity = 0.0
         self._revived: int | Tensor = 0
         self.room = Room()  # of the masked weight
