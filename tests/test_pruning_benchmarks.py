@@ -42,8 +42,9 @@ def test_masks(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["sparsity"] for row in found["masks"]] == [0.3, 0.5, 0.7, 0.9]
     assert all(row["ratio"] == row["topk_s"] / row["mask_s"] for row in found["masks"])
     assert [row["weights"] for row in found["sizes"]] == [10_000]
-    layers = [(row["layers"], row["weights"]) for row in found["layers"]]
-    assert layers == [(3, 30_000), (1, 173**2)]
+    layers = [(row["way"], row["layers"], row["weights"]) for row in found["layers"]]
+    ways = ("on the model", "in place")
+    assert layers == [(way, *each) for way in ways for each in ((3, 30_000), (1, 173**2))]
     assert found["versions"]["torch"] == torch.__version__
     assert "4,096 weights" in capsys.readouterr().out
 
@@ -51,15 +52,21 @@ def test_masks(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_steps(bench: Any, capfd: pytest.CaptureFixture[str]) -> None:
     small = ("--models", "conv", "--optimizers", "sgd", "--steps", "1", "--layers", "2")
-    found = bench("steps", *small, "--phases", "after", "after, no regrowth")
-    rows = {row["phase"]: row for row in found["rows"]}
-    assert list(rows) == ["dense", "after", "after, no regrowth"]
-    assert rows["dense"]["ratio"] == 1
+    phases = ("ramp", "after", "after, no regrowth")
+    found = bench("steps", *small, "--phases", *phases)
+    rows = {(row["way"], row["phase"]): row for row in found["rows"]}
+    ways = ("on the model", "in place")
+    assert list(rows) == [("dense", ""), *((way, phase) for way in ways for phase in phases)]
+    assert rows["dense", ""]["ratio"] == 1
     assert {row["weights"] for row in rows.values()} == {390_496}
-    # Counted, not timed: a mask of one byte, and a masked copy unless nothing may come back.
-    assert rows["dense"]["extra_bytes_a_weight"] == 0
-    assert rows["after"]["extra_bytes_a_weight"] == pytest.approx(5, abs=0.3)
-    assert rows["after, no regrowth"]["extra_bytes_a_weight"] == pytest.approx(1, abs=0.1)
+    # Counted, not timed: a mask of one byte, and the dense values unless nothing may come back.
+    assert rows["dense", ""]["extra_bytes_a_weight"] == 0
+    for way in ways:
+        assert rows[way, "after"]["extra_bytes_a_weight"] == pytest.approx(5, abs=0.3)
+        bare = rows[way, "after, no regrowth"]["extra_bytes_a_weight"]
+        assert bare == pytest.approx(1, abs=0.3)
+        assert rows[way, "ramp"]["waits_in_pruner"] == 1
+    assert rows["in place", "after"]["launches"] <= 10 < rows["on the model", "after"]["launches"]
     assert [row["layers"] for row in found["callback"]] == [2]
     assert "where the time of a step goes" in capfd.readouterr().out
 

@@ -162,7 +162,7 @@ DIRECTORIES = {
     "out/${hydra.job.name}": "out/app",
     "${paths.sweep_root}/mine": "multirun/mine",
     "out/${power}": "out/7",
-    "out/${sweep_name}/a": "out/seed-5fe069/a",
+    "out/${sweep_name}/a": "out/seed-7d9ce5/a",
 }
 
 
