@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.spec.mask_state import EXTRA_STATE, STEP_COUNT
 from coreai_opt.pruning.targets import masked_names
 
 __all__ = ["load_prepared"]
 
 PARAMETRIZED = re.compile(r"(^|\.)parametrizations\.(\w+)\..*$")
-LISTED = 3  # keys that a message names one by one
 
 
 def load_prepared(
@@ -48,7 +48,7 @@ def _differences(
         "it lacks": _beyond(own, state, told),
         "it has what the model lacks": _beyond(state, own, told),
     }
-    texts = [f"{what} {_listed(keys)}" for what, keys in parts.items() if keys]
+    texts = [f"{what} {listed(sorted(keys))}" for what, keys in parts.items() if keys]
     shapes = {
         key: (value.shape, state[key].shape)
         for key, value in own.items()
@@ -78,9 +78,3 @@ def _is_former(key: str, other: Mapping[str, Any]) -> bool:
     prefix, _, name = key.rpartition(".")
     kinds = (STEP_COUNT, EXTRA_STATE)
     return name in kinds and any(f"{prefix}.{kind}" in other for kind in kinds)
-
-
-def _listed(names: Collection[str]) -> str:
-    known = sorted(names)
-    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    return ", ".join(map(repr, known[:LISTED])) + more

@@ -19,6 +19,7 @@ from tests.lightning_callbacks.helpers import (
     make_trainer,
     zeros,
 )
+from tests.lightning_callbacks.test_resuming import SaveAt
 
 pytestmark = LIGHTNING_WARNINGS
 
@@ -28,17 +29,6 @@ class OnlyTested(TinyModule):
 
     def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self.log("loss", self.loss(batch))
-
-
-class SavesAt(pl.Callback):
-    """Saves when a batch has ended, whether or not the callback that prunes has had its turn."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path, self.step = path, step
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 class Readings(pl.Callback):
@@ -65,7 +55,7 @@ def test_hundredths_are_those_of_what_is_left_of_a_dense_training(
     tmp_path: Path, done: int
 ) -> None:
     path = tmp_path / "dense.ckpt"
-    dense = make_trainer(tmp_path, SavesAt(path, done), max_epochs=2 if done == 16 else 1)
+    dense = make_trainer(tmp_path, SaveAt(path, done, "batch"), max_epochs=2 if done == 16 else 1)
     dense.fit(TinyModule(), loader())
     if done == 8:  # at the end of an epoch, not of its last batch
         dense.save_checkpoint(path)
@@ -96,7 +86,7 @@ def test_masks_that_were_due_when_somebody_saved_are_made_before_the_next_batch(
         trainer.fit(module, loader(), **given)
         return module, pruning
 
-    whole, pruning = train(0, SavesAt(path, step))
+    whole, pruning = train(0, SaveAt(path, step, "batch"))
     resumed, again = train(1, ckpt_path=path)
     assert shares(resumed) == [0.75, 0.75]
     ours, theirs = resumed.state_dict(), whole.state_dict()
@@ -107,7 +97,7 @@ def test_masks_that_were_due_when_somebody_saved_are_made_before_the_next_batch(
 def test_masks_that_were_due_at_an_interrupt_are_made_when_the_fit_goes_on(
     tmp_path: Path,
 ) -> None:
-    class Interrupts(SavesAt):
+    class Interrupts(SaveAt):
         def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
             if trainer.global_step == self.step:
                 raise RuntimeError("stop")
@@ -115,7 +105,7 @@ def test_masks_that_were_due_at_an_interrupt_are_made_when_the_fit_goes_on(
     pruning = pruned()
     module = TinyModule()
     with pytest.raises(RuntimeError, match="stop"):
-        make_trainer(tmp_path, Interrupts(tmp_path, 3), pruning).fit(module, loader())
+        make_trainer(tmp_path, Interrupts(tmp_path, 3, "batch"), pruning).fit(module, loader())
     assert pruning.clock == 2
     readings = Readings(pruning)
     make_trainer(tmp_path, pruning, readings, max_epochs=1).fit(module, loader())

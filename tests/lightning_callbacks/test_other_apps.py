@@ -14,7 +14,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from coreai_opt.pruning.stats import count_sparsity
+from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
+from lightning_callbacks.scheduled_pruning import RampTooLongError
 from tests.lightning_callbacks.helpers import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
@@ -223,8 +225,9 @@ def test_the_module_is_its_own_at_every_moment(tmp_path: Path, is_first: bool) -
     subprocess.run([sys.executable, "-c", code, str(watch.path)], check=True)
 
 
+@pytest.mark.parametrize("batches", [1, 2], ids=["each batch steps", "every second"])
 def test_dense_weights_that_are_loaded_in_mid_run_are_masked_before_the_next_batch(
-    tmp_path: Path,
+    tmp_path: Path, batches: int
 ) -> None:
     class Loads(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
@@ -240,9 +243,33 @@ def test_dense_weights_that_are_loaded_in_mid_run_are_masked_before_the_next_bat
 
     shares: list[float] = []
     module = Seen()
-    fit(tmp_path, module, pruned(), Loads())
-    assert shares == [0.5] * 4
+    settings = {"accumulate_grad_batches": batches, "max_epochs": 2 * batches}
+    fit(tmp_path, module, pruned(), Loads(), **settings)
+    assert shares == [0.5] * 4 * batches
     assert zeros(module.first.weight) == 0.5
+
+
+def test_an_adapter_that_is_merged_behind_the_last_step_stays_under_the_mask(
+    tmp_path: Path,
+) -> None:
+    class Merges(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
+            if trainer.is_last_batch:
+                module.first.weight.data += 1
+
+        def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+            module.second.weight.data += 1  # behind the validation
+
+    class Validated(EvaluatedModule):
+        def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            if self.trainer.global_step == 16:
+                shares.append(zeros(self.first.weight))
+
+    shares: list[float] = []
+    module = Validated()
+    fit(tmp_path, module, pruned(), Merges())
+    assert shares == [0.5] * 2
+    assert zeros(module.second.weight) == 0.5
 
 
 def test_a_layer_that_takes_the_place_of_a_pruned_one_is_said(tmp_path: Path) -> None:
@@ -289,6 +316,28 @@ def test_a_module_changes_its_dtype_between_two_fits(tmp_path: Path, dtype: torc
     assert zeros(module.first.weight) == 0.5
     assert module.first.weight.dtype is dtype
     assert pruning.clock == 16
+
+
+@pytest.mark.parametrize(("interval", "left"), [("step", 8), ("epoch", 1)])
+def test_a_ramp_that_does_not_fit_what_is_left_is_refused(
+    tmp_path: Path, interval: Any, left: int
+) -> None:
+    path = tmp_path / "dense.ckpt"
+    fit(tmp_path, TinyModule(), max_epochs=2).save_checkpoint(path)
+    pruning = ScheduledPruning(linear_ramp(left + 1), 0.5, interval=interval)
+    with pytest.raises(RampTooLongError, match=f"has {left};"):
+        fit(tmp_path, TinyModule(), pruning, max_epochs=3, ckpt_path=path)
+
+
+def test_a_dense_checkpoint_that_is_tested_after_a_pruning_is_dense(tmp_path: Path) -> None:
+    path, module, pruning = tmp_path / "dense.ckpt", EvaluatedModule(), pruned()
+    fit(tmp_path, EvaluatedModule()).save_checkpoint(path)
+    trainer = fit(tmp_path, module, pruning)
+    assert count_sparsity(module).target == 0.5
+    trainer.test(module, loader(2), ckpt_path=path, verbose=False)
+    assert zeros(module.first.weight) == 0
+    assert not any(pruned_tensors(module))
+    assert count_sparsity(module).target == 0
 
 
 @pytest.mark.parametrize("interval", ["step", "epoch", "percent"])

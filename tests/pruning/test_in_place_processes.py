@@ -85,6 +85,14 @@ for view, static in itertools.product((False, True), repeat=2):
     for accumulates, clips in ((False, False), (True, True)):
         for algo in ("default", "taylor"):
             loop(view, static, accumulates, clips, algo)
+
+model = net()
+torch.manual_seed(rank)  # a script that seeds each rank otherwise, or none
+pruner, model = prepared(model, schedule=RAMP, algo="random")
+for step in range(8):
+    pruner.step()
+assert pruner.at_target()
+alike([*model.parameters(), *masks(pruner).values()])
 dist.barrier()
 dist.destroy_process_group()
 """

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from coreai_opt.pruning._text import LISTED, listed
 from coreai_opt.pruning.errors import PreparationWarning, PruningError
 from coreai_opt.pruning.groups import MaskGroup
 from coreai_opt.pruning.masks import compute_mask
@@ -19,8 +20,6 @@ from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured, prune_c
 from coreai_opt.pruning.targets import GivenMask, PrunedTensor, Target
 
 __all__ = ["AllZeroWarning", "LackingZeros", "TooFewZerosError", "begin_at_zeros", "with_zeros"]
-
-LISTED = 3
 
 
 class LackingZeros(NamedTuple):
@@ -41,8 +40,7 @@ class LackingZeros(NamedTuple):
     scheme: PruningScheme
 
     def __str__(self) -> str:
-        more = f" and {len(self.names) - LISTED} more" if len(self.names) > LISTED else ""
-        named = ", ".join(map(repr, self.names[:LISTED])) + more
+        named = listed(self.names)
         together = " together" if len(self.names) > 1 else ""
         asked = f"{self.asked:,} ({self.asked / self.elements:.2%})"
         if self.zeros >= self.asked:
@@ -80,10 +78,9 @@ class AllZeroWarning(PreparationWarning):
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         super().__init__(
             f"masks_from='zeros' keeps weights at 0 that are 0 in every element: "
-            f"{', '.join(map(repr, names[:LISTED]))}{more}; one that is to be trained from 0 is "
+            f"{listed(names)}; one that is to be trained from 0 is "
             "left out with module_name_configs={name: None}"
         )
 

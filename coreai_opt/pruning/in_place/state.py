@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 from coreai_opt.pruning.spec.mask_state import MASK, STEP_COUNT
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 FORMAT = 1
-LISTED = 3
 BYTE = 8
 
 
@@ -154,7 +154,7 @@ def check_fits(
         "it has no mask of": ours - theirs,
         "it has a mask of what stays dense here": theirs - ours,
     }
-    texts = [f"{what} {_listed(names)}" for what, names in parts.items() if names]
+    texts = [f"{what} {listed(sorted(names))}" for what, names in parts.items() if names]
     texts += [text for text in found if text]
     if texts:
         raise PruningError(
@@ -188,9 +188,3 @@ def _own_state(impl: PruneImplBase) -> dict[str, Any]:
         for key, value in impl.state_dict().items()
         if key not in (MASK, STEP_COUNT)
     }
-
-
-def _listed(names: set[str]) -> str:
-    known = sorted(names)
-    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    return ", ".join(map(repr, known[:LISTED])) + more
