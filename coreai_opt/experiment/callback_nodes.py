@@ -12,7 +12,7 @@ LIGHTNING = ("pytorch_lightning.", "lightning.")
 
 
 def callback_problems(values: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with the callbacks that prune: none is there, or more than one.
+    """Return what is wrong with callbacks that prune: none, a second one, or zeros of a control.
 
     Args:
         values: the resolved config.
@@ -32,7 +32,8 @@ callbacks.a, and one of the two has to go; allowed: without callbacks.b, or sche
         return [Problem("schedule", f"{sentence}callbacks=[default,...], or schedule=none")]
     first = next((key for key in applying if known[key]["schedule"] is not None), None)
     if first is None:
-        return []
+        keys = [key for key in applying if known[key].get("masks_from") == "zeros"]
+        return [_zeros_of_a_control(key) for key in keys]
     others = [key for key, node in known.items() if key != first and _prunes(node)]
     return [_second(first, key, str(known[key]["_target_"])) for key in others]
 
@@ -44,6 +45,16 @@ def _prunes(node: Mapping[str, Any]) -> bool:
         return f"{module}.".startswith(LIGHTNING)
     # With schedule: null it is not made.
     return name == "ScheduledPruning" and node.get("schedule", "its own") is not None
+
+
+def _zeros_of_a_control(key: str) -> Problem:
+    name = f"callbacks.{key}.masks_from"
+    return Problem(
+        name,
+        f"{name}=zeros: schedule=none is the dense control, in which zeros grow back; allowed: "
+        "schedule=constant, which keeps the zeros that are there and goes to target_sparsity at "
+        "once, or another schedule",
+    )
 
 
 def _second(first: str, second: str, target: str) -> Problem:

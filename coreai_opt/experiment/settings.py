@@ -269,7 +269,7 @@ class ScheduledPruningSettings(Settings):
         False, description="whether weights are found by following the forward pass"
     )
     masks_from: Literal["schedule", "zeros"] = Field(
-        "schedule", description="schedule, or zeros: the zeros of model.weights are kept as masks"
+        "schedule", description="schedule, or zeros: the zeros of init_from are kept as masks"
     )
 
 

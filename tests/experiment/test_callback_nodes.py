@@ -36,3 +36,11 @@ def test_a_second_pruner_among_the_callbacks_is_refused(compose_config: Compose,
 )
 def test_one_pruner_is_allowed(compose_config: Compose, overrides: list[Any]) -> None:
     assert find_problems(compose_config(*overrides)) == []
+
+
+def test_zeros_are_not_kept_in_the_dense_control(compose_config: Compose) -> None:
+    zeros = "callbacks.scheduled_pruning.masks_from=zeros"
+    (problem,) = find_problems(compose_config("schedule=none", zeros))
+    assert str(problem).startswith(f"{zeros}: schedule=none is the dense control, in which zeros")
+    assert "allowed: schedule=constant" in str(problem)
+    assert find_problems(compose_config("schedule=constant", zeros)) == []

@@ -20,7 +20,7 @@ from coreai_opt.pruning import (
     summary,
 )
 from coreai_opt.pruning.config import PolynomialDecaySchedule
-from coreai_opt.pruning.errors import DivergedWeightError, LeftDenseWarning
+from coreai_opt.pruning.errors import DivergedWeightError, LeftDenseWarning, PreparationWarning
 from coreai_opt.pruning.in_place.starting import AllZeroWarning, TooFewZerosError
 from coreai_opt.pruning.targets import pruned_tensors
 from tests.pruning.test_in_place_equals import uniform
@@ -109,7 +109,8 @@ def test_no_zeros_at_all_need_a_schedule() -> None:
     with pytest.raises(PruningError, match=r"no zero in the weights .* allowed: sparse"):
         started(net(0.0, 0.0))
     model = net(0.0, 0.0)
-    pruner, optimizer = started(model, asking(RAMP, target_sparsity=0.5))
+    with pytest.warns(PreparationWarning, match=r"no zero in the weights .*: the schedule makes"):
+        pruner, optimizer = started(model, asking(RAMP, target_sparsity=0.5))
     train(pruner, optimizer, 9)
     assert counts(model) == [32, 32]
 

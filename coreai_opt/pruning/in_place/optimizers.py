@@ -64,7 +64,7 @@ class AttachedOptimizers:
         found = list(with_inner(optimizer))
         if not found:
             raise TypeError(
-                f"a {type(optimizer).__name__} cannot be attached; allowed: an optimizer of torch, "
+                f"{type(optimizer).__name__} cannot be attached; allowed: an optimizer of torch, "
                 "a subclass, or what holds one"
             )
         for one in found:

@@ -122,7 +122,7 @@ class InPlacePruner(ScheduledMasks):
 
         Warns:
             UserWarning: as ``MagnitudePruner.prepare`` does.
-            AllZeroWarning: weights that are zero in every element stay so.
+            AllZeroWarning: weights that are zero in every element stay so; no zero at all is said.
         """
         if masks_from not in get_args(MasksFrom):
             allowed = ", ".join(map(repr, get_args(MasksFrom)))

@@ -105,18 +105,21 @@ def begin_at_zeros(groups: Sequence[MaskGroup]) -> None:
 
     Warns:
         AllZeroWarning: weights are zero in every element.
+        PreparationWarning: there is no zero at all.
     """
     tensors = [tensor for group in groups for tensor in group.tensors]
     refuse_nan([[tensor] for tensor in tensors])
     still = [group for group in groups if group.schedule is None]
     if lacking := [one for group in still for one in _lacking(group)]:
         raise TooFewZerosError(lacking)
-    if tensors and len(still) == len(groups) and not any(tensor.impl.floor for tensor in tensors):
-        raise PruningError(
-            "masks_from='zeros' finds no zero in the weights that the config prunes, and no "
-            "schedule that would make some; allowed: sparse weights, loaded before, or a "
-            "sparsity_schedule"
-        )
+    if tensors and not any(tensor.impl.floor for tensor in tensors):
+        said = "masks_from='zeros' finds no zero in the weights that the config prunes"
+        if len(still) == len(groups):
+            raise PruningError(
+                f"{said}, and no schedule that would make some; allowed: sparse weights, loaded "
+                "before, or a sparsity_schedule"
+            )
+        warnings.warn(PreparationWarning(f"{said}: the schedule makes all of them"), stacklevel=4)
     if empty := [each.name for each in tensors if prod(each.shape) and not each.impl.mask.any()]:
         warnings.warn(AllZeroWarning(empty), stacklevel=4)
     for group in groups:
