@@ -1,0 +1,148 @@
+"""Apps that know nothing of this package, and one line: what scripts/compat runs everywhere."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.apps import (
+    APPS,
+    DICT_GROUP,
+    EVAL_SCRIPT,
+    HARD_CODED,
+    LIST_ROOT,
+    OWN_EMA,
+    REGISTRY,
+    App,
+    Completed,
+    Home,
+    assert_at_target,
+    homes,
+    run_files,
+    tensors,
+    zeros,
+)
+
+Pruned = Callable[[App], tuple[Path, Completed]]
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=homes(), ids=str)
+def home(request: pytest.FixtureRequest) -> Home:
+    installed: Home = request.param
+    return installed
+
+
+@pytest.fixture(scope="module")
+def pruned(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Pruned:
+    """Run an app with the one line, once for all tests that look at it."""
+    done: dict[str, tuple[Path, Completed]] = {}
+
+    def run(app: App) -> tuple[Path, Completed]:
+        if app.name not in done:
+            where = home.copy(app, tmp_path_factory.mktemp(app.name))
+            done[app.name] = where, home.run(where, *app.line, "hydra.run.dir=run")
+        where, completed = done[app.name]
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        return where, completed
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "app",
+    [pytest.param(app, id=app.name, marks=() if app is LIST_ROOT else slow) for app in APPS],
+)
+def test_the_one_line_prunes_what_the_app_itself_writes(
+    home: Home, pruned: Pruned, app: App
+) -> None:
+    where, completed = pruned(app)
+    for file in run_files(app, where / "run"):
+        assert_at_target(home, app, file)
+    said = [line for line in completed.stdout.splitlines() if "weights in" in line]
+    assert len(said) == app.folds, completed.stdout
+    assert "below the target" not in completed.stdout + completed.stderr
+
+
+@slow
+def test_the_test_phase_and_the_eval_script_see_the_same_pruned_network(
+    home: Home, pruned: Pruned
+) -> None:
+    where, completed = pruned(DICT_GROUP)
+    (best,) = (where / "run" / "checkpoints").glob("epoch_*.ckpt")
+    evaluated = home.run(where, f"ckpt_path='{best}'", program="eval.py")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert accuracy(evaluated) == accuracy(completed) > 0.5
+
+
+def accuracy(completed: Completed) -> float:
+    (shown,) = re.findall(r"test/acc\w* *│? *\|? *([0-9.]+)", completed.stdout)
+    return float(shown)
+
+
+@slow
+def test_a_script_without_lightning_loads_and_exports_the_pruned_network(
+    home: Home, pruned: Pruned
+) -> None:
+    where, _ = pruned(EVAL_SCRIPT)
+    done = home.run(where, "run/best.ckpt", "exported.pt2", program="evaluate.py")
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.rpartition("accuracy ")[2]) > 0.5
+    read = (
+        "import torch; state = torch.export.load('exported.pt2').state_dict;"
+        " print(*[int((state[name] == 0).sum()) for name in ('0.weight', '2.weight')])"
+    )
+    counted = home.run(where, read, program="-c")
+    expected = zeros(tensors(home, EVAL_SCRIPT, where / "run" / "best.ckpt"))
+    assert [int(n) for n in counted.stdout.split()] == [expected[n] for n in EVAL_SCRIPT.pruned]
+
+
+@slow
+def test_a_sweep_over_schedules_has_a_dense_control_and_the_same_keys(
+    home: Home, tmp_path: Path
+) -> None:
+    where = home.copy(REGISTRY, tmp_path)
+    swept = ["prune.schedule=none,poly,linear", "seed=1,2", "hydra.sweep.dir=sweep"]
+    done = home.run(where, "-m", "+prune=poly", *swept)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = sorted((where / "sweep").glob("[0-9]"), key=lambda job: int(job.name))
+    assert len(jobs) == 6
+    weights = [tensors(home, REGISTRY, job / "checkpoints" / "last.ckpt") for job in jobs]
+    assert all(list(one) == list(weights[0]) for one in weights)
+    for job, one in zip(jobs, weights, strict=True):
+        if int(job.name) < 2:
+            assert not any(zeros(one)[name] for name in REGISTRY.pruned)
+        else:
+            for file in run_files(REGISTRY, job):
+                assert_at_target(home, REGISTRY, file)
+
+
+@slow
+def test_going_on_in_mid_ramp_goes_on_with_the_ramp(home: Home, pruned: Pruned) -> None:
+    """In the checkpoints that follow the ramp has come as far as without a break."""
+    where, _ = pruned(OWN_EMA)
+    middle = "train.resume=run/epoch\\=1.ckpt"
+    done = home.run(where, *OWN_EMA.line, middle, "hydra.run.dir=again")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for epoch in (2, 3):
+        whole, again = (
+            zeros(tensors(home, OWN_EMA, where / run / f"epoch={epoch}.ckpt"))
+            for run in ("run", "again")
+        )
+        assert [whole[name] for name in OWN_EMA.pruned] == [again[name] for name in OWN_EMA.pruned]
+    halfway = zeros(tensors(home, OWN_EMA, where / "run" / "epoch=1.ckpt"))
+    assert all(0 < halfway[name] < whole[name] for name in OWN_EMA.pruned)
+    assert_at_target(home, OWN_EMA, where / "again" / "last.ckpt")
+
+
+@slow
+def test_every_fold_is_pruned_by_itself(home: Home, pruned: Pruned) -> None:
+    where, _ = pruned(HARD_CODED)
+    first, second = (
+        tensors(home, HARD_CODED, where / "run" / name) for name in ("weights.pt", "weights-2.pt")
+    )
+    last = tensors(home, HARD_CODED, where / "run" / "fold_1" / "last.ckpt")
+    assert all(bool((second[name] == last[name]).all()) for name in last)
+    assert any(bool((first[name] != second[name]).any()) for name in first)
