@@ -1,7 +1,6 @@
 """Apps that know nothing of this package, and one line: what scripts/compat runs everywhere."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,37 +17,13 @@ from tests.integration.apps import (
     Completed,
     Home,
     assert_at_target,
-    homes,
     run_files,
     tensors,
     zeros,
 )
-
-Pruned = Callable[[App], tuple[Path, Completed]]
+from tests.integration.conftest import Pruned
 
 slow = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", params=homes(), ids=str)
-def home(request: pytest.FixtureRequest) -> Home:
-    installed: Home = request.param
-    return installed
-
-
-@pytest.fixture(scope="module")
-def pruned(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Pruned:
-    """Run an app with the one line, once for all tests that look at it."""
-    done: dict[str, tuple[Path, Completed]] = {}
-
-    def run(app: App) -> tuple[Path, Completed]:
-        if app.name not in done:
-            where = home.copy(app, tmp_path_factory.mktemp(app.name))
-            done[app.name] = where, home.run(where, *app.line, "hydra.run.dir=run")
-        where, completed = done[app.name]
-        assert completed.returncode == 0, completed.stdout + completed.stderr
-        return where, completed
-
-    return run
 
 
 @pytest.mark.parametrize(
