@@ -9,17 +9,21 @@ from typing import Any
 
 from lightning_callbacks import (
     progress_bar,
+    pruned_weights,
     resumable_checkpoint,
     scheduled_pruning,
     sparsity_monitor,
+    target_gate,
     target_sparsity,
 )
 
 __all__ = [
+    "PrunedWeights",
     "ResumableCheckpoint",
     "ScheduledPruning",
     "SparsityMonitor",
     "SparsityProgressBar",
+    "TargetGate",
     "TargetSparsityCheckpoint",
     "TargetSparsityEarlyStopping",
 ]
@@ -47,6 +51,14 @@ class ResumableCheckpoint(resumable_checkpoint.ResumableCheckpoint, _Callback): 
 
 class SparsityProgressBar(progress_bar.SparsityColumn, _ProgressBar):  # type: ignore[misc]
     __doc__ = progress_bar.SparsityProgressBar.__doc__
+
+
+class TargetGate(target_gate.TargetGate, _Callback):  # type: ignore[misc]
+    __doc__ = target_gate.TargetGate.__doc__
+
+
+class PrunedWeights(pruned_weights.PrunedWeights, _Callback):  # type: ignore[misc]
+    __doc__ = pruned_weights.PrunedWeights.__doc__
 
 
 class TargetSparsityCheckpoint(target_sparsity.SavesAtTarget, _Gate, _Checkpoint):  # type: ignore[misc]
