@@ -17,11 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.experiment.composing import command_context
 from coreai_opt.experiment.errors import Problem
+from coreai_opt.experiment.field_problems import described
 from coreai_opt.experiment.groups import Group, config_groups, find_group
 from coreai_opt.experiment.hooks import first_point, task_config
 from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.options import option_names
-from coreai_opt.experiment.validation import described, find_problems
+from coreai_opt.experiment.validation import find_problems
 from coreai_opt.pruning._registry import nearest
 
 __all__ = ["diagnose"]

@@ -7,19 +7,26 @@ All problems are found at once. A value is named as the user typed it: where a n
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, get_args
+from functools import partial
+from typing import Any
 
 from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf, ValueNode
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel
 
 from coreai_opt.experiment.absent_nodes import absent_problems, unresolved
 from coreai_opt.experiment.callback_nodes import callback_problems
 from coreai_opt.experiment.constants import Constants
 from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.field_problems import (
+    Path,
+    described,
+    field_problems,
+    name_of,
+    named_once,
+)
 from coreai_opt.experiment.length import ramp_problem
 from coreai_opt.experiment.nodes import model_of_target
 from coreai_opt.experiment.places import typed_path, why_no_file
@@ -31,9 +38,9 @@ from coreai_opt.experiment.settings import (
     SweepSettings,
 )
 from coreai_opt.experiment.target_policy import named_targets, why_refused
-from coreai_opt.pruning._registry import Registry, nearest
+from coreai_opt.pruning._registry import nearest
 
-__all__ = ["ALIAS", "Reading", "check_config", "described", "find_problems", "problems_of"]
+__all__ = ["ALIAS", "Reading", "check_config", "find_problems", "problems_of"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
@@ -64,8 +71,6 @@ OWN_NODES: dict[str, type[BaseModel]] = {
     "sweep": SweepSettings,
 }
 
-Path = tuple[str | int, ...]
-
 # Modules that were there, each with where it was looked for: every point of a sweep names them.
 _found: set[tuple[str, ...]] = set()
 
@@ -94,11 +99,7 @@ class Reading:
 
     def name(self, path: Path) -> str:
         """Return how a person would type the key at this path."""
-        # An item of a list, ${milestones} in the node, is known by the name of the list.
-        for end in range(len(path), 0, -1):
-            if path[:end] in self.names:
-                return ".".join(str(part) for part in (self.names[path[:end]], *path[end:]))
-        return ".".join(str(part) for part in path)
+        return name_of(path, self.names)
 
     def _read(self, parent: Any, key: Any, path: Path) -> Any:
         # Most values stand there as they are; OmegaConf's own way to them takes ten times as long.
@@ -195,9 +196,9 @@ def problems_of(reading: Reading) -> list[Problem]:
     """Return everything that can be seen to be wrong in a config that has been read."""
     problems = absent_problems(reading.values, reading.problems)
     if refused := _refused_targets(reading):
-        return _named_once([*problems, *refused])  # looking further would import them
+        return named_once([*problems, *refused])  # looking further would import them
     for path, model, values in _checked_nodes(reading.values):
-        problems += _node_problems(reading, path, model, values)
+        problems += field_problems(model, values, partial(_name_below, reading, path))
     problems += _missing_nodes(reading.values)
     problems += _target_problems(reading)
     problems += callback_problems(reading.values)
@@ -206,15 +207,7 @@ def problems_of(reading: Reading) -> list[Problem]:
     if not problems:
         problems += ramp_problem(reading.values)
     told = {one.key for one in reading.problems}  # what is unreadable is None, which is no value
-    return _named_once([one for one in problems if one in reading.problems or one.key not in told])
-
-
-def _named_once(problems: list[Problem]) -> list[Problem]:
-    # A knob may stand in several nodes.
-    named: dict[str, Problem] = {}
-    for problem in problems:
-        named.setdefault(problem.key, problem)
-    return list(named.values())
+    return named_once([one for one in problems if one in reading.problems or one.key not in told])
 
 
 def _checked_nodes(
@@ -230,6 +223,10 @@ def _checked_nodes(
         if model is not None:
             fields = {key: value for key, value in node.items() if not _is_special(key)}
             yield path, model, fields
+
+
+def _name_below(reading: Reading, path: Path, location: Path) -> str:
+    return reading.name((*path, *location))
 
 
 def _missing_nodes(values: dict[str, Any]) -> list[Problem]:
@@ -252,69 +249,6 @@ def _nodes_with_target(value: Any, path: Path) -> Iterator[tuple[Path, dict[str,
         # The callback repeats the nodes of the schedule and of pruning by reference.
         if not (path and str(path[0]) == "callbacks" and key in ("schedule", "config")):
             yield from _nodes_with_target(child, (*path, str(key)))
-
-
-def _node_problems(
-    reading: Reading, path: Path, model: type[BaseModel], values: dict[str, Any]
-) -> list[Problem]:
-    try:
-        model.model_validate(values, context={"without_torch": True})
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        return [_problem(reading, path, model, details) for details in found]
-    return []
-
-
-def _problem(
-    reading: Reading, path: Path, model: type[BaseModel], details: ErrorDetails
-) -> Problem:
-    location = details["loc"]
-    name = reading.name((*path, *location))
-    if details["type"] == "extra_forbidden":
-        allowed = nearest(str(location[-1]), list(model.model_fields))
-        return Problem(name, f"{name}: there is no such key; {allowed}")
-    reason = details["msg"].removeprefix("Value error, ")
-    reason = (reason[:1].lower() + reason[1:]).removeprefix("input ")
-    text = None if "allowed: " in reason else described(model, location)
-    allowed = f"; allowed: {text}" if text else ""
-    return Problem(name, f"{name}{_shown(details)}: {reason}{allowed}")
-
-
-def described(model: Any, location: Sequence[str | int]) -> str | None:
-    """Return the description of the innermost field on the way to a location in a pydantic class.
-
-    Example:
-        >>> described(ObjectiveSettings, ("mode",))
-        'min or max'
-    """
-    text: str | None = None
-    candidates = [model]
-    for part in location:
-        fields = [known.model_fields for known in candidates if _is_model(known)]
-        info = next((known[str(part)] for known in fields if part in known), None)
-        if info is not None:
-            text, candidates = info.description, [info.annotation]
-        candidates = [inner for known in candidates for inner in (known, *_unpacked(known))]
-    return text
-
-
-def _unpacked(annotation: Any) -> Iterator[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, Registry):
-        yield from annotation.REGISTRY.values()  # any of them may stand where the base does
-    for inner in get_args(annotation):
-        yield inner
-        yield from _unpacked(inner)
-
-
-def _is_model(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
-
-
-def _shown(details: ErrorDetails) -> str:
-    value = details["input"]
-    if details["type"] == "missing" or isinstance(value, Mapping | list):
-        return ""
-    return f"={value:g}" if isinstance(value, float) else f"={value}"
 
 
 def _is_special(key: str) -> bool:

@@ -1,11 +1,11 @@
-"""The plugin for Hydra apps of your own, installed as ``hydra_plugins.hydra_coreai_opt``.
+"""The plugin for any Hydra app, installed as ``hydra_plugins.hydra_coreai_opt``.
 
 Every Hydra app on the machine imports this file when it starts: nothing else is imported here, and
-config files are looked for when one of our groups is asked for.
+config files are looked at when one of our groups is asked for.
 """
 
 import sys
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -16,11 +16,27 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 if TYPE_CHECKING:
     from hydra.core.config_search_path import SearchPathElement
 
+    from coreai_opt.plugin.clashes import App
+
 __all__ = ["CoreaiConfigSource", "CoreaiSearchPath"]
 
 SCHEME, PROVIDER = "coreai", "hydra-coreai-opt"
 
-GROUPS = ("callbacks", "pruning", "schedule")
+GROUPS = ("prune", "coreai_prune", "prune_typed")
+
+
+class _Path(str):
+    """The path of our source, with what is known of the app.
+
+    Hydra makes a source of it, and in the workers of a sweep another one of a copy.
+
+    Attributes:
+        searched: provider and path of what the app brings.
+        words: its command line.
+    """
+
+    searched: "list[tuple[str, str]]"
+    words: "list[str]"
 
 
 class _OursLast(list["SearchPathElement"]):
@@ -31,39 +47,46 @@ class _OursLast(list["SearchPathElement"]):
 
     def append(self, element: "SearchPathElement") -> None:
         ours = next((at for at, one in enumerate(self) if one.provider == PROVIDER), len(self))
-        self.insert(len(self) if element.provider == "schema" else ours, element)
+        is_last = element.provider == "schema"
+        if not is_last and ours < len(self):
+            path: Any = self[ours].path
+            path.searched.append((element.provider, element.path))
+        self.insert(len(self) if is_last else ours, element)
 
 
 class CoreaiSearchPath(SearchPathPlugin):
-    """Puts our schedules, pruning specs and callbacks behind all that an app has of its own."""
+    """Puts our options behind all that an app has of its own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append(provider=PROVIDER, path=f"{SCHEME}://conf")
-        if isinstance(getattr(search_path, "config_search_path", None), list):
-            search_path.config_search_path = _OursLast(search_path.get_path())  # type: ignore[attr-defined]
-        CoreaiConfigSource.searched = [
+        path = _Path(f"{SCHEME}://conf")
+        path.words = sys.argv[1:]
+        path.searched = [
             (str(one.provider), str(one.path))
             for one in search_path.get_path()
-            if one.provider not in ("hydra", PROVIDER)
+            if one.provider != "hydra"
         ]
+        search_path.append(provider=PROVIDER, path=path)
+        if isinstance(getattr(search_path, "config_search_path", None), list):
+            search_path.config_search_path = _OursLast(search_path.get_path())  # type: ignore[attr-defined]
+        typed = (word.removeprefix("+").partition("=")[0] for word in path.words if "," in word)
+        if any(key in GROUPS for key in typed):
+            from coreai_opt.plugin.clashes import warn_of_swept_group
+
+            warn_of_swept_group(path.words)
 
 
 class CoreaiConfigSource(ConfigSource):
-    """Serves the groups of the plugin, and makes the ``base_*`` nodes that they begin with.
+    """Serves ``prune`` and its two other names.
 
-    Where a group is, ``schedule=linear`` chooses an option, and where none is, it sets a value: in
-    an app that has a value of that name, none of ours may be. ``+schedule=poly`` could not set the
-    value there, and means the group.
+    Where a group is, ``prune=linear`` chooses an option, and where none is, it sets a value: in an
+    app that has a ``prune`` of its own, ours is not there. ``+prune=poly``, where the app has no
+    such option, is refused there with the name of the other group.
     """
-
-    searched: ClassVar["list[tuple[str, str]]"] = []
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
-        # Pickled with this object, for the workers of a sweep, which compose anew.
-        self._of_the_app = tuple(self.searched)
-        words = (word.partition("=")[0].partition("@")[0] for word in sys.argv[1:])
-        self._added = {word[1:] for word in words if word.startswith("+")}
+        self._searched = getattr(path, "searched", [])
+        self._words = getattr(path, "words", [])
 
     @staticmethod
     def scheme() -> str:
@@ -76,38 +99,52 @@ class CoreaiConfigSource(ConfigSource):
         group = config_path.strip("/")
         if group not in GROUPS:
             return group == ""
-        if group in self._added:
-            return True
-        from coreai_opt.experiment.served_configs import is_value
-
-        return not is_value(group, self._of_the_app)
+        return group != "prune" or self._is_typed(group) or not self._is_taken(group)
 
     def is_config(self, config_path: str) -> bool:
-        path = config_path.strip("/").removesuffix(".yaml")
-        if path.partition("/")[0] not in GROUPS or "/" not in path:
+        group, _, name = config_path.strip("/").removesuffix(".yaml").partition("/")
+        if group not in GROUPS or not name:
             return False
         # The app's own, in Hydra's store, is looked for only after all sources.
-        if ConfigStore.instance().get_type(f"{path}.yaml") == ObjectType.CONFIG:
+        if ConfigStore.instance().get_type(f"{group}/{name}.yaml") == ObjectType.CONFIG:
             return False
-        from coreai_opt.experiment.served_configs import is_served
+        from coreai_opt.plugin.options import SCHEDULES
 
-        return is_served(path)
+        is_there = group != "prune" or self._is_typed(group) or not self._is_taken(group)
+        return name in SCHEDULES and is_there
 
     def load_config(self, config_path: str) -> ConfigResult:
-        from coreai_opt.experiment.served_configs import served
+        from coreai_opt.plugin.clashes import refuse
+        from coreai_opt.plugin.options import option
 
-        config, header = served(config_path.strip("/").removesuffix(".yaml"))
-        return ConfigResult(
-            provider=self.provider, path=self.full_path(), config=config, header=header
-        )
+        group, _, name = config_path.strip("/").removesuffix(".yaml").partition("/")
+        refuse(group, name, self._app)
+        config, package = option(group, name)
+        header: dict[str, str | None] = {"package": package}
+        return ConfigResult(self.provider, self.full_path(), config, header)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> "list[str]":
         group = config_path.strip("/")
         if group == "":
-            is_any = results_filter != ObjectType.CONFIG
-            return [name for name in GROUPS if is_any and self.is_group(name)]
+            if results_filter == ObjectType.CONFIG:
+                return []
+            return ["coreai_prune" if self._is_taken("prune") else "prune"]
         if group not in GROUPS or results_filter == ObjectType.GROUP:
             return []
-        from coreai_opt.experiment.served_configs import options
+        from coreai_opt.plugin.options import SCHEDULES
 
-        return options(group)
+        return sorted(SCHEDULES) if self.is_group(group) else []
+
+    @property
+    def _app(self) -> "App":
+        from coreai_opt.plugin.clashes import App
+
+        return App(tuple(self._searched), tuple(self._words))
+
+    def _is_typed(self, group: str) -> bool:
+        return any(word.partition("=")[0].partition("@")[0] == f"+{group}" for word in self._words)
+
+    def _is_taken(self, group: str) -> bool:
+        from coreai_opt.plugin.clashes import has_its_own
+
+        return has_its_own(group, self._app)

@@ -6,8 +6,9 @@ import pytest
 from pydantic import BaseModel
 
 from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.experiment.field_problems import described
 from coreai_opt.experiment.settings import SGDSettings, TrainerSettings
-from coreai_opt.experiment.validation import check_config, described, find_problems
+from coreai_opt.experiment.validation import check_config, find_problems
 from coreai_opt.pruning.config import MagnitudePrunerConfig
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.experiment.field_problems import described
 from coreai_opt.experiment.settings import Settings, Share
-from coreai_opt.experiment.validation import described
 
 __all__ = ["SearchSettings"]
 

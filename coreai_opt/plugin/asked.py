@@ -1,0 +1,97 @@
+"""What a job asks for: its own knobs, read from its own config.
+
+Hydra's callback objects hold the values of the whole multirun, and a job whose group is swept has
+no callback at all; its config has the node all the same.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from coreai_opt.experiment.aliases import keys_of
+from coreai_opt.experiment.errors import Problem
+from coreai_opt.plugin.knobs import Knobs
+from coreai_opt.plugin.options import CALLBACK, TARGET
+
+__all__ = ["asked_of", "swept_names"]
+
+TYPED = f"hydra.callbacks.{CALLBACK}"
+
+
+def asked_of(hydra: DictConfig) -> Knobs | None:
+    """Return the knobs of a job, None where nothing is asked for.
+
+    Args:
+        hydra: Hydra's own node of the job's config.
+    """
+    node = _node(hydra)
+    if node is None:
+        return None
+    prefix, problems = _prefix(node), list[Problem]()
+    values = dict(_values(node, prefix, problems))
+    typed = _below(prefix, [*hydra.overrides.task, *hydra.overrides.hydra])
+    return Knobs(values, prefix, set(typed), hydra.mode == RunMode.MULTIRUN, problems)
+
+
+def swept_names(hydra: DictConfig) -> list[str]:
+    """Return the names of the knobs that a multirun varies.
+
+    Args:
+        hydra: Hydra's own node of the multirun's config.
+    """
+    node = _node(hydra)
+    if node is None:
+        return []
+    parser = OverridesParser.create()
+    parsed = parser.parse_overrides(list(hydra.overrides.task))
+    swept = [str(one.key_or_group) for one in parsed if one.is_sweep_override()]
+    params = OmegaConf.select(hydra, "sweeper.params") or {}
+    return list(_below(_prefix(node), [*swept, *map(str, params)]))
+
+
+def _node(hydra: DictConfig) -> DictConfig | None:
+    node = OmegaConf.select(hydra, f"callbacks.{CALLBACK}")
+    is_ours = isinstance(node, DictConfig) and node.get("_target_") == TARGET
+    return node if is_ours else None
+
+
+def _prefix(node: DictConfig) -> str:
+    """Return the key of the node at the root that the knobs are in, or of Hydra's own."""
+    plain: Any = OmegaConf.to_container(node, resolve=False)
+    knobs = plain.get("knobs")
+    return knobs[2:-1] if isinstance(knobs, str) else TYPED
+
+
+def _values(node: DictConfig, prefix: str, problems: list[Problem]) -> Iterator[tuple[str, Any]]:
+    knobs = node if prefix == TYPED else OmegaConf.select(node, "knobs")
+    if not isinstance(knobs, DictConfig):
+        sentence = f"{prefix}={knobs}: not a node; allowed: {prefix}.KEY=VALUE, or no +{prefix}"
+        problems.append(Problem(prefix, sentence))
+        return
+    for key in map(str, knobs):
+        if key.startswith("_"):
+            continue
+        name = f"{prefix}.{key}"
+        try:
+            if OmegaConf.is_missing(knobs, key):
+                problems.append(Problem(name, f"{name} is not given; give {name}=VALUE"))
+            value = knobs[key]
+            is_node = OmegaConf.is_config(value)
+            yield key, OmegaConf.to_container(value, resolve=True) if is_node else value
+        except OmegaConfBaseException as error:
+            text = str(error).splitlines()[0]
+            problems.append(Problem(name, f"{name} cannot be read: {text}"))
+
+
+def _below(prefix: str, texts: Iterable[str]) -> Iterator[str]:
+    """Yield the names of the knobs that overrides give, those in a dict too."""
+    for text in texts:
+        key, _, value = text.lstrip("+~").partition("=")
+        keys = [key]
+        if key == prefix and value.startswith("{"):
+            keys = keys_of(OverridesParser.create().parse_override(text))
+        yield from (one.removeprefix(f"{prefix}.") for one in keys if one.startswith(f"{prefix}."))

@@ -1,0 +1,15 @@
+"""The callback of a pruning job for a ``lightning.pytorch.Trainer``."""
+
+import importlib
+from typing import Any
+
+from coreai_opt.plugin import trainer_callbacks
+
+__all__ = ["JobCallback"]
+
+# As a value without types: the package need not be there where types are checked.
+_Callback: Any = importlib.import_module("lightning.pytorch.callbacks").Callback
+
+
+class JobCallback(trainer_callbacks.JobCallback, _Callback):  # type: ignore[misc]
+    __doc__ = trainer_callbacks.JobCallback.__doc__
