@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks._lightning import pl, rank_zero_warn
 from lightning_callbacks._roots import require_one_root
 
 __all__ = [
@@ -161,7 +159,7 @@ class SavesAtTarget(_Callback):
         )
 
 
-class TargetSparsityCheckpoint(SavesAtTarget, TargetSparsityGate, ModelCheckpoint):
+class TargetSparsityCheckpoint(SavesAtTarget, TargetSparsityGate, pl.callbacks.ModelCheckpoint):
     """Lightning's ``ModelCheckpoint``, choosing only among epochs at target sparsity.
 
     During a ramp the early, dense epochs score best; what they score says nothing about the pruned
@@ -172,7 +170,7 @@ class TargetSparsityCheckpoint(SavesAtTarget, TargetSparsityGate, ModelCheckpoin
     """
 
 
-class TargetSparsityEarlyStopping(TargetSparsityGate, EarlyStopping):
+class TargetSparsityEarlyStopping(TargetSparsityGate, pl.callbacks.EarlyStopping):
     """Lightning's ``EarlyStopping``, which cannot end a run before its ramp has ended.
 
     Its patience begins to count at target sparsity. Arguments are those of ``EarlyStopping``.
