@@ -3,18 +3,14 @@
 import math
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from coreai_opt.pruning import InPlacePruner, PruningError
-from lightning_callbacks._roots import of_root
+from lightning_callbacks._lightning import pl
+from lightning_callbacks._roots import kinds_of_root, of_root
 
 __all__ = ["MaskedAverages", "evaluate_the_average", "planned_epochs"]
-
-AveragingCallback = StochasticWeightAveraging | WeightAveraging
-"""Those of ``pytorch_lightning`` stand for those of both roots."""
 
 AVERAGING = ("StochasticWeightAveraging", "WeightAveraging")
 
@@ -76,13 +72,13 @@ def planned_epochs(trainer: pl.Trainer) -> float:
     return min(limits)
 
 
-def _averaging_callbacks(trainer: pl.Trainer) -> list[AveragingCallback]:
+def _averaging_callbacks(trainer: pl.Trainer) -> list[Any]:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    kinds = tuple(of_root(trainer, "callbacks", name) for name in AVERAGING)
+    kinds = kinds_of_root(trainer, "callbacks", *AVERAGING)
     return [callback for callback in callbacks if isinstance(callback, kinds)]
 
 
-def _average_of(callback: AveragingCallback) -> Any:
+def _average_of(callback: Any) -> Any:
     # Lightning has no public name for it.
     if not hasattr(callback, "_average_model"):
         raise PruningError(

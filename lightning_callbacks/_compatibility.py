@@ -1,9 +1,8 @@
 """Compatibility of pruning with the strategy and the other callbacks of a trainer."""
 
-import pytorch_lightning as pl
-
 from coreai_opt.pruning import PruningError
-from lightning_callbacks._roots import ROOTS, of_root
+from lightning_callbacks._lightning import pl
+from lightning_callbacks._roots import ROOTS, kinds_of_root
 
 __all__ = ["refuse_other_pruners", "refuse_sharding"]
 
@@ -19,7 +18,7 @@ def refuse_sharding(trainer: pl.Trainer) -> None:
     Raises:
         PruningError: it names the strategy.
     """
-    sharded = tuple(of_root(trainer, "strategies", name) for name in SHARDED)
+    sharded = kinds_of_root(trainer, "strategies", *SHARDED)
     if isinstance(trainer.strategy, sharded):
         raise PruningError(
             f"{type(trainer.strategy).__name__} shards the weights, and a mask needs the whole "

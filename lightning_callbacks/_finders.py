@@ -7,12 +7,10 @@ weights anew from step 0.
 
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_warn
-
 from coreai_opt.pruning import PruningError
 from lightning_callbacks._instance_hooks import InstanceHooks
-from lightning_callbacks._roots import of_root
+from lightning_callbacks._lightning import pl, rank_zero_warn
+from lightning_callbacks._roots import kinds_of_root, of_root
 from lightning_callbacks._training_loaders import InexactResumeWarning
 
 __all__ = ["found_values", "keep_found_values", "refuse_lost_checkpoint"]
@@ -83,7 +81,7 @@ def _finders(trainer: pl.Trainer) -> list[Any]:
 
 
 def _kinds(trainer: pl.Trainer) -> tuple[Any, ...]:
-    return tuple(of_root(trainer, "callbacks", name) for name in FINDERS)
+    return kinds_of_root(trainer, "callbacks", *FINDERS)
 
 
 def _names(finder: Any) -> tuple[str, ...]:

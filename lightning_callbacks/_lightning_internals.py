@@ -6,9 +6,8 @@ They are there in Lightning 2.2.5, 2.4.0 and 2.6.6, in both of its roots.
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
 from coreai_opt.pruning import PruningError
+from lightning_callbacks._lightning import pl
 
 __all__ = [
     "CHECK_OF_STOPPING",

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._lightning import pl
 from lightning_callbacks._roots import ROOTS
 
 __all__ = ["change_rows", "keep_hyperparameters", "log_positions", "rewind_logs"]
@@ -108,7 +106,7 @@ def _position(logger: Any) -> dict[str, Any]:
     return {}
 
 
-def _rewind_csv(logger: CSVLogger, position: dict[str, Any]) -> None:
+def _rewind_csv(logger: pl.loggers.CSVLogger, position: dict[str, Any]) -> None:
     writer: Any = logger.experiment
     text = zlib.decompress(position["text"])
     path = Path(writer.metrics_file_path)
@@ -122,7 +120,7 @@ def _rewind_csv(logger: CSVLogger, position: dict[str, Any]) -> None:
     writer.metrics_keys = next(csv.reader(io.StringIO(text.decode("utf-8"))))
 
 
-def _rewind_events(logger: TensorBoardLogger, position: dict[str, Any]) -> None:
+def _rewind_events(logger: pl.loggers.TensorBoardLogger, position: dict[str, Any]) -> None:
     # Lightning has begun a new file already, with nothing in it but its header.
     sizes = position["sizes"]
     known = [file for file in _event_files(logger) if file.name in sizes]
@@ -136,11 +134,11 @@ def _rewind_events(logger: TensorBoardLogger, position: dict[str, Any]) -> None:
                 events.truncate(sizes[file.name])
 
 
-def _event_files(logger: TensorBoardLogger) -> list[Path]:
+def _event_files(logger: pl.loggers.TensorBoardLogger) -> list[Path]:
     return sorted(Path(logger.log_dir).glob("events.out.tfevents.*"))
 
 
-def _open_event_file(logger: TensorBoardLogger) -> str | None:
+def _open_event_file(logger: pl.loggers.TensorBoardLogger) -> str | None:
     writer: Any = logger.experiment
     inner = getattr(writer.file_writer, "event_writer", None)
     name = getattr(inner, "_file_name", None)

@@ -1,15 +1,17 @@
 """What a module has logged so far: sums of the epoch, last values, states of torchmetrics."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultMetric
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from lightning_callbacks._lightning import pl
 from lightning_callbacks._roots import of_root
+
+if TYPE_CHECKING:
+    from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultMetric
 
 __all__ = ["logged_values", "restore_logged_values"]
 
@@ -65,7 +67,7 @@ def restore_logged_values(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
     connector._current_fx = saved["current_fx"]
 
 
-def _saved(metric: _ResultMetric) -> dict[str, Any]:
+def _saved(metric: "_ResultMetric") -> dict[str, Any]:
     meta = metric.meta
     entry: dict[str, Any] = {name: getattr(meta, name) for name in FIELDS}
     entry["reduce_fx"] = meta.reduce_fx.__name__
@@ -82,7 +84,7 @@ def _saved(metric: _ResultMetric) -> dict[str, Any]:
 
 def _restored(
     trainer: pl.Trainer, entry: dict[str, Any], known: dict[str, Metric], device: torch.device
-) -> _ResultMetric:
+) -> "_ResultMetric":
     meta = of_root(trainer, RESULT, "_Metadata")(
         **{name: entry[name] for name in FIELDS}, reduce_fx=getattr(torch, entry["reduce_fx"])
     )

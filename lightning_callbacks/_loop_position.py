@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import pytorch_lightning as pl
-
+from lightning_callbacks._lightning import pl
 from lightning_callbacks._roots import of_root
 
 __all__ = [

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import Tensor
 
 from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks._lightning import pl
 
 __all__ = ["MetricsAtTarget", "asked_zeros", "at_target_sparsity"]
 

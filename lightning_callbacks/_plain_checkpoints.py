@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytorch_lightning as pl
-
 from coreai_opt.pruning import masks_of_state_dict, plain_optimizer_state, plain_state_dict
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._lightning import pl
 
 __all__ = ["PlainCheckpoints"]
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
-
 from coreai_opt.pruning import MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.schedules import SparsitySchedule
+from lightning_callbacks._lightning import pl
 
 __all__ = ["config_of", "example_inputs_of"]
 

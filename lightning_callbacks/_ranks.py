@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.mask_digest import mask_digest
 from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks._lightning import pl
 from lightning_callbacks._roots import of_root
 
 __all__ = [

@@ -5,11 +5,12 @@ They hold the same code twice, so that a class of one is not that of the other.
 
 import functools
 import importlib
+from importlib.util import find_spec
 from typing import Any
 
 from coreai_opt.pruning import PruningError
 
-__all__ = ["ROOTS", "of_root", "require_one_root", "root_of"]
+__all__ = ["ROOTS", "installed_root", "kinds_of_root", "of_root", "require_one_root", "root_of"]
 
 # Root -> where the callbacks for it are.
 PACKAGES = {
@@ -18,11 +19,33 @@ PACKAGES = {
 }
 ROOTS = tuple(PACKAGES)
 
+# Public classes that older versions of Lightning do not have, by the version that brought them.
+LATER = {"ModelParallelStrategy": "2.4", "WeightAveraging": "2.6"}
+
+
+@functools.cache
+def installed_root() -> str:
+    """Return the import root that is installed; of two it is ``pytorch_lightning``.
+
+    Raises:
+        ModuleNotFoundError: none is.
+    """
+    for root in ROOTS:
+        # A folder that happens to have the name has no origin.
+        spec = find_spec(root.partition(".")[0])
+        if spec is not None and spec.origin is not None:
+            return root
+    raise ModuleNotFoundError(
+        "the callbacks need Lightning, and neither of its packages is installed; allowed: "
+        "pip install pytorch-lightning, or pip install lightning",
+        name=ROOTS[0],
+    )
+
 
 def root_of(kind: type) -> str:
     """Return the import root that a class of Lightning's, or one derived from it, comes from.
 
-    For any other class it is ``pytorch_lightning``.
+    For any other class it is ``installed_root()``.
 
     Example:
         >>> import pytorch_lightning as pl
@@ -33,7 +56,7 @@ def root_of(kind: type) -> str:
         for root in ROOTS:
             if f"{ancestor.__module__}.".startswith(f"{root}."):
                 return root
-    return ROOTS[0]
+    return installed_root()
 
 
 def require_one_root(callback: object, trainer: object) -> None:
@@ -74,6 +97,27 @@ def of_root(owner: object, module: str, name: str) -> Any:
         True
     """
     return _attribute(f"{root_of(type(owner))}.{module}", name)
+
+
+def kinds_of_root(owner: object, module: str, *names: str) -> tuple[Any, ...]:
+    """Return classes as ``of_root`` does, without those that came after this version of Lightning.
+
+    Args:
+        owner: a trainer or a module.
+        module: dotted path below the root.
+        names: the classes.
+
+    Raises:
+        AttributeError: one is not there, and is none of ``LATER``.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> kinds_of_root(pl.LightningModule(), "callbacks", "Timer") == (pl.callbacks.Timer,)
+        True
+    """
+    home = importlib.import_module(f"{root_of(type(owner))}.{module}")
+    there = [name for name in names if name not in LATER or hasattr(home, name)]
+    return tuple(getattr(home, name) for name in there)
 
 
 @functools.cache

@@ -4,14 +4,12 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_warn
-
 from coreai_opt.pruning import InPlacePruner, PruningError
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._averaging import planned_epochs
+from lightning_callbacks._lightning import pl, rank_zero_warn
 from lightning_callbacks._roots import of_root
 
 __all__ = [

@@ -2,18 +2,24 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.data import sized_len
-from lightning_fabric.utilities.types import _Stateful
-from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_callbacks._lightning import pl, rank_zero_warn
 from lightning_callbacks._random_state import random_state, restore_random_state
 from lightning_callbacks._roots import of_root
 
 __all__ = ["InexactResumeWarning", "TrainingLoaders", "repeats_exactly"]
+
+
+@runtime_checkable
+class _Stateful(Protocol):
+    """A loader that says itself where it is, by the names that Lightning asks for."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
 
 class InexactResumeWarning(UserWarning):
@@ -202,7 +208,15 @@ def _fetches_by(trainer: pl.Trainer, kind: str) -> bool:
 def _is_cut_short(trainer: pl.Trainer) -> bool:
     combined = _combined(trainer)
     pairs = zip(combined.flattened, combined.limits, strict=True)
-    return any(limit is not None and limit < (sized_len(one) or math.inf) for one, limit in pairs)
+    return any(limit is not None and limit < _length(one) for one, limit in pairs)
+
+
+def _length(loader: Any) -> float:
+    """Return the batches of a loader; infinite = not known."""
+    try:
+        return len(loader) or math.inf
+    except (TypeError, NotImplementedError):
+        return math.inf
 
 
 def _generators(trainer: pl.Trainer) -> Iterator[torch.Generator]:

@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
-
+from lightning_callbacks._lightning import pl
 from lightning_callbacks._roots import require_one_root
 from lightning_callbacks.sparsity_monitor import SparsityMonitor
 
@@ -12,7 +10,7 @@ __all__ = ["SparsityColumn", "SparsityProgressBar"]
 
 # In front of the progress bar of either root.
 if TYPE_CHECKING:
-    _Bar = RichProgressBar
+    _Bar = pl.callbacks.RichProgressBar
 else:
     _Bar = object
 
@@ -33,7 +31,7 @@ class SparsityColumn(_Bar):
         return metrics
 
 
-class SparsityProgressBar(SparsityColumn, RichProgressBar):
+class SparsityProgressBar(SparsityColumn, pl.callbacks.RichProgressBar):
     """Lightning's ``RichProgressBar`` with the column ``sparsity=now/target``.
 
     The numbers come from the ``SparsityMonitor`` of the same trainer; without one there is no

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from coreai_opt.pruning import PruningError, plain_state_dict
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._foreign_objects import foreign_in_file
+from lightning_callbacks._lightning import pl, rank_zero_info, rank_zero_warn
 from lightning_callbacks._roots import of_root
 
 __all__ = ["PrunedWeights", "WeightsBelowTargetWarning"]

@@ -5,10 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
-from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_callbacks._checkpoint_files import (
     newest_checkpoint,
@@ -18,6 +16,7 @@ from lightning_callbacks._checkpoint_files import (
 from lightning_callbacks._finders import found_values, keep_found_values
 from lightning_callbacks._foreign_objects import ForeignObjectsWarning, foreign_in_file
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._lightning import pl, rank_zero_warn
 from lightning_callbacks._log_files import keep_hyperparameters, log_positions, rewind_logs
 from lightning_callbacks._logged_values import logged_values, restore_logged_values
 from lightning_callbacks._loop_position import (

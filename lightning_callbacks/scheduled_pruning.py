@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, get_args
 
-import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from torch.optim import Optimizer
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningError
@@ -21,6 +19,7 @@ from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
 from lightning_callbacks._compatibility import refuse_other_pruners, refuse_sharding
 from lightning_callbacks._finders import refuse_lost_checkpoint
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._lightning import pl, rank_zero_info, rank_zero_only
 from lightning_callbacks._plain_checkpoints import PlainCheckpoints
 from lightning_callbacks._pruning_config import config_of, example_inputs_of
 from lightning_callbacks._ranks import check_masks, check_steps, may_step_apart

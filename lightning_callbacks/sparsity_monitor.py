@@ -4,9 +4,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
 from coreai_opt.pruning.stats import SparsityReport, count_sparsity
+from lightning_callbacks._lightning import pl
 
 __all__ = ["SparsityMonitor"]
 

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._lightning import pl, rank_zero_info
 from lightning_callbacks._lightning_internals import (
     CHECK_OF_STOPPING,
     SAVING_OF_LAST,

@@ -3,12 +3,9 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.utilities import rank_zero_warn
-
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks._lightning import pl, rank_zero_warn
 from lightning_callbacks._metrics_at_target import MetricsAtTarget, at_target_sparsity
 from lightning_callbacks._roots import require_one_root
 
@@ -146,7 +143,7 @@ class SavesAtTarget(_Callback):
             warn_nothing_at_target(what, self._measured.last_validated, pl_module)
 
 
-class TargetSparsityCheckpoint(SavesAtTarget, TargetSparsityGate, ModelCheckpoint):
+class TargetSparsityCheckpoint(SavesAtTarget, TargetSparsityGate, pl.callbacks.ModelCheckpoint):
     """Lightning's ``ModelCheckpoint``, choosing only among epochs at target sparsity.
 
     During a ramp the early, dense epochs score best; what they score says nothing about the pruned
@@ -157,7 +154,7 @@ class TargetSparsityCheckpoint(SavesAtTarget, TargetSparsityGate, ModelCheckpoin
     """
 
 
-class TargetSparsityEarlyStopping(TargetSparsityGate, EarlyStopping):
+class TargetSparsityEarlyStopping(TargetSparsityGate, pl.callbacks.EarlyStopping):
     """Lightning's ``EarlyStopping``, which cannot end a run before its ramp has ended.
 
     Its patience begins to count at target sparsity. Arguments are those of ``EarlyStopping``.

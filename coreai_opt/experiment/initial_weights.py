@@ -1,23 +1,28 @@
 """Weights in a file, that a run starts from instead of fresh ones."""
 
+import functools
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torch.nn.parameter import is_lazy
+from torch.serialization import safe_globals
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.pruning import PruningError, plain_state_dict
+from lightning_callbacks._foreign_objects import foreign_in_file
 from lightning_callbacks._instance_hooks import InstanceHooks
+from lightning_callbacks._roots import of_root
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 __all__ = ["load_initial_weights", "start_from"]
 
@@ -32,7 +37,22 @@ STATE_DICT = "what torch.save(model.state_dict(), PATH) writes"
 FILES = f"{STATE_DICT}, a Lightning checkpoint, or a {SAFETENSORS} file"
 
 
-def start_from(model: pl.LightningModule, network: nn.Module, path: Path) -> None:
+class NotUnpickled:
+    """Stands for what a file holds beside weights: takes all arguments, keeps and does nothing."""
+
+    path: str  # dotted, of what it stands for
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "NotUnpickled":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def start_from(model: "pl.LightningModule", network: nn.Module, path: Path) -> None:
     """Load weights before the training, as soon as the layers that they belong to are there.
 
     That is now; where the module makes layers in its ``setup`` or ``configure_model``, it is after
@@ -46,6 +66,7 @@ def start_from(model: pl.LightningModule, network: nn.Module, path: Path) -> Non
     Raises:
         ConfigError: as ``load_initial_weights``, now or out of the hook.
     """
+    is_overridden = of_root(model, "utilities.model_helpers", "is_overridden")
     makers = [name for name in ("configure_model", "setup") if is_overridden(name, model)]
     if not makers:
         load_initial_weights(network, path)
@@ -65,8 +86,11 @@ def load_initial_weights(network: nn.Module, path: Path) -> None:
 
     The file is a state dict that ``torch.save`` has written, alone or under one of the keys
     ``state_dict`` (as in Lightning's checkpoints), ``model_state_dict`` and ``model``, or a
-    safetensors file. Names may all carry one prefix more (``module.``, ``network.``). Nothing but
-    weights is unpickled. Of the names of a tied tensor one is enough.
+    safetensors file. Names may all carry one prefix more (``module.``, ``network.``). Of the names
+    of a tied tensor one is enough.
+
+    Nothing but weights is unpickled: what else a checkpoint holds, as the classes among the
+    hyperparameters of a Lightning checkpoint, is neither imported nor called.
 
     Args:
         network: what the weights are loaded into.
@@ -100,27 +124,49 @@ def _plain(state: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> Any:
+    if path.suffix == SAFETENSORS:
+        return _read(path, load_file)
+    foreign = _read(path, foreign_in_file)
+    with warnings.catch_warnings(), safe_globals([(_stand_in(name), name) for name in foreign]):
+        warnings.simplefilter("ignore")  # guesses about files that are refused below
+        load = functools.partial(torch.load, map_location="cpu", weights_only=True)
+        return _read(path, load, foreign)
+
+
+def _stand_in(path: str) -> Callable[..., Any]:
+    # torch fills no dict but a true one. The nodes of OmegaConf have one of these.
+    if path == "collections.defaultdict":
+        return lambda *args: {}
+    return type(path.rpartition(".")[2], (NotUnpickled,), {"path": path})
+
+
+def _read(path: Path, reader: Callable[[Path], Any], foreign: Collection[str] = ()) -> Any:
     try:
-        if path.suffix == SAFETENSORS:
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # guesses about files that are refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return reader(path)
     except OSError as error:
         raise _refusal(path, f"cannot be read: {error.strerror or error}", FILES) from error
     except Exception as error:  # what torch makes of strange bytes can be anything
-        foreign = FOREIGN.search(str(error)) if isinstance(error, UnpicklingError) else None
-        if foreign is None:
-            raise _refusal(path, "is no checkpoint, or is cut off", FILES) from error
-        reason = f"holds more than weights ({foreign[1]}), and that is not unpickled"
-        raise _refusal(path, reason, STATE_DICT) from error
+        named = FOREIGN.search(str(error)) if isinstance(error, UnpicklingError) else None
+        if named or foreign:
+            raise _not_unpickled(path, [named[1]] if named else foreign) from error
+        raise _refusal(path, "is no checkpoint, or is cut off", FILES) from error
+
+
+def _not_unpickled(path: Path, foreign: Collection[str]) -> ConfigError:
+    listed = _listed(list(foreign))
+    reason = f"holds more than weights ({listed}), and that is not unpickled"
+    return _refusal(path, reason, STATE_DICT)
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise _refusal(path, f"holds no state dict, but a {type(content).__name__}", FILES)
-    inner = (content.get(name) for name in CONTAINERS)
-    state = next((value for value in inner if isinstance(value, dict)), content)
+    state = content
+    if isinstance(content, dict):
+        inner = (content.get(name) for name in CONTAINERS)
+        state = next((value for value in inner if isinstance(value, dict)), content)
+    if foreign := sorted(set(_foreign(state))):
+        raise _not_unpickled(path, foreign)
+    if not isinstance(state, dict):
+        raise _refusal(path, f"holds no state dict, but a {type(state).__name__}", FILES)
     named = all(isinstance(key, str) for key in state)
     if not named or not any(isinstance(value, Tensor) for value in state.values()):
         keys = _listed([str(key) for key in state]) or "none"
@@ -128,6 +174,21 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
         reason = f"holds no tensors by their names; its keys are: {keys}"
         raise _refusal(path, reason, f"{FILES}; under one of {where}, or not under a key")
     return state
+
+
+def _foreign(value: Any) -> Iterator[str]:
+    """Yield the names of what was not unpickled in a state dict, and in extra states there."""
+    if isinstance(value, NotUnpickled) or (
+        isinstance(value, type) and issubclass(value, NotUnpickled)
+    ):
+        yield value.path
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _foreign(key)
+            yield from _foreign(item)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from _foreign(item)
 
 
 def _prefix(keys: Collection[str], own: Collection[str]) -> str:

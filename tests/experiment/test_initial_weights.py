@@ -1,22 +1,30 @@
 """Weights in a file: what is read into a network, and what is refused."""
 
 import argparse
+import functools
+import importlib
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.serialization import get_safe_globals
 
 from coreai_opt.experiment.initial_weights import load_initial_weights
 from coreai_opt.models import Classifier
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
+from tests.conftest import ROOT
 from tests.experiment.weight_files import Content, refused, same, saved, under
 
 NAMES = [
@@ -234,6 +242,10 @@ class Evil:
         return os.mkdir, (str(self._made),)
 
 
+class Filled(dict[str, Any]):
+    """A dict of somebody's own, which torch does not fill."""
+
+
 def cut_off(path: Path) -> None:
     path.write_bytes(saved(network().state_dict(), path).read_bytes()[:900])
 
@@ -266,9 +278,17 @@ STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "container": (lambda path: saved({"model": {"a": 1}}, path), "its keys are: a; allowed: "),
     "numbers": (lambda path: saved({0: torch.ones(2)}, path), "its keys are: 0; allowed: "),
     "model": (lambda path: saved(network(), path), f"container.Sequential), {UNPICKLED}"),
-    "arguments": (
-        lambda path: saved({"state_dict": {}, "args": argparse.Namespace(lr=0.1)}, path),
+    "state of a class": (
+        lambda path: saved(changed(_extra={"a": [argparse.Namespace(lr=0.1)]}), path),
         f"holds more than weights (argparse.Namespace), {UNPICKLED}",
+    ),
+    "filled": (
+        lambda path: saved(network().state_dict() | {"args": Filled(lr=0.1)}, path),
+        f"holds more than weights (tests.experiment.test_initial_weights.Filled), {UNPICKLED}",
+    ),
+    "beside": (
+        lambda path: saved({"state_dict": {}, "args": argparse.Namespace(lr=0.1)}, path),
+        "its keys are: none; allowed: ",
     ),
     "evil": (lambda path: saved({"a": Evil(path.with_name("made"))}, path), "mkdir), and that"),
     "folder": (lambda path: path.mkdir(), "cannot be read: Is a directory; allowed: what "),
@@ -295,3 +315,85 @@ def test_what_is_no_safetensors_file_is_one_sentence(tmp_path: Path, content: by
     assert refused(network(), path).startswith(CUT)
     path.unlink()
     assert "cannot be read: No such file" in refused(network(), path)
+
+
+class Calls:
+    """Pickled, it is a call."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self._call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self._call
+
+
+def template_checkpoint(path: Path, **more: Any) -> nn.Module:
+    """Write what the most used template does: hyperparameters with the network and partials."""
+    net = network()
+    hyper_parameters = {
+        "net": net,
+        "optimizer": functools.partial(torch.optim.Adam, lr=0.001, betas=(0.9, 0.999)),
+        "scheduler": functools.partial(torch.optim.lr_scheduler.StepLR, step_size=5),
+        "model_class": Masked,
+        "config": OmegaConf.create({"a": {"b": [1, "${a.c}"], "c": 2.5}, "d": None}),
+        "folder": path.parent,
+        "device": torch.device("cpu"),
+        "compile": False,
+        **more,
+    }
+    state = under("net.")(net.state_dict())
+    saved({"state_dict": state, "hyper_parameters": hyper_parameters, "epoch": 3}, path)
+    return net
+
+
+def test_a_checkpoint_whose_hyperparameters_hold_classes_is_read(tmp_path: Path) -> None:
+    path, model = tmp_path / "epoch_003.ckpt", network()
+    given, before = template_checkpoint(path), set(get_safe_globals())
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    load_initial_weights(model, path)
+    assert same(model, given)
+    assert set(get_safe_globals()) == before
+
+
+def test_nothing_foreign_is_called_or_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module of a class may not be there, or do something when it is imported."""
+    path, model = tmp_path / "w.ckpt", network()
+    module = ModuleType("absent_app")
+    source = "class Net: pass"
+    exec(source, module.__dict__)
+    monkeypatch.setitem(sys.modules, "absent_app", module)
+    made = tmp_path / "made"
+    more = {
+        "net": module.Net(),
+        "eval": Calls(eval, f"__import__('pathlib').Path({str(made)!r}).touch()"),
+        "import": Calls(importlib.import_module, "antigravity"),
+        "open": Calls(open, str(made), "w"),
+        "run": Calls(subprocess.run, ["touch", str(made)]),
+        "getattr": Calls(getattr, made, "touch"),
+    }
+    given = template_checkpoint(path, **more)
+    monkeypatch.delitem(sys.modules, "absent_app")
+    load_initial_weights(model, path)
+    assert same(model, given)
+    assert not made.exists()
+    assert {"absent_app", "antigravity"}.isdisjoint(sys.modules)
+
+
+def test_calls_that_torch_blocks_altogether_are_refused(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    template_checkpoint(tmp_path / "w.ckpt", evil=Calls(os.system, f"touch '{made}'"))
+    said = refused(network(), tmp_path / "w.ckpt")
+    assert said.startswith(f"holds more than weights (posix.system), {UNPICKLED}")
+    assert not made.exists()
+
+
+def test_it_needs_no_lightning() -> None:
+    lines = (
+        "import sys",
+        "sys.modules['pytorch_lightning'] = sys.modules['lightning'] = None",
+        "from coreai_opt.experiment.initial_weights import load_initial_weights",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True)

@@ -1,0 +1,21 @@
+"""Lightning for all callbacks here: the one import root that they derive from.
+
+It is that of ``installed_root``, so that neither package is needed beside the other.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from lightning_callbacks._roots import installed_root
+
+__all__ = ["pl", "rank_zero_info", "rank_zero_only", "rank_zero_warn"]
+
+# Types are checked with one root; the other holds the same code.
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+else:
+    pl = importlib.import_module(installed_root())
+    rank_zero_info = pl.utilities.rank_zero_info
+    rank_zero_only = pl.utilities.rank_zero_only
+    rank_zero_warn = pl.utilities.rank_zero_warn
