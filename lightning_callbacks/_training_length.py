@@ -200,7 +200,7 @@ def check_ramps(
 
 def _is_shortened(trainer: pl.Trainer) -> bool:
     is_tried: Any = trainer.fast_dev_run or trainer.overfit_batches  # type: ignore[attr-defined]
-    return bool(is_tried) or trainer.limit_train_batches != 1.0  # type: ignore[attr-defined]
+    return bool(is_tried) or trainer.limit_train_batches != 1.0
 
 
 def _require_an_end(trainer: pl.Trainer) -> None:
