@@ -160,6 +160,9 @@ def check_ramps(
 ) -> None:
     """Refuse a ramp that cannot end inside the training; warn of one that may not.
 
+    In a training that is cut short (``fast_dev_run``, ``overfit_batches``,
+    ``limit_train_batches``) it is warned of as well: such a one tries out whether all works.
+
     Args:
         trainer: when the training begins.
         interval: what the schedules count.
@@ -184,11 +187,18 @@ def check_ramps(
         error = RampTooLongError(end, int(length.expected), interval, what)
         if interval == "step" and steps_itself:
             rank_zero_warn(f"with one optimizer step a batch {error}")
+        elif _is_shortened(trainer):
+            rank_zero_warn(f"in a training that is cut short, as for a trial, {error}")
         elif end > length.at_most:
             raise error
         else:
             batches = trainer.num_training_batches
             rank_zero_warn(f"with {batches} batches in every epoch, as in this one, {error}")
+
+
+def _is_shortened(trainer: pl.Trainer) -> bool:
+    is_tried: Any = trainer.fast_dev_run or trainer.overfit_batches  # type: ignore[attr-defined]
+    return bool(is_tried) or trainer.limit_train_batches != 1.0
 
 
 def _require_an_end(trainer: pl.Trainer) -> None:
