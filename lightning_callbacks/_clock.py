@@ -1,16 +1,8 @@
 """The schedule's clock: what counts as a step."""
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import Any
-
-from torch import nn
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
-
 from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.in_place.optimizers import with_inner
+from coreai_opt.pruning.optimizer_steps import OptimizerSteps
 
 __all__ = ["OptimizerSteps", "last_dense_reading"]
 
@@ -42,74 +34,3 @@ def last_dense_reading(schedule: SparsitySchedule | None) -> int:
     if (prunes(0) and begin > 0) or prunes(begin - 1):
         return -1
     return begin - 1 if prunes(begin) else begin
-
-
-class OptimizerSteps:
-    """Counts the steps that optimizers have really made, by a hook on each.
-
-    The hook runs after the optimizer's own ``step``: gradient accumulation calls that once for
-    several batches, and a gradient scaler does not call it at all when it skips a step. Several
-    optimizers are not added up: the one that has made most steps is the clock. Only optimizers that
-    hold one of the given parameters count, or all of them where none does.
-
-    One that hands its work to others that it holds (SAM) counts as the one of them and itself that
-    has made most steps: a module may step those by themselves.
-    """
-
-    def __init__(self) -> None:
-        self.counts: list[int] = []
-        self._handles: list[RemovableHandle] = []
-        self._attached: list[Optimizer] = []
-
-    @property
-    def finished(self) -> int:
-        """Optimizer steps finished."""
-        return max(self.counts, default=0)
-
-    def attach(self, optimizers: list[Optimizer], parameters: Iterable[nn.Parameter]) -> None:
-        """Begin to count; counts that were restored from a checkpoint go on."""
-        self._attached = list(optimizers)
-        wanted = {id(parameter) for parameter in parameters}
-        if len(self.counts) != len(optimizers):
-            self.counts = [0] * len(optimizers)
-        holders = [index for index, opt in enumerate(optimizers) if _holds(opt, wanted)]
-        for index in holders or range(len(optimizers)):
-            hook = self._hook(index)
-            for one in with_inner(optimizers[index]):
-                self._handles.append(one.register_step_post_hook(hook))
-
-    def is_attached_to(self, optimizers: list[Optimizer]) -> bool:
-        """Return whether these very optimizers are counted."""
-        pairs = zip(self._attached, optimizers, strict=False)
-        same = all(one is other for one, other in pairs)
-        return same and len(self._attached) == len(optimizers)
-
-    def detach(self) -> None:
-        """Stop counting, and leave the optimizers as they were."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._attached.clear()
-
-    def _hook(self, index: int) -> Any:
-        made = Counter[int]()
-
-        def count(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            most = max(made.values(), default=0)
-            if not _skipped_inside(optimizer):
-                made[id(optimizer)] += 1
-                self.counts[index] += made[id(optimizer)] > most
-
-        return count
-
-
-def _holds(optimizer: Optimizer, wanted: set[int]) -> bool:
-    return any(id(param) in wanted for group in optimizer.param_groups for param in group["params"])
-
-
-def _skipped_inside(optimizer: Optimizer) -> bool:
-    # Fused optimizers are called under a gradient scaler even when they are to skip, and find that
-    # out on the device by this tensor. Reading it is the one copy to the host in a step; only fused
-    # optimizers under a scaler (16-mixed) have it.
-    found_inf = getattr(optimizer, "found_inf", None)
-    return found_inf is not None and bool(found_inf.item())

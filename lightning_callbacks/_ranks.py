@@ -1,14 +1,17 @@
 """Whether the processes of one training agree on what must be the same on all of them."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from coreai_opt.pruning import PruningError
-from coreai_opt.pruning.mask_digest import mask_digest
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.mask_agreement import (
+    MaskMismatchError,
+    compare_masks,
+    deviating_ranks,
+    of_all_ranks,
+)
 from lightning_callbacks._lightning import pl
 from lightning_callbacks._roots import of_root
 
@@ -20,22 +23,6 @@ __all__ = [
     "deviating_ranks",
     "may_step_apart",
 ]
-
-
-class MaskMismatchError(PruningError):
-    """The masks of a training in several processes are not the same on all of them.
-
-    Attributes:
-        ranks: by the name of the weight, the ranks whose mask deviates from that of most.
-    """
-
-    def __init__(self, ranks: Mapping[str, Sequence[int]], when: str) -> None:
-        self.ranks = {name: list(deviating) for name, deviating in ranks.items()}
-        layers = "; ".join(f"{name!r} on {_ranks(those)}" for name, those in self.ranks.items())
-        super().__init__(
-            f"masks differ between the processes {when}: {layers}; something has changed weights "
-            "or masks on some ranks alone (a callback, a hook or a criterion of your own)"
-        )
 
 
 class StepMismatchError(PruningError):
@@ -68,36 +55,8 @@ def check_masks(trainer: pl.Trainer, model: nn.Module, when: str) -> None:
     Raises:
         MaskMismatchError: on all ranks, where one differs.
     """
-    if trainer.world_size == 1:
-        return
-    tensors = list(pruned_tensors(model))
-    if not tensors:
-        return
-    device = trainer.strategy.root_device
-    own = torch.stack([mask_digest(tensor.impl.mask).to(device) for tensor in tensors])
-    digests = _of_all_ranks(trainer, own)
-    if ranks := deviating_ranks(digests, [tensor.name for tensor in tensors]):
-        raise MaskMismatchError(ranks, when)
-
-
-def deviating_ranks(digests: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, list[int]]:
-    """Return, by name, the ranks whose digest is not the one of most ranks; nothing = all agree.
-
-    Of two that equally many have, that of the lowest rank counts.
-
-    Example:
-        >>> deviating_ranks([[1, 5], [1, 6], [1, 5]], ["first", "second"])
-        {'second': [1]}
-        >>> deviating_ranks([[1, 5], [2, 5]], ["first", "second"])
-        {'first': [1]}
-    """
-    deviating = {}
-    for name, of_ranks in zip(names, zip(*digests, strict=True), strict=True):
-        # most_common keeps the order of first occurrence among equals.
-        common = Counter(of_ranks).most_common(1)[0][0]
-        if ranks := [rank for rank, digest in enumerate(of_ranks) if digest != common]:
-            deviating[name] = ranks
-    return deviating
+    if trainer.world_size > 1:
+        compare_masks(model, when, trainer.strategy.root_device)
 
 
 def may_step_apart(pl_module: pl.LightningModule) -> bool:
@@ -120,19 +79,6 @@ def check_steps(trainer: pl.Trainer, finished: int) -> None:
     if trainer.world_size == 1:
         return
     own = torch.tensor([finished], device=trainer.strategy.root_device)
-    steps = [count for (count,) in _of_all_ranks(trainer, own)]
+    steps = [count for (count,) in of_all_ranks(own)]
     if len(set(steps)) > 1:
         raise StepMismatchError(steps)
-
-
-def _of_all_ranks(trainer: pl.Trainer, own: torch.Tensor) -> list[list[int]]:
-    # Not the strategy's all_gather, which is made for gradients and calls what torch deprecates.
-    gathered = [torch.empty_like(own) for _ in range(trainer.world_size)]
-    torch.distributed.all_gather(gathered, own)
-    numbers: list[list[int]] = torch.stack(gathered).tolist()
-    return numbers
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    word = "rank" if len(ranks) == 1 else "ranks"
-    return f"{word} {', '.join(map(str, ranks))}"

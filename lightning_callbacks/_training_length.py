@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from coreai_opt.pruning import InPlacePruner, PruningError
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.stats import count_sparsity
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.ramps import (
+    Interval,
+    RampTooLongError,
+    end_of_ramps,
+    ends_of,
+    shortfalls,
+)
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._lightning import pl, rank_zero_warn
 from lightning_callbacks._roots import of_root
@@ -22,32 +27,6 @@ __all__ = [
     "percent_finished",
     "warn_below_target",
 ]
-
-Interval = Literal["step", "epoch", "percent"]
-
-UNITS = {"step": "steps", "epoch": "epochs", "percent": "percent"}
-
-# By a field that a schedule has: what its end is, in the user's words.
-ENDS = {
-    "total_iters": "begin_step + total_iters",
-    "milestones": "last milestone",
-    "begin_step": "begin_step",
-}
-
-
-class RampTooLongError(PruningError):
-    """The ramp cannot end inside the training."""
-
-    def __init__(
-        self, end: int, total: int, interval: Interval, what: str = "begin_step + total_iters"
-    ) -> None:
-        self.end, self.total, self.interval = end, total, interval
-        unit = UNITS[interval]
-        super().__init__(
-            f"the ramp cannot end inside the training: it ends after {end} {unit} "
-            f"({what}), and the training has {total}; "
-            f"allowed: {what} <= {total}, or a longer training"
-        )
 
 
 class Beginning(NamedTuple):
@@ -117,12 +96,6 @@ def percent_finished(
     return [min(max(share, 0), 100) for share in shares]
 
 
-def end_of_ramps(schedules: Iterable[SparsitySchedule]) -> int | None:
-    """Return the last reading of the clock at which a mask is still to change; None = not known."""
-    ends = [getattr(schedule, "end_step", None) for schedule in schedules]
-    return max((end for end in ends if end is not None), default=None)
-
-
 def warn_below_target(
     pruner: InPlacePruner, schedules: Iterable[SparsitySchedule], interval: Interval, clock: int
 ) -> None:
@@ -134,21 +107,8 @@ def warn_below_target(
         interval: what they count.
         clock: their last reading.
     """
-    there = {tensor.name for tensor in pruned_tensors(pruner.model)}
-    if lost := [name for name in pruner.names if name not in there]:
-        rank_zero_warn(
-            f"{len(lost)} pruned weights are no longer in the module (the first is {lost[0]!r}): "
-            "a layer was put in the place of another in mid-training, and is dense"
-        )
-    if pruner.at_target():
-        return
-    report = count_sparsity(pruner.model)
-    end = end_of_ramps(schedules)
-    ends = "" if end is None else f", which ends at {end}"
-    rank_zero_warn(
-        f"the training ended at {interval} {clock} of the schedule{ends}, below the "
-        f"target sparsity: {report.achieved:.4f} of {report.target:.4f}"
-    )
+    for sentence in shortfalls(pruner, schedules, interval, clock):
+        rank_zero_warn(sentence)
 
 
 def check_ramps(
@@ -159,6 +119,9 @@ def check_ramps(
     since: Beginning = FIRST_STEP,
 ) -> None:
     """Refuse a ramp that cannot end inside the training; warn of one that may not.
+
+    In a training that is cut short (``fast_dev_run``, ``overfit_batches``,
+    ``limit_train_batches``) it is warned of as well: such a one tries out whether all works.
 
     Args:
         trainer: when the training begins.
@@ -176,19 +139,24 @@ def check_ramps(
     length = _length(trainer, interval).after(
         {"epoch": since.epochs, "step": since.steps}.get(interval, 0)
     )
-    for schedule in schedules:
-        end = getattr(schedule, "end_step", None)
-        if end is None or end <= length.expected:
+    for end, what in ends_of(schedules):
+        if end <= length.expected:
             continue
-        what = next((what for name, what in ENDS.items() if hasattr(schedule, name)), "end_step")
         error = RampTooLongError(end, int(length.expected), interval, what)
         if interval == "step" and steps_itself:
             rank_zero_warn(f"with one optimizer step a batch {error}")
+        elif _is_shortened(trainer):
+            rank_zero_warn(f"in a training that is cut short, as for a trial, {error}")
         elif end > length.at_most:
             raise error
         else:
             batches = trainer.num_training_batches
             rank_zero_warn(f"with {batches} batches in every epoch, as in this one, {error}")
+
+
+def _is_shortened(trainer: pl.Trainer) -> bool:
+    is_tried: Any = trainer.fast_dev_run or trainer.overfit_batches  # type: ignore[attr-defined]
+    return bool(is_tried) or trainer.limit_train_batches != 1.0
 
 
 def _require_an_end(trainer: pl.Trainer) -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from torch.optim import Optimizer
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningError
+from coreai_opt.pruning.config.given import schedules_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
 from coreai_opt.pruning.folding import fold_masks
@@ -392,5 +393,4 @@ class ScheduledPruning(pl.Callback):
             warn_below_target(self.pruner, self._schedules(), self.interval, self._clock)
 
     def _schedules(self) -> list[SparsitySchedule]:
-        schedules = (config.sparsity_schedule for config in self.config.module_configs())
-        return [schedule for schedule in schedules if schedule is not None]
+        return schedules_of(self.config)

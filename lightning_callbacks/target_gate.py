@@ -67,7 +67,8 @@ class TargetGate(pl.Callback):
         self._measured = MetricsAtTarget()
         # By the state key of a callback, the zeros at target of the masks that it was opened for.
         self._opened: dict[str, int] = {}
-        self._gated: dict[int, Any] = {}
+        self._known: list[Any] = []  # the trainer's callbacks, looked through
+        self._gated: dict[int, Any] = {}  # those that wait, by id
         self._hooks = InstanceHooks()
         self._has_ended = False
 
@@ -90,7 +91,7 @@ class TargetGate(pl.Callback):
         self._opened = dict(state_dict.get("opened", {}))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_gated": {}, "_hooks": InstanceHooks()}
+        return self.__dict__ | {"_known": [], "_gated": {}, "_hooks": InstanceHooks()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._watch(trainer, pl_module)
@@ -143,6 +144,9 @@ class TargetGate(pl.Callback):
 
     def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if callbacks == self._known:  # asked in every batch
+            return
+        self._known = list(callbacks)
         for callback in callbacks:
             if id(callback) not in self._gated and _waits(callback, trainer):
                 require_private(callback)
@@ -171,17 +175,18 @@ class TargetGate(pl.Callback):
         if without := self._without_best(trainer, pl_module):
             names = " and ".join(map(_name, without))
             verb = "has" if len(without) == 1 else "have"
-            files = [one.last_model_path for one in without if one.last_model_path]
+            files = [one.last_model_path for one in without if one.save_last]
             callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
             ours = (one.path for one in callbacks if isinstance(one, PrunedWeights))
             files += [str(path) for path in ours if path is not None]
-            where = f"; the last weights are in {files[0]}" if files else "; no file has the last"
+            where = f"in {files[0]}" if files else "in no file"
             last = self._measured.last_validated
-            warn_nothing_at_target(f"{names} {verb} chosen nothing", last, pl_module, where)
+            what, clause = f"{names} {verb} chosen nothing", f"; the last weights are {where}"
+            warn_nothing_at_target(what, last, pl_module, clause)
 
     def _release(self) -> None:
         self._hooks.restore()
-        self._gated = {}
+        self._known, self._gated = [], {}
 
 
 class _StandIn:
@@ -191,9 +196,6 @@ class _StandIn:
         self.gate, self.owner = gate, owner
         self.method = getattr(owner, method)
 
-    def __call__(self, trainer: pl.Trainer, *args: Any) -> Any:
-        raise NotImplementedError
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _itself, (self.method,)
 
@@ -201,7 +203,7 @@ class _StandIn:
 class _ChoosesAtTarget(_StandIn):
     """``ModelCheckpoint.check_monitor_top_k``: whether a score is among the best."""
 
-    def __call__(self, trainer: pl.Trainer, current: Tensor | None = None, *args: Any) -> Any:
+    def __call__(self, trainer: pl.Trainer, current: Tensor | None = None) -> Any:
         if current is None or self.gate.is_open(trainer, self.owner):
             return self.method(trainer, current)
         if self.owner.save_last:
@@ -212,16 +214,16 @@ class _ChoosesAtTarget(_StandIn):
 class _SavesLast(_StandIn):
     """``ModelCheckpoint._save_last_checkpoint``."""
 
-    def __call__(self, trainer: pl.Trainer, *args: Any) -> Any:
+    def __call__(self, trainer: pl.Trainer, metrics: dict[str, Tensor]) -> Any:
         if self.owner.save_last == "link" and not self.owner.best_model_path:
             forget_link(self.owner, trainer)
-        return self.method(trainer, *args)
+        return self.method(trainer, metrics)
 
 
 class _StopsAtTarget(_StandIn):
     """``EarlyStopping._run_early_stopping_check``."""
 
-    def __call__(self, trainer: pl.Trainer, *args: Any) -> Any:
+    def __call__(self, trainer: pl.Trainer) -> Any:
         metric = trainer.callback_metrics.get(self.owner.monitor)
         if metric is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return self.method(trainer)
@@ -237,7 +239,7 @@ class _StopsAtTarget(_StandIn):
         return bool(trainer.strategy.reduce_boolean_decision(here, all=False))
 
 
-STAND_INS = {
+STAND_INS: dict[str, Any] = {
     "check_monitor_top_k": _ChoosesAtTarget,
     SAVING_OF_LAST: _SavesLast,
     CHECK_OF_STOPPING: _StopsAtTarget,
@@ -265,8 +267,8 @@ def _forget_scores(callback: Any) -> None:
         worst = torch.tensor(torch.inf if callback.mode == "min" else -torch.inf)
         if callback.best_model_path:
             rank_zero_info(
-                f"{_name(callback)} begins anew at the target sparsity: {callback.best_model_path} "
-                "was chosen below it"
+                f"{_name(callback)} chooses anew, at the target sparsity: its best so far, "
+                f"{callback.best_model_path}, is not of these masks"
             )
         callback.best_k_models, callback.kth_value, callback.current_score = {}, worst, None
         callback.best_model_score, callback.best_model_path = None, ""

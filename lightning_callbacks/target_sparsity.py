@@ -102,7 +102,7 @@ class NothingAtTargetWarning(UserWarning):
 
 
 def warn_nothing_at_target(
-    what: str, last_validated: float | None, pl_module: pl.LightningModule, where: str = ""
+    what: str, last_validated: float | None, pl_module: pl.LightningModule, clause: str = ""
 ) -> None:
     """Say that a checkpoint has chosen nothing, with the sparsity at the end and the target.
 
@@ -110,7 +110,7 @@ def warn_nothing_at_target(
         what: of which checkpoint, and what it has not done.
         last_validated: the sparsity at the last validation, in [0, 1]; None = there was none.
         pl_module: whose training has ended.
-        where: a clause on the file with the last weights.
+        clause: what else is to be said, with its semicolon.
     """
     counted = count_sparsity(pl_module)
     validated = "there was no validation"
@@ -118,7 +118,7 @@ def warn_nothing_at_target(
         validated = f"the last validation was at a sparsity of {last_validated:.4f}"
     rank_zero_warn(
         f"{what}: {validated}, the training ended at {counted.achieved:.4f}, and the target is "
-        f"{counted.target:.4f}{where}; allowed: a ramp that ends before the last validation, or a "
+        f"{counted.target:.4f}{clause}; allowed: a ramp that ends before the last validation, or a "
         "validation after the last step",
         category=NothingAtTargetWarning,
     )

@@ -19,6 +19,7 @@ PACKAGES = [
     "coreai_opt.pruning.config",
     "coreai_opt.pruning.spec",
     "coreai_opt.common",
+    "coreai_opt.huggingface",
     "lightning_callbacks",
 ]
 MODULES = ["coreai_opt.pruning.masks", "coreai_opt.pruning.errors"]

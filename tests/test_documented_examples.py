@@ -66,7 +66,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 def test_the_lightning_cli_page_runs_from_top_to_bottom(
     cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit, go_on, validate, explain = blocks_of("lightning-cli.md", "bash")[0].splitlines()
+    fit, go_on, validate, explain = blocks_of("lightning-cli.md", "bash")[1].splitlines()
     cli(fit)
     last = tmp_path / "checkpoints" / "last.ckpt"
     first = weights_of(last)
@@ -86,6 +86,17 @@ def test_the_lightning_cli_page_runs_from_top_to_bottom(
     with pytest.raises(SystemExit):
         cli(explain)
     assert "--trainer.callbacks.target_sparsity" in capsys.readouterr().out
+
+
+def test_a_line_on_the_command_is_enough(cli: Cli, tmp_path: Path) -> None:
+    (line,) = blocks_of("lightning-cli.md", "bash")[0].splitlines()
+    cli(f"{line} --trainer.default_root_dir here --trainer.logger false --trainer.accelerator cpu")
+    (checkpoint,) = (tmp_path / "here").rglob("*.ckpt")
+    weights = weights_of(checkpoint)
+    assert zeros(weights["network.layers.1.weight"]) == 3686 / 4096  # floor(0.9 * 4096)
+    assert (
+        torch.load(checkpoint, weights_only=True)["callbacks"]["ScheduledPruning"]["clock"] == 100
+    )
 
 
 def test_the_config_of_layers_is_understood(cli: Cli, tmp_path: Path) -> None:
@@ -117,21 +128,27 @@ def test_the_plain_loop_is_a_whole_one_without_its_pruning(
 
 
 FABRIC_RANKS = """
+import sys
 import torch
 from lightning_fabric import Fabric
-from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
+from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 
+in_place = sys.argv[1] == "InPlacePruner"
 fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
 fabric.launch()
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 4))
 ramp = PolynomialDecaySchedule(total_iters=6)
-pruner = MagnitudePruner(model, MagnitudePrunerConfig.uniform(0.75, ramp))
+kind = InPlacePruner if in_place else MagnitudePruner
+pruner = kind(model, MagnitudePrunerConfig.uniform(0.75, ramp))
 pruner.prepare()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-pruner.mask_optimizer_state(optimizer)
+if not in_place:
+    pruner.mask_optimizer_state(optimizer)
 model, optimizer = fabric.setup(model, optimizer)
+if in_place:
+    pruner.attach(optimizer)
 torch.manual_seed(fabric.global_rank)  # other batches on each rank
 for _ in range(8):
     optimizer.zero_grad()
@@ -144,9 +161,10 @@ torch.save(model.module.state_dict(), f"rank-{fabric.global_rank}.pt")
 
 
 @pytest.mark.slow
-def test_fabric_in_two_processes_ends_with_the_same_masks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pruner", ["InPlacePruner", "MagnitudePruner"])
+def test_fabric_in_two_processes_ends_with_the_same_masks(tmp_path: Path, pruner: str) -> None:
     (tmp_path / "ranks.py").write_text(FABRIC_RANKS)
-    done = run("ranks.py", cwd=tmp_path)
+    done = run("ranks.py", pruner, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert zeros(first["0.weight"]) == zeros(first["1.weight"]) == 0.75

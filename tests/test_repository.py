@@ -61,7 +61,7 @@ SOURCES = [
 # In front of a command: it counts for that one.
 VARIABLE = re.compile(r"^COREAI_OPT_\w+='[^']*' ")
 # Packages of documented examples that the extra dev does not bring -> the extra that does.
-OPTIONAL = {"peft": "huggingface", "lightning": "lightning"}
+OPTIONAL = {"peft": "huggingface", "transformers": "huggingface", "lightning": "lightning"}
 IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(OPTIONAL)})\b", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

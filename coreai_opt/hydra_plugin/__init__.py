@@ -5,7 +5,7 @@ config files are looked at when one of our groups is asked for.
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -42,16 +42,22 @@ class _Path(str):
 class _OursLast(list["SearchPathElement"]):
     """A search path in which what is added later comes before ours, but for Hydra's own last one.
 
-    An app adds to it with ``hydra.searchpath``, after all plugins have.
+    An app adds to it with ``hydra.searchpath`` and ``--config-dir``, after all plugins have.
     """
 
     def append(self, element: "SearchPathElement") -> None:
-        ours = next((at for at, one in enumerate(self) if one.provider == PROVIDER), len(self))
-        is_last = element.provider == "schema"
-        if not is_last and ours < len(self):
+        if element.provider == "schema":
+            super().append(element)
+        else:
+            self.insert(len(self), element)
+
+    def insert(self, index: SupportsIndex, element: "SearchPathElement") -> None:
+        # In a copy that is being made ours is not there yet.
+        ours = next((at for at, one in enumerate(self) if one.provider == PROVIDER), None)
+        if ours is not None:
             path: Any = self[ours].path
             path.searched.append((element.provider, element.path))
-        self.insert(len(self) if is_last else ours, element)
+        super().insert(int(index) if ours is None else min(int(index), ours), element)
 
 
 class CoreaiSearchPath(SearchPathPlugin):

@@ -30,6 +30,9 @@ UNREADABLE = (OSError, ValueError, yaml.YAMLError, HydraException, OmegaConfBase
 # A package in a defaults list that puts what is named at the root.
 AT_THE_ROOT = ("", "_here_", "_global_")
 
+# Hydra's own, for an app without a primary config.
+HYDRAS = "_dummy_empty_config_.yaml"
+
 NAMED = re.compile(r"(?:^| )(?:--config-name|-cn)[ =](\S+)")
 
 
@@ -110,7 +113,7 @@ def _primary_configs(app: App) -> dict[str, DictConfig]:
     found = {
         name.removesuffix(".yaml"): node.node
         for name, node in ConfigStore.instance().repo.items()
-        if isinstance(node, ConfigNode) and isinstance(node.node, DictConfig)
+        if isinstance(node, ConfigNode) and isinstance(node.node, DictConfig) and name != HYDRAS
     }
     for source in _sources(app):
         for name in source.list("", ObjectType.CONFIG):

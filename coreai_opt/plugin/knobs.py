@@ -1,7 +1,7 @@
 """Knobs of a job: everything that is wrong with them, and the schedule and config they mean."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -153,21 +153,16 @@ class Knobs:
 
     def _filled_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the knobs that the job has, and note what was typed in vain."""
-        schedule, pattern = values.get("schedule"), values.get("pattern")
         found = {name: values.get(name) for name in ("schedule", "interval", "pattern")}
         found |= {name: values.get(name, value) for name, value in OF_THE_JOB.items()}
-        for kind, chosen, options in (
-            ("schedule", schedule, SCHEDULES),
-            ("pattern", pattern, tuple(PATTERNS)),
-        ):
-            if chosen not in options:
-                continue
+        for kind, options in (("schedule", SCHEDULES), ("pattern", PATTERNS)):
+            chosen = _known(values.get(kind), options)
             own = knobs_of(kind, chosen)
             given = {name: values[name] for name in own if values.get(name) is not None}
             found |= own | given
             others = {name for option in options for name in knobs_of(kind, option)} - {*own}
             for name in (name for name in values if name in others & {*self._typed}):
-                if values[name] is not None:
+                if chosen == values[kind] and values[name] is not None:
                     self._refuse(kind, chosen, name, values[name])
         return found
 
@@ -185,11 +180,9 @@ class Knobs:
     def _wrong(self) -> list[Problem]:
         settings = {name: self.values[name] for name in JobSettings.model_fields}
         found = field_problems(JobSettings, settings, lambda path: self._name(str(path[0])))
-        bad = {one.key for one in found}
         if (node := self._schedule_node) is not None:
             found += field_problems(node.model, self._schedule_fields, self._named)
-        if not bad & {self._name("pattern"), self._name("dense")}:
-            found += field_problems(MagnitudePrunerConfig, self._pruning, self._named)
+        found += field_problems(MagnitudePrunerConfig, self._pruning, self._named)
         return found + self._missing_file()
 
     def _missing_file(self) -> list[Problem]:
@@ -210,8 +203,7 @@ class Knobs:
 
     @cached_property
     def _schedule_node(self) -> Node | None:
-        chosen = self.values["schedule"]
-        node = node_of("schedule", chosen) if chosen in SCHEDULES else None
+        node = node_of("schedule", _known(self.values["schedule"], SCHEDULES))
         if node is None:
             return None
         return next(one for one in nodes() if (one.group, one.name) == ("schedule", node["base"]))
@@ -225,12 +217,13 @@ class Knobs:
 
     @cached_property
     def _pruning(self) -> dict[str, Any]:
-        node = {**(node_of("pattern", self.values["pattern"]) or {})}
+        given = self.values["dense"]
+        node = {**(node_of("pattern", _known(self.values["pattern"], PATTERNS)) or {})}
         del node["base"]
-        names = [name for name in self.values["dense"] if not TYPE.fullmatch(name)]
-        types = [name for name in self.values["dense"] if TYPE.fullmatch(name)]
-        node |= {"module_name_configs": dict.fromkeys(names)}
-        node |= {"module_type_configs": dict.fromkeys(types)}
+        dense = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+        types = [name for name in dense if TYPE.fullmatch(name)]
+        node["module_type_configs"] = dict.fromkeys(types)
+        node["module_name_configs"] = dict.fromkeys(name for name in dense if name not in types)
         filled: dict[str, Any] = self._filled(node, ())
         return filled
 
@@ -251,3 +244,9 @@ class Knobs:
             self._names[path] = self._name(name)
             return self.values[name]
         return node
+
+
+def _known(chosen: Any, options: Iterable[str]) -> str:
+    """Return an option, the first one where there is none of the name: some knobs are of all."""
+    first, *others = options
+    return chosen if isinstance(chosen, str) and chosen in others else first

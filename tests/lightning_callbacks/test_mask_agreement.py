@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coreai_opt.pruning import mask_agreement
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks import _ranks as ranks
 from lightning_callbacks._ranks import MaskMismatchError, StepMismatchError, deviating_ranks
@@ -58,7 +59,7 @@ def test_a_single_process_computes_no_digest(
     def refuse(*args: object) -> None:
         raise AssertionError("a digest was computed")
 
-    monkeypatch.setattr(ranks, "mask_digest", refuse)
+    monkeypatch.setattr(mask_agreement, "mask_digest", refuse)
     callback = ScheduledPruning(target_sparsity=0.5)
     make_trainer(tmp_path, callback).fit(TinyModule(), loader())
     assert callback.pruner is not None

@@ -168,8 +168,31 @@ def test_a_limit_of_batches_is_a_length(tmp_path: Path) -> None:
     after = percent_after_batches(tmp_path, streamed(), **settings)
     assert after == list(range(10, 101, 10))
     pruning = ScheduledPruning(linear_ramp(11), target_sparsity=0.5)
-    with pytest.raises(RampTooLongError, match=r"after 11 steps .* has 10;"):
+    # Refused in a training of its full length; this one may be a trial.
+    with pytest.warns(UserWarning, match=r"cut short.* after 11 steps .* has 10;"):
         make_trainer(tmp_path, pruning, **settings).fit(TinyModule(), streamed())
+
+
+SHORTENED: list[dict[str, Any]] = [
+    {"fast_dev_run": True},
+    {"fast_dev_run": 3},
+    {"overfit_batches": 2, "max_epochs": 2},
+    {"limit_train_batches": 0.5, "max_epochs": 2},
+]
+
+
+@pytest.mark.parametrize("settings", SHORTENED, ids=str)
+@pytest.mark.filterwarnings("ignore:You requested to overfit", "ignore:.*below the target sparsity")
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_training_that_is_cut_short_runs_with_a_warning(
+    tmp_path: Path, settings: dict[str, Any], interval: Any
+) -> None:
+    pruning = ScheduledPruning(linear_ramp(400), target_sparsity=0.5, interval=interval)
+    trainer = make_trainer(tmp_path, pruning, **settings)
+    with pytest.warns(UserWarning, match="cut short, as for a trial, the ramp cannot end"):
+        trainer.fit(TinyModule(), loader(8))
+    assert trainer.state.finished
+    assert trainer.global_step > 0
 
 
 @pytest.mark.parametrize("settings", [{}, {"limit_train_batches": 9}], ids=["own", "limit"])

@@ -1,0 +1,40 @@
+"""Config made from what a callback is given: a schedule, a target, or a config of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from coreai_opt.pruning.config.module import check_schedule
+from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
+from coreai_opt.pruning.config.schedules import SparsitySchedule
+
+__all__ = ["config_of", "schedules_of"]
+
+
+def config_of(
+    schedule: SparsitySchedule | Mapping[str, Any] | None,
+    target_sparsity: float | None,
+    config: MagnitudePrunerConfig | Mapping[str, Any] | None,
+) -> MagnitudePrunerConfig:
+    """Return a config of its own, with the schedule where it has none.
+
+    Raises:
+        ValueError: a bad value, an object without ``compute_sparsity``, or both of
+            ``target_sparsity`` and ``config``.
+    """
+    if config is not None and target_sparsity is not None:
+        raise ValueError("both config and target_sparsity are given; allowed: one of them")
+    if target_sparsity is not None:
+        made = MagnitudePrunerConfig.uniform(target_sparsity)
+    else:
+        made = MagnitudePrunerConfig.model_validate(config if config is not None else {})
+    made, known = made.model_copy(deep=True), check_schedule(schedule)
+    for module_config in made.module_configs():
+        if module_config.sparsity_schedule is None:
+            module_config.sparsity_schedule = known
+    return made
+
+
+def schedules_of(config: MagnitudePrunerConfig) -> list[SparsitySchedule]:
+    """Return the schedules of a config, without those of what is pruned at once."""
+    schedules = (module_config.sparsity_schedule for module_config in config.module_configs())
+    return [schedule for schedule in schedules if schedule is not None]

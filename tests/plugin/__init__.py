@@ -1,0 +1,1 @@
+"""Pruning in any Hydra and Lightning app: the group, the knobs, the job and the Trainer."""
