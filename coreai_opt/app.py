@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from coreai_opt.requirements import require_train
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -20,7 +22,7 @@ def hydra_app(task: "Callable[[DictConfig], Any]") -> Callable[[], None]:
 
     Hydra's and OmegaConf's errors become one sentence each and exit code 1; a run that fails, and a
     sweep in which one did, exits with 2. ``HYDRA_FULL_ERROR=1`` in the environment keeps the stack
-    traces.
+    traces. Without the packages of the extra ``train`` it exits with 1.
 
     Args:
         task: takes the composed config, returns the objective.
@@ -34,6 +36,7 @@ def hydra_app(task: "Callable[[DictConfig], Any]") -> Callable[[], None]:
 
             print(help_text(program()))
             return
+        require_train()
         # Imports make objects that stay: looking for garbage among them takes a tenth of the time.
         gc.disable()
         from coreai_opt.command_line import run_command

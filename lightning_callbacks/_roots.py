@@ -9,8 +9,17 @@ from importlib.util import find_spec
 from typing import Any
 
 from coreai_opt.pruning import PruningError
+from coreai_opt.requirements import release_of
 
-__all__ = ["ROOTS", "installed_root", "kinds_of_root", "of_root", "require_one_root", "root_of"]
+__all__ = [
+    "ROOTS",
+    "installed_root",
+    "kinds_of_root",
+    "of_root",
+    "require_one_root",
+    "require_version",
+    "root_of",
+]
 
 # Root -> where the callbacks for it are.
 PACKAGES = {
@@ -80,6 +89,30 @@ def require_one_root(callback: object, trainer: object) -> None:
         raise PruningError(
             f"this {name} is one of {own}, and the trainer one of {wanted}, which would not "
             f"know it; allowed: from {PACKAGES[wanted]} import {name}"
+        )
+
+
+def require_version(what: str, owner: object, oldest: str) -> None:
+    """Refuse something that the Lightning of a trainer is too old for.
+
+    Args:
+        what: for the message, the class.
+        owner: a trainer or a module.
+        oldest: the first version that will do.
+
+    Raises:
+        PruningError: it names both versions.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> require_version("this", pl.LightningModule(), "2.2")
+    """
+    root = root_of(type(owner))
+    there: str = importlib.import_module(root).__version__
+    if release_of(there) < release_of(oldest):
+        raise PruningError(
+            f"{what} needs Lightning {oldest} or newer, and {root} is {there}; allowed: "
+            f"pip install -U {root.partition('.')[0].replace('_', '-')}, or training without it"
         )
 
 

@@ -28,9 +28,13 @@ from lightning_callbacks._loop_position import (
     without_lightnings_warning,
 )
 from lightning_callbacks._random_state import random_state, restore_random_state
+from lightning_callbacks._roots import require_version
 from lightning_callbacks._training_loaders import TrainingLoaders
 
 __all__ = ["CheckpointNotWrittenWarning", "Observer", "ResumableCheckpoint"]
+
+# Of Lightning: the loops of older versions do not tell how they were resumed.
+OLDEST = "2.5"
 
 Observer = Callable[[pl.Trainer, Callable[[Path], None]], None]
 
@@ -55,6 +59,8 @@ class ResumableCheckpoint(pl.Callback):
     in any checkpoint.
 
     A file is written beside and renamed; its name holds a checksum of its content.
+
+    It needs Lightning 2.5 or newer, and a fit in an older one raises a ``PruningError``.
 
     Args:
         dirpath: folder for the files.
@@ -120,6 +126,7 @@ class ResumableCheckpoint(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        require_version(type(self).__name__, trainer, OLDEST)
         # What is saved when a step begins must not hold half of what callbacks do there.
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(self)
