@@ -162,7 +162,7 @@ class Knobs:
             found |= own | given
             others = {name for option in options for name in knobs_of(kind, option)} - {*own}
             for name in (name for name in values if name in others & {*self._typed}):
-                if chosen == values[kind] and values[name] is not None:
+                if chosen == values.get(kind) and values[name] is not None:
                     self._refuse(kind, chosen, name, values[name])
         return found
 
