@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 Completed = subprocess.CompletedProcess[str]
 
 TARGET = 0.9
-# The Pythons to run the apps with, as in PATH; without it the one of the tests.
+# The Pythons to run the apps with, PYTHON or PYTHON@ROOT, separated as in PATH; without it the one
+# of the tests.
 PYTHONS = "COREAI_APP_PYTHONS"
 
 
@@ -145,9 +146,12 @@ def homes() -> list[Home]:
     if not given:
         return [Home(sys.executable, "pytorch_lightning")]
     found = []
-    for python in given.split(os.pathsep):
-        roots = [Home(python, root) for root in ("pytorch_lightning", "lightning.pytorch")]
-        found += [home for home in roots if home.has(home.root.partition(".")[0])]
+    for entry in given.split(os.pathsep):
+        python, _, root = entry.partition("@")
+        roots = [root] if root else ["pytorch_lightning", "lightning.pytorch"]
+        here = [Home(python, root) for root in roots]
+        found += [home for home in here if home.has(home.root.partition(".")[0])]
+    assert found, f"no Lightning in {given}"
     return found
 
 
