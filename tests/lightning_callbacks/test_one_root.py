@@ -116,7 +116,7 @@ def test_exact_resume_says_which_version_it_needs(
     with pytest.raises(PruningError) as caught:
         fit(tmp_path, resumable)
     assert str(caught.value) == (
-        "ResumableCheckpoint needs Lightning 2.5 or newer, and pytorch_lightning is 2.4.0; "
+        "ResumableCheckpoint needs Lightning 2.5.3 or newer, and pytorch_lightning is 2.4.0; "
         "allowed: pip install -U pytorch-lightning, or training without it"
     )
     fit(tmp_path, ScheduledPruning(linear_ramp(8), target_sparsity=0.75))
