@@ -17,7 +17,7 @@ from coreai_opt.experiment.errors import Problem
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import CALLBACK, TARGET
 
-__all__ = ["asked_of", "swept_names"]
+__all__ = ["asked_of", "swept_names", "typed_overrides"]
 
 TYPED = f"hydra.callbacks.{CALLBACK}"
 
@@ -32,8 +32,11 @@ def asked_of(hydra: DictConfig) -> Knobs | None:
     if node is None:
         return None
     prefix, problems = _prefix(node), list[Problem]()
+    if prefix != TYPED:
+        # Read from where the node is: the knobs are at the root above it.
+        node = OmegaConf.create({"knobs": f"${{{prefix}}}"}, parent=hydra)
     values = dict(_values(node, prefix, problems))
-    typed = _below(prefix, [*hydra.overrides.task, *hydra.overrides.hydra])
+    typed = _below(prefix, typed_overrides(hydra))
     return Knobs(values, prefix, set(typed), hydra.mode == RunMode.MULTIRUN, problems)
 
 
@@ -47,10 +50,16 @@ def swept_names(hydra: DictConfig) -> list[str]:
     if node is None:
         return []
     parser = OverridesParser.create()
-    parsed = parser.parse_overrides(list(hydra.overrides.task))
+    parsed = parser.parse_overrides(typed_overrides(hydra))
     swept = [str(one.key_or_group) for one in parsed if one.is_sweep_override()]
     params = OmegaConf.select(hydra, "sweeper.params") or {}
     return list(_below(_prefix(node), [*swept, *map(str, params)]))
+
+
+def typed_overrides(hydra: DictConfig) -> list[str]:
+    """Return the overrides of a job as they were typed: a value may be an interpolation."""
+    given: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
+    return [*given["task"], *given["hydra"]]
 
 
 def _node(hydra: DictConfig) -> DictConfig | None:
@@ -61,9 +70,7 @@ def _node(hydra: DictConfig) -> DictConfig | None:
 
 def _prefix(node: DictConfig) -> str:
     """Return the key of the node at the root that the knobs are in, or of Hydra's own."""
-    plain: Any = OmegaConf.to_container(node, resolve=False)
-    knobs = plain.get("knobs")
-    return knobs[2:-1] if isinstance(knobs, str) else TYPED
+    return str(node.get("knobs", TYPED))
 
 
 def _values(node: DictConfig, prefix: str, problems: list[Problem]) -> Iterator[tuple[str, Any]]:

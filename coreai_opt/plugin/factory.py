@@ -28,7 +28,9 @@ def _callbacks(root: str) -> list[Any]:
         from coreai_opt.plugin.trainer_callbacks import callbacks_of
 
         return callbacks_of(root, hydra)
-    if any("prune=" in text for text in hydra.overrides.task):
+    # Hydra has imported it. The list itself would resolve what was typed.
+    typed = sys.modules["omegaconf"].OmegaConf.to_container(hydra.overrides.task)
+    if any("prune" in text for text in typed):
         from coreai_opt.plugin.trainer_callbacks import refuse_lost_group
 
         refuse_lost_group(hydra)

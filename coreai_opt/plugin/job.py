@@ -74,7 +74,8 @@ class PruneJob(Callback):
                 f"nothing was pruned, although {knobs.option} was given: {seen}; allowed: a job "
                 "that trains with a Trainer which it makes itself"
             )
-            log.warning(sentence)
+            if log.hasHandlers():  # else Python itself prints it where the next line does
+                log.warning(sentence)
             print(f"warning: {sentence}", file=sys.stderr)
 
 

@@ -61,7 +61,8 @@ def option(group: str, schedule: str) -> tuple[DictConfig, str]:
     if key is None:
         node = {"_target_": TARGET, **defaults(schedule)}
         return OmegaConf.create(node), f"hydra.callbacks.{CALLBACK}"
-    callback = {"_target_": TARGET, "knobs": f"${{{key}}}"}
+    # The name, and no interpolation: Hydra would resolve all of it before there is a job.
+    callback = {"_target_": TARGET, "knobs": key}
     made = {key: defaults(schedule), "hydra": {"callbacks": {CALLBACK: callback}}}
     return OmegaConf.create(made), "_global_"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.places import typed_path
-from coreai_opt.plugin.asked import asked_of
+from coreai_opt.plugin.asked import asked_of, typed_overrides
 from coreai_opt.plugin.fits import Fits, fits_of
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import GROUPS, SCHEDULES
@@ -63,7 +63,7 @@ def refuse_lost_group(hydra: "DictConfig") -> None:
     Raises:
         ConfigError: it has not.
     """
-    for text in hydra.overrides.task:
+    for text in typed_overrides(hydra):
         match = LOST.fullmatch(text)
         if match is not None and match[1] not in hydra.runtime.choices:
             raise ConfigError.of(

@@ -83,7 +83,7 @@ def test_an_app_may_choose_it_for_good(app: MakeApp) -> None:
 def test_every_option_composes(job: Job, group: str, schedule: str) -> None:
     with job(f"+{group}={schedule}") as config:
         node = config.hydra.callbacks.prune
-        knobs = OmegaConf.to_container(node if group == "prune_typed" else node.knobs)
+        knobs = OmegaConf.to_container(node if group == "prune_typed" else config[node.knobs])
         assert node["_target_"] == "coreai_opt.plugin.PruneJob"
         assert set(config) - {"hydra"} == ({group} if group != "prune_typed" else set())
         assert pickle.loads(pickle.dumps(config)) == config

@@ -79,8 +79,9 @@ def test_every_trainer_is_given_ours(job: Job, tmp_path: Path, given: Callable[[
 
 def test_without_the_line_a_trainer_is_given_nothing(job: Job, tmp_path: Path) -> None:
     assert names(make_trainer(tmp_path)) == []
-    with job():
-        assert names(make_trainer(tmp_path)) == []
+    for typed in ([], ["+x=${nothing}"], ["+pruned=${nothing}", "+prunes=1"]):
+        with job(*typed):
+            assert names(make_trainer(tmp_path)) == []
     with job("+prune=poly"):
         pass
     assert names(make_trainer(tmp_path)) == []
