@@ -151,6 +151,17 @@ def test_files_and_functions_stay_short(file: Path) -> None:
             assert length <= 40, f"{node.name} has {length} lines"
 
 
+def test_no_message_is_taken_for_markup() -> None:
+    # rich would swallow "[demo]", and names hold brackets and colons.
+    for file in SOURCES:
+        if not file.is_relative_to(ROOT / "coreai_opt"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Console"):
+                given = {one.arg: ast.unparse(one.value) for one in node.keywords}
+                assert (given.get("markup"), given.get("emoji")) == ("False", "False"), file
+
+
 def test_train_py_does_nothing_by_itself() -> None:
     assert len((ROOT / "train.py").read_text().splitlines()) <= 40
 

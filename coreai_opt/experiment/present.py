@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from coreai_opt.experiment.places import RunPaths
 from coreai_opt.experiment.plot import draw_run
@@ -25,7 +26,7 @@ def show_result(
         quiet: print no table.
         silent: print nothing; in a sweep its driver says how runs end.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(markup=False, emoji=False, soft_wrap=True, highlight=False)
     missing = draw_run(paths)
     if silent:
         return
@@ -48,7 +49,7 @@ def layer_table(result: Mapping[str, Any]) -> Table:
     sparsity = result["sparsity"]
     for layer in sparsity["layers"]:
         target = "dense" if layer["target"] is None else _percent(layer["target"])
-        table.add_row(layer["name"], *_counts(layer["elements"], layer["nonzero"]), target)
+        table.add_row(Text(layer["name"]), *_counts(layer["elements"], layer["nonzero"]), target)
     counted = [known for known in sparsity["layers"] if known["target"] is not None]
     counted = counted or sparsity["layers"]
     elements = sum(layer["elements"] for layer in counted)

@@ -80,7 +80,9 @@ def _list(root: Path, found: list[Entry]) -> None:
         cells = [entry.id, *made, _size(entry.bytes), _age(entry.age_s), _maker(entry), entry.state]
         table.add_row(*(Text(cell) for cell in cells))
     # A pipe has no width: there, lines are as long as they get.
-    Console(width=None if sys.stdout.isatty() else 240, highlight=False).print(table)
+    Console(
+        markup=False, emoji=False, width=None if sys.stdout.isatty() else 240, highlight=False
+    ).print(table)
 
 
 def _prune(parser: Parser, root: Path, found: list[Entry], arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ LISTED = 3  # names that a message says one by one
 
 def as_text(table: Table) -> str:
     """Return a table as text without colours, as wide as it needs to be."""
-    console = Console(file=StringIO(), width=10_000, color_system=None)
+    console = Console(markup=False, emoji=False, file=StringIO(), width=10_000, color_system=None)
     console.print(table)
     file = console.file
     assert isinstance(file, StringIO)

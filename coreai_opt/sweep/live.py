@@ -156,7 +156,7 @@ class _Events:
             self.look()
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text)
 
 
 class PlainLines(_Events):
@@ -232,7 +232,8 @@ class LiveTable(_Events):
         return Group(table, *self._bars(running), *map(Text, lines), self._note)
 
     def _bars(self, running: Sequence[EarlierRun]) -> list[RenderableType]:
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), TaskProgressColumn())
         bars = Progress(*columns, TextColumn("{task.fields[steps]}"), console=self._console)
         for run in running[:MOST_BARS]:
             total = run.progress.get("total_steps")
@@ -254,11 +255,11 @@ def line_of(board: Board, outcome: Outcome) -> str:
 @contextmanager
 def show(plan: Plan, selection: Selection) -> Iterator[Any]:
     """Yield the listener that suits where the output goes."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(markup=False, emoji=False, soft_wrap=True, highlight=False)
     board = Board(plan, selection)
     for sentence in [*plan.sentences, *selection.sentences]:
-        console.print(sentence, markup=False)
-    console.print(f"sweep {plan.name} in {plan.root}: {opening(board, selection)}", markup=False)
+        console.print(sentence)
+    console.print(f"sweep {plan.name} in {plan.root}: {opening(board, selection)}")
     has_table = sys.stdout.isatty() and board.open_entries()
     with LiveTable(board, console) if has_table else PlainLines(board, console) as listener:
         yield listener

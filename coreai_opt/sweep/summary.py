@@ -20,11 +20,11 @@ LONGEST_CAUSE = 200  # characters
 
 def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """Print the table of failures, if there are any, and the commands that run each alone."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(markup=False, emoji=False, soft_wrap=True, highlight=False)
     bad = [outcome for outcome in outcomes if outcome.end != "completed"]
-    console.print(counts(plan, outcomes), markup=False)
+    console.print(counts(plan, outcomes))
     for line in below_target(outcomes):
-        console.print(line, markup=False)
+        console.print(line)
     if not bad:
         return
     table = Table(title="not completed", title_justify="left")
@@ -34,11 +34,11 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
         cause = (outcome.cause or "")[:LONGEST_CAUSE]
         table.add_row(outcome.entry.paths.root.name, outcome.end, cause)
     wide = None if sys.stdout.isatty() else 160
-    Console(highlight=False, markup=False, width=wide).print(table)
+    Console(markup=False, emoji=False, highlight=False, width=wide).print(table)
     again = "" if plan.settings.retry == "none" else "the same command runs them again; "
     console.print(f"{again}to run one alone:")
     for line in failure_lines(plan, bad):
-        console.print(line, markup=False)
+        console.print(line)
 
 
 def print_queue(entries: Iterable[Entry]) -> None:
@@ -46,10 +46,10 @@ def print_queue(entries: Iterable[Entry]) -> None:
     jobs = [entry.job() for entry in entries if entry.state() in WAITED_FOR]
     if not (ids := [job.id for job in jobs if job is not None and slurm_queue().is_active(job)]):
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(markup=False, emoji=False, soft_wrap=True, highlight=False)
     stay = "1 job stays" if len(ids) == 1 else f"{len(ids)} jobs stay"
     console.print(f"{stay} in SLURM's queue, and the same command takes up what they do; to end:")
-    console.print(f"  scancel {' '.join(ids)}", markup=False)
+    console.print(f"  scancel {' '.join(ids)}")
 
 
 def counts(plan: Plan, outcomes: Sequence[Outcome]) -> str:

@@ -88,6 +88,19 @@ def test_without_a_terminal_the_line_stands_alone(
     assert "body.weight" in capsys.readouterr().out
 
 
+def test_names_with_brackets_are_printed_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = [layer("heads[a].weight", 100, 10, 0.9), layer("heads:key:.weight", 50, 50, None)]
+    result = {**RESULT, "sparsity": {**RESULT["sparsity"], "layers": layers}}
+    (tmp_path / "[red]runs").mkdir()
+    show_result(result, RunPaths(tmp_path / "[red]runs"), quiet=False)
+    said = capsys.readouterr().out
+    assert "heads[a].weight" in said
+    assert "heads:key:.weight" in said
+    assert f"{tmp_path}/[red]runs" in said
+
+
 def test_a_missing_matplotlib_costs_the_picture_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +114,8 @@ def test_a_missing_matplotlib_costs_the_picture_alone(
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     show_result(RESULT, RunPaths(tmp_path), quiet=True)
     said = capsys.readouterr().out
-    assert "no picture of the run: matplotlib is not installed: pip install" in said
+    install = "pip install 'hydra-coreai-opt[demo]'"
+    assert f"no picture of the run: matplotlib is not installed: {install}" in said.splitlines()
     assert not (tmp_path / "run.png").exists()
 
 

@@ -24,12 +24,14 @@ COLORS = ("cyan", "yellow", "green", "magenta", "blue", "red", "bright_cyan", "b
 
 def console() -> Console:
     """Return where the preview goes; without a terminal nothing is cut to its width."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    return Console(
+        markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else WIDE
+    )
 
 
 def say(out: Console, text: str, style: str | None = None) -> None:
     """Print a sentence as it is."""
-    out.print(text, markup=False, emoji=False, soft_wrap=not out.is_terminal, style=style)
+    out.print(text, soft_wrap=not out.is_terminal, style=style)
 
 
 def print_preview(preview: Preview) -> None:

@@ -37,7 +37,7 @@ class SearchBoard(Board):
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False)
+        self._console.print(text)
 
     def open(self, study: str, done: int, again: int, sentences: Sequence[str]) -> None:
         """Say how the study stands before anything is run."""
@@ -80,7 +80,7 @@ class SearchBoard(Board):
 @contextmanager
 def shown(plan: Plan, total: int) -> Iterator[SearchBoard]:
     """Yield the board of a search, shown as suits where the output goes."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(markup=False, emoji=False, soft_wrap=True, highlight=False)
     board = SearchBoard(plan, total, console)
     has_table = sys.stdout.isatty() and total > 0
     with LiveTable(board, console) if has_table else PlainLines(board, console) as listener:

@@ -24,7 +24,7 @@ def print_best(trials: Sequence[FrozenTrial], objectives: Sequence[str], study: 
         study: its name.
     """
     wide = None if sys.stdout.isatty() else 160
-    console = Console(highlight=False, markup=False, width=wide)
+    console = Console(markup=False, emoji=False, highlight=False, width=wide)
     if not trials:
         console.print(f"study {study}: no trial has a value yet", soft_wrap=True)
         return
