@@ -162,22 +162,28 @@ def tensors(home: Home, app: App, file: Path) -> Mapping[str, Tensor]:
     objects of classes, it is read as the app does it: by its Python, beside its modules.
     """
     if app.has_classes and file.suffix == ".ckpt":
-        plain = file.with_suffix(".plain")
-        read = (
-            "import sys, torch; state = torch.load(sys.argv[1], weights_only=False);"
-            " ours = [name for name in sys.modules if name.startswith('coreai')];"
-            " assert not ours, ours; torch.save(state['state_dict'], sys.argv[2])"
-        )
-        done = home.run(_folder_of(app, file), read, str(file), str(plain), program="-c")
-        assert done.returncode == 0, done.stderr
-        file = plain
+        file = _as_the_app_reads(home, app, file)
     state = torch.load(file, map_location="cpu", weights_only=True)
     weights: Mapping[str, Tensor] = state.get("state_dict", state)
     return weights
 
 
-def _folder_of(app: App, file: Path) -> Path:
-    return next(folder for folder in file.parents if folder.name == app.name)
+def _as_the_app_reads(home: Home, app: App, file: Path) -> Path:
+    """Have all checkpoints beside a file read, and return the weights of that one as a file."""
+    plain = file.with_suffix(".plain")
+    if not plain.exists():
+        read = (
+            "import sys, torch\n"
+            "for file in sys.argv[1:]:\n"
+            "    weights = torch.load(file, weights_only=False)['state_dict']\n"
+            "    torch.save(weights, file.removesuffix('.ckpt') + '.plain')\n"
+            "ours = [name for name in sys.modules if name.startswith('coreai')]\n"
+            "assert not ours, ours\n"
+        )
+        where = next(folder for folder in file.parents if folder.name == app.name)
+        done = home.run(where, read, *map(str, file.parent.glob("*.ckpt")), program="-c")
+        assert done.returncode == 0, done.stderr
+    return plain
 
 
 def zeros(weights: Mapping[str, Tensor]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from tests.integration.apps import (
     zeros,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 # REGISTRY: tests/integration/test_apps.py. The root of ZEN is typed.
 SWEPT = [app for app in APPS if app not in (REGISTRY, ZEN)]

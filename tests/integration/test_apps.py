@@ -23,6 +23,8 @@ from tests.integration.apps import (
 )
 from tests.integration.conftest import Pruned
 
+pytestmark = pytest.mark.timeout(300)
+
 slow = pytest.mark.slow
 
 
