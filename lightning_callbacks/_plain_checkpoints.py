@@ -1,17 +1,21 @@
 """Checkpoints of a MagnitudePruner or of torch's prune, loaded as those of the plain model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from coreai_opt.pruning import masks_of_state_dict, plain_optimizer_state, plain_state_dict
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._lightning import pl
+from lightning_callbacks._roots import is_at_least
 
 __all__ = ["PlainCheckpoints"]
 
 # Where Lightning keeps weights: a WeightAveraging callback has the average in the first.
 WEIGHTS = ("state_dict", "current_model_state")
+
+# The version of Lightning that began to load the states of callbacks for a test as well.
+TELLS_WHEN_EVALUATING = "2.5"
 
 
 class PlainCheckpoints:
@@ -30,21 +34,32 @@ class PlainCheckpoints:
         self._checkpoint: dict[str, Any] = {}
 
     def watch(
-        self, trainer: pl.Trainer, hooks: InstanceHooks, told: Callable[[dict[str, Any]], None]
+        self,
+        callback: pl.Callback,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        hooks: InstanceHooks,
+        evaluates: bool,
     ) -> None:
         """Look at the checkpoint before the strategy gives its weights to the module.
 
         Args:
+            callback: that prunes; where Lightning tells callbacks nothing of a checkpoint, it is
+                told here.
             trainer: that loads it.
+            pl_module: the module.
             hooks: what the strategy is watched with.
-            told: called with a checkpoint that has no states of callbacks, of which Lightning tells
-                none.
+            evaluates: whether it is loaded for anything but a fit.
         """
+        is_told = not evaluates or is_at_least(trainer, TELLS_WHEN_EVALUATING)
 
         def look(checkpoint: dict[str, Any], *args: Any, **kwargs: Any) -> None:
             self._make_plain(checkpoint)
-            if "callbacks" not in checkpoint:
-                told(checkpoint)
+            if is_told and "callbacks" in checkpoint:
+                return
+            callback.on_load_checkpoint(trainer, pl_module, checkpoint)
+            if state := checkpoint.get("callbacks", {}).get(self._state_key):
+                callback.load_state_dict(state)
 
         hooks.before(trainer.strategy, "load_model_state_dict", look)
 

@@ -14,6 +14,7 @@ from coreai_opt.requirements import release_of
 __all__ = [
     "ROOTS",
     "installed_root",
+    "is_at_least",
     "kinds_of_root",
     "of_root",
     "require_one_root",
@@ -107,13 +108,28 @@ def require_version(what: str, owner: object, oldest: str) -> None:
         >>> import pytorch_lightning as pl
         >>> require_version("this", pl.LightningModule(), "2.2")
     """
-    root = root_of(type(owner))
-    there: str = importlib.import_module(root).__version__
-    if release_of(there) < release_of(oldest):
+    if not is_at_least(owner, oldest):
+        root = root_of(type(owner))
         raise PruningError(
-            f"{what} needs Lightning {oldest} or newer, and {root} is {there}; allowed: "
+            f"{what} needs Lightning {oldest} or newer, and {root} is {_version(root)}; allowed: "
             f"pip install -U {root.partition('.')[0].replace('_', '-')}, or training without it"
         )
+
+
+def is_at_least(owner: object, version: str) -> bool:
+    """Return whether the Lightning of a trainer or a module is this version or newer.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> is_at_least(pl.LightningModule(), "2.2"), is_at_least(pl.LightningModule(), "99.1")
+        (True, False)
+    """
+    return release_of(_version(root_of(type(owner)))) >= release_of(version)
+
+
+def _version(root: str) -> str:
+    version: str = importlib.import_module(root).__version__
+    return version
 
 
 def of_root(owner: object, module: str, name: str) -> Any:

@@ -3,7 +3,6 @@
 import sys
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, get_args
 
 from torch.optim import Optimizer
@@ -133,8 +132,7 @@ class ScheduledPruning(pl.Callback):
         self._loaded, self._is_dense_start = None, False
         self._is_set_up, self._has_begun = False, False
         self._evaluates, self._step_of_checkpoint = stage != "fit", None
-        told = partial(self.on_load_checkpoint, trainer, pl_module)
-        self._checkpoints.watch(trainer, self._hooks, told)
+        self._checkpoints.watch(self, trainer, pl_module, self._hooks, self._evaluates)
         if stage == "fit":
             refuse_other_pruners(self, trainer)
         else:

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 
 from coreai_opt.pruning import PruningError, count_sparsity
-from lightning_callbacks import ResumableCheckpoint, ScheduledPruning
+from lightning_callbacks import ResumableCheckpoint, ScheduledPruning, _roots
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._roots import kinds_of_root
 from tests.conftest import ROOT
@@ -95,8 +95,8 @@ def fit(folder: Path, *callbacks: pl.Callback) -> pl.LightningModule:
 def test_what_older_versions_lack_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(pl.callbacks, "WeightAveraging")
-    monkeypatch.delattr(pl.strategies, "ModelParallelStrategy")
+    monkeypatch.delattr(pl.callbacks, "WeightAveraging", raising=False)
+    monkeypatch.delattr(pl.strategies, "ModelParallelStrategy", raising=False)
     average = pl.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
     module = fit(tmp_path, ScheduledPruning(linear_ramp(8), target_sparsity=0.75), average)
     assert count_sparsity(module).achieved == 0.75
@@ -120,3 +120,21 @@ def test_exact_resume_says_which_version_it_needs(
         "allowed: pip install -U pytorch-lightning, or training without it"
     )
     fit(tmp_path, ScheduledPruning(linear_ramp(8), target_sparsity=0.75))
+
+
+@pytest.mark.parametrize("is_dense", [True, False])
+def test_a_lightning_that_tells_nothing_of_a_checkpoint_to_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dense: bool
+) -> None:
+    """Before 2.5 it loads the states of callbacks for a fit alone."""
+    other = [] if is_dense else [ScheduledPruning(linear_ramp(8), target_sparsity=0.25)]
+    fit(tmp_path, *other).trainer.save_checkpoint(tmp_path / "other.ckpt")
+    pruning = ScheduledPruning(linear_ramp(8), target_sparsity=0.75)
+    module = fit(tmp_path, pruning)
+    monkeypatch.setattr(_roots, "_version", lambda root: "2.4.0")
+    monkeypatch.setattr(module.trainer._checkpoint_connector, "restore_callbacks", lambda: None)
+    monkeypatch.setattr(TinyModule, "test_step", lambda *args: None, raising=False)
+    module.trainer.test(module, loader(), ckpt_path=tmp_path / "other.ckpt", verbose=False)
+    report = count_sparsity(module)
+    assert (report.achieved, report.scheduled) == ((0, 0) if is_dense else (0.25, 0.25))
+    assert (pruning.pruner is None) == is_dense
