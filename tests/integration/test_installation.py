@@ -212,13 +212,7 @@ def test_its_help_names_the_command(with_demo: Installed) -> None:
     assert "usage: coreai-report" in with_demo.run("coreai-report", "--help").stdout
 
 
-PRUNED = [
-    "+schedule=poly",
-    "callbacks=[default,scheduled_pruning,sparsity_monitor]",
-    "power=2",
-    "target_sparsity=0.9",
-    "total_iters=200",
-]
+PRUNED = ["+prune=poly", "prune.power=2", "prune.target_sparsity=0.9", "prune.monitor=true"]
 
 
 def test_the_example_app_prunes_by_a_line(with_demo: Installed) -> None:
@@ -236,6 +230,9 @@ def test_the_example_app_prunes_by_a_line(with_demo: Installed) -> None:
     # In the run's directory, not in the trainer's; coreai-train's have microseconds in their names.
     (written,) = with_demo.work.glob("outputs/*/??-??-??/sparsity.csv")
     assert written.stat().st_size > 0
+    assert written.with_name("weights.pt").is_file()
+    done = with_demo.run("coreai-doctor")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "+prune=poly works here")
 
 
 def test_it_works_from_the_sdist_too(with_demo: Installed, dist: Path) -> None:
@@ -243,4 +240,4 @@ def test_it_works_from_the_sdist_too(with_demo: Installed, dist: Path) -> None:
     with_demo.install("--force-reinstall", "--no-deps", str(sdist))
     done = with_demo.run("python", "-m", "digits_app", "--cfg", "job", *PRUNED)
     assert done.returncode == 0, done.stderr
-    assert "_target_: lightning_callbacks.ScheduledPruning" in done.stdout
+    assert "\nprune:\n  schedule: poly\n" in done.stdout
