@@ -14,6 +14,7 @@ from torch import Tensor
 from coreai_opt.pruning import PruningError, plain_state_dict
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._foreign_objects import foreign_in_file
+from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._lightning import pl, rank_zero_info, rank_zero_warn
 from lightning_callbacks._roots import of_root
 
@@ -71,13 +72,27 @@ class PrunedWeights(pl.Callback):
         self.path: Path | None = None
         self._asked = _Asked()
         self._since = STARTED  # of the process that made it, in spawned ones too
+        self._hooks = InstanceHooks()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"path": None}  # a copy has a file of its own
+        # A copy has a file of its own.
+        return self.__dict__ | {"path": None, "_hooks": InstanceHooks()}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._hooks.restore()
         if stage == "fit":
             self._folder(trainer)
+        else:
+            # Before 2.5 Lightning tells callbacks of a checkpoint for a fit alone.
+            self._hooks.before(trainer.strategy, "load_model_state_dict", self._look)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._hooks.restore()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._hooks.restore()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._asked = _Asked.of(pl_module)
@@ -108,6 +123,10 @@ class PrunedWeights(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._asked = _Asked.from_state(state_dict.get("asked", {}))
+
+    def _look(self, checkpoint: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        if state := checkpoint.get("callbacks", {}).get(self.state_key):
+            self.load_state_dict(state)
 
     def _folder(self, trainer: pl.Trainer) -> Path:
         folder = str(self.dirpath or trainer.default_root_dir)

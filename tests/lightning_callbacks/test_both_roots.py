@@ -163,6 +163,29 @@ def test_the_best_checkpoint_is_evaluated_under_its_masks(tmp_path: Path, root: 
     ]
 
 
+def test_the_app_s_own_callbacks_wait_for_the_target(tmp_path: Path, root: str) -> None:
+    pl, ours = ROOTS[root]
+    callbacks = importlib.import_module(f"{root}.callbacks")
+    best = callbacks.ModelCheckpoint(tmp_path / "own", "{epoch}", monitor="val", mode="max")
+    stop = callbacks.EarlyStopping("val", mode="max", patience=2)
+    pruning = ours.ScheduledPruning(linear_ramp(20), target_sparsity=0.75)
+    gate, weights = ours.TargetGate(), ours.PrunedWeights()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=6,
+        callbacks=[best, stop, pruning, gate, weights],
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(make_module(pl), loader(), loader(2))
+    assert (Path(best.best_model_path).name, stop.stopped_epoch) == ("epoch=2.ckpt", 4)
+    assert (gate.state_key, weights.state_key) == ("TargetGate", "PrunedWeights")
+    state = torch.load(tmp_path / "weights.pt", weights_only=True)
+    assert float((state["first.weight"] == 0).float().mean()) == 0.75
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments"),
     [
