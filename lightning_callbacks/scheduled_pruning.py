@@ -11,7 +11,7 @@ from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningErro
 from coreai_opt.pruning.config.given import schedules_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
-from coreai_opt.pruning.folding import fold_masks
+from coreai_opt.pruning.folding import fold_former_masks
 from coreai_opt.pruning.in_place.pruner import MasksFrom
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
@@ -328,14 +328,7 @@ class ScheduledPruning(pl.Callback):
         return pruner
 
     def _prepare(self, pl_module: pl.LightningModule) -> InPlacePruner:
-        left = list(pruned_tensors(pl_module))
-        if any(not tensor.is_beside for tensor in left):
-            raise PruningError(
-                "the module carries masks of a MagnitudePruner; allowed: a module whose masks were "
-                "folded in (pruner.finalize())"
-            )
-        if left:  # of a training that has ended
-            fold_masks(pl_module)
+        fold_former_masks(pl_module)
         pruner = InPlacePruner(pl_module, self.config)
         with warnings.catch_warnings():
             if rank_zero_only.rank != 0:  # type: ignore[attr-defined]

@@ -25,6 +25,7 @@ from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningErro
 from coreai_opt.pruning.config.given import config_of, schedules_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
+from coreai_opt.pruning.folding import fold_former_masks
 from coreai_opt.pruning.in_place.pruner import MasksFrom
 from coreai_opt.pruning.mask_agreement import compare_masks
 from coreai_opt.pruning.optimizer_steps import OptimizerSteps
@@ -133,6 +134,8 @@ class ScheduledPruningCallback(TrainerCallback):
         refuse_sharding(args, model)
         self._release()
         mark = Mark.of(state)
+        if not self._is_prepared(model):
+            self._refuse_another(model, mark, args, state)
         goes_on = mark is None and state.global_step == 0 and self._is_prepared(model)
         if mark is not None:
             self._clock, self._beginning = mark.clock, mark.beginning
@@ -248,6 +251,7 @@ class ScheduledPruningCallback(TrainerCallback):
     ) -> None:
         if self.pruner is not None:
             self.pruner.release()
+        fold_former_masks(model)
         masks = None if mark is None else self._masks_of(mark, args, state)
         pruner = InPlacePruner(model, self.config)
         with warnings.catch_warnings():
@@ -262,6 +266,18 @@ class ScheduledPruningCallback(TrainerCallback):
                 "the checkpoint of step %s is of a training without pruning: its weights are "
                 "taken, and pruning begins now, at the beginning of its schedule",
                 state.global_step,
+            )
+
+    def _refuse_another(
+        self, model: nn.Module, mark: Mark | None, args: "TrainingArguments", state: "TrainerState"
+    ) -> None:
+        """Refuse a second callback: masks are there, with a mark that no checkpoint has yet."""
+        is_masked = any(True for _ in pruned_tensors(model))
+        if is_masked and mark is not None and folder_of(mark, args, state.global_step) is None:
+            name = type(self).__name__
+            raise PruningError(
+                f"two {name} among the callbacks would both prune the model; allowed: one of "
+                "them, and config= for layers that differ"
             )
 
     def _masks_of(

@@ -6,12 +6,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from coreai_opt.pruning.beside import masks_beside, take_away
+from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.left_out import allow_merging
 from coreai_opt.pruning.masking import mask_in_place
 from coreai_opt.pruning.recurrent import give_plain_weights
-from coreai_opt.pruning.targets import masked_holders
+from coreai_opt.pruning.targets import masked_holders, pruned_tensors
 
-__all__ = ["fold_masks", "remember_order"]
+__all__ = ["fold_former_masks", "fold_masks", "remember_order"]
 
 
 def remember_order(module: nn.Module) -> None:
@@ -56,6 +57,22 @@ def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
     for module in {id(holder.module): holder.module for holder in holders}.values():
         give_plain_weights(module)
     return model
+
+
+def fold_former_masks(model: nn.Module) -> None:
+    """Fold the masks in that a training which has ended has left beside a model, if any.
+
+    Raises:
+        PruningError: the model carries masks of a ``MagnitudePruner``.
+    """
+    left = list(pruned_tensors(model))
+    if any(not tensor.is_beside for tensor in left):
+        raise PruningError(
+            "the module carries masks of a MagnitudePruner; allowed: a module whose masks were "
+            "folded in (pruner.finalize())"
+        )
+    if left:
+        fold_masks(model)
 
 
 ORDER = "_order_of_parameters"

@@ -15,7 +15,9 @@ from coreai_opt.pruning.ramps import RampTooLongError
 from .helpers import (
     MARKS,
     PRUNED,
+    Numbers,
     assert_same,
+    gpt2,
     pruning,
     trainer,
     transformers,
@@ -250,3 +252,27 @@ def test_masks_that_cannot_be_saved_are_said(tmp_path: Path) -> None:
     other = Elsewhere(one.model, args, train_dataset=one.train_dataset, callbacks=[pruning()])
     with pytest.warns(UserWarning, match="the masks of step 3 are not saved: there is no folder"):
         other.train()
+
+
+def test_the_checkpoints_of_trials_have_their_masks(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="needs the extra optuna")
+    args = trainer(tmp_path, **EVERY, max_steps=6).args
+    one = transformers.Trainer(
+        args=args,
+        model_init=gpt2_of_a_trial,
+        train_dataset=Numbers(),
+        eval_dataset=Numbers(8),
+        callbacks=[pruning()],
+    )
+    space = {"hp_space": lambda trial: {"learning_rate": trial.suggest_float("rate", 0.01, 0.02)}}
+    one.hyperparameter_search(**space, n_trials=2, backend="optuna")
+    found = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob(FILE))
+    assert found == [f"run-{run}/checkpoint-{step}/{FILE}" for run in (0, 1) for step in (3, 6)]
+    start = tmp_path / "run-1" / "checkpoint-3"
+    resumed = trainer(tmp_path, pruning(), **EVERY, max_steps=6)
+    resumed.train(resume_from_checkpoint=str(start))
+    assert zeros(resumed.model) == TARGET
+
+
+def gpt2_of_a_trial(trial: Any) -> Any:
+    return gpt2()

@@ -209,6 +209,21 @@ def test_another_model_is_pruned_from_the_beginning(tmp_path: Path) -> None:
     assert zeros(second.model) == zeros(first.model) == TARGET
 
 
+def test_two_callbacks_that_prune_are_refused(tmp_path: Path) -> None:
+    one = trainer(tmp_path, pruning(), pruning())
+    with pytest.raises(PruningError, match=r"two ScheduledPruningCallback among .*; allowed: one"):
+        one.train()
+
+
+def test_a_model_that_another_training_has_pruned_is_pruned_anew(tmp_path: Path) -> None:
+    model = gpt2()
+    trainer(tmp_path, pruning(), model=model).train()
+    callback = pruning(target_sparsity=0.875)
+    trainer(tmp_path, callback, model=model).train()
+    assert callback.clock == 100
+    assert zeros(model) == dict.fromkeys(PRUNED, 0.875)
+
+
 def test_evaluating_and_predicting_are_left_alone(tmp_path: Path) -> None:
     callback = pruning()
     one, plain = trainer(tmp_path, callback), trainer(tmp_path / "plain")
