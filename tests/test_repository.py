@@ -28,6 +28,7 @@ from coreai_opt.sweep.report.__main__ import main as report
 from coreai_opt.sweep.sweeper import register_sweepers
 from tests.conftest import ROOT
 from tests.examples.running import COMMANDS
+from tests.plugin.conftest import stock_hydra
 from tests.sweep.synthetic import make_sweep
 from tests.test_troubleshooting import WRONG
 
@@ -251,7 +252,7 @@ def test_documented_commands_of_other_apps_compose(line: str) -> None:
     words = shlex.split(line)
     typed = words[3:] if words[1] == "-m" else words[2:]
     conf = ROOT / "examples" / "own_app" / "digits_app" / "conf"
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with stock_hydra(), initialize_config_dir(str(conf), version_base="1.3"):
         config = compose("config", [word for word in typed if not word.startswith("-")])
     assert ("prune" in config) == any(word.startswith("+prune=") for word in words)
 
