@@ -169,7 +169,7 @@ def tensors(home: Home, app: App, file: Path) -> Mapping[str, Tensor]:
 
 
 def _as_the_app_reads(home: Home, app: App, file: Path) -> Path:
-    """Have all checkpoints beside a file read, and return the weights of that one as a file."""
+    """Have all checkpoints of an app read at once, and return the weights of one as a file."""
     plain = file.with_suffix(".plain")
     if not plain.exists():
         read = (
@@ -181,7 +181,7 @@ def _as_the_app_reads(home: Home, app: App, file: Path) -> Path:
             "assert not ours, ours\n"
         )
         where = next(folder for folder in file.parents if folder.name == app.name)
-        done = home.run(where, read, *map(str, file.parent.glob("*.ckpt")), program="-c")
+        done = home.run(where, read, *map(str, where.rglob("*.ckpt")), program="-c")
         assert done.returncode == 0, done.stderr
     return plain
 

@@ -137,18 +137,25 @@ def test_going_on_from_the_last_checkpoint_of_a_run_that_broke_off_in_mid_ramp(
 def test_going_on_from_a_dense_checkpoint_keeps_none_of_its_scores(
     home: Home, tmp_path: Path
 ) -> None:
-    """The app's early stopping has nearly stopped there, and its best is a dense one."""
+    """In the same directory, whose best is a dense one: the app tests another one in the end."""
     where = home.copy(DICT_GROUP, tmp_path)
-    dense = home.run(where, "hydra.run.dir=run", "test=false", "trainer.max_epochs=3")
+    dense = home.run(where, "hydra.run.dir=run", "trainer.max_epochs=3")
     assert dense.returncode == 0, dense.stderr
     last = below(where / "run", DICT_GROUP.last)
     assert not any(zeros(tensors(home, DICT_GROUP, last))[name] for name in DICT_GROUP.pruned)
-    folder = f"callbacks.model_checkpoint.dirpath='{where}/again/checkpoints'"
-    longer = ["trainer.max_epochs=12", "hydra.run.dir=again", folder]
-    done = home.run(where, *DICT_GROUP.line, f"ckpt_path={last}", *longer)
+    last.with_suffix(".plain").unlink()
+    words = [f"ckpt_path={last}", "trainer.max_epochs=8", "hydra.run.dir=run"]
+    done = home.run(where, *DICT_GROUP.line, *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    for file in run_files(DICT_GROUP, where / "again"):
+    assert _tested(done) != _tested(dense)
+    for file in (last, _tested(done), where / "run" / "weights.pt"):
         assert_at_target(home, DICT_GROUP, file)
+
+
+def _tested(done: Completed) -> Path:
+    """Return the checkpoint that a run has tested, as Lightning says it."""
+    (path,) = re.findall(r"Loaded model weights from the checkpoint at (.*\.ckpt)", done.stderr)
+    return Path(path)
 
 
 def test_a_checkpoint_has_the_keys_that_it_has_without_pruning(home: Home, tmp_path: Path) -> None:

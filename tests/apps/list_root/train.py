@@ -17,7 +17,7 @@ def images() -> TensorDataset:
     return TensorDataset(patterns[labels] + torch.randn(256, 1, 8, 8, generator=draw), labels)
 
 
-@hydra.main(version_base="1.2", config_path=".", config_name="config")
+@hydra.main(version_base="1.3", config_path=".", config_name="config")
 def main(cfg: DictConfig) -> None:
     pl.seed_everything(cfg.seed)
     trainer = pl.Trainer(
