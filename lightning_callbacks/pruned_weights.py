@@ -13,7 +13,7 @@ from torch import Tensor
 
 from coreai_opt.pruning import PruningError, plain_state_dict
 from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks._foreign_objects import foreign_in_file
+from lightning_callbacks._foreign_objects import load_without_foreign
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._lightning import pl, rank_zero_info, rank_zero_warn
 from lightning_callbacks._roots import of_root
@@ -267,18 +267,12 @@ def _best_of(trainer: pl.Trainer, asked: _Asked) -> tuple[_Counted | None, str]:
     if path is None:
         return None, "; no best checkpoint was chosen" if monitored else ""
     try:
-        # Only what is counted is read; objects of others are not made.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = load_without_foreign(path, mmap=True)
         weights = plain_state_dict(state["state_dict"])
     except UNREADABLE as error:
-        return None, f"; best checkpoint {path} cannot be read safely ({_reason(path, error)})"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return None, f"; best checkpoint {path} cannot be read safely ({reason})"
     if absent := [name for name in asked.weights if name not in weights]:
         return None, f"; best checkpoint {path} has no weight {absent[0]!r}"
     best = asked.count(weights.get)
     return best, f"; best checkpoint {path} has {best.sparsity:.4f}"
-
-
-def _reason(path: str, error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError) and (foreign := foreign_in_file(path)):
-        return f"it holds {foreign[0]}"
-    return f"{type(error).__name__}: {error}".splitlines()[0]

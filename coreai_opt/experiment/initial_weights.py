@@ -1,23 +1,23 @@
 """Weights in a file, that a run starts from instead of fresh ones."""
 
-import functools
 import re
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torch.nn.parameter import is_lazy
-from torch.serialization import safe_globals
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.pruning import PruningError, plain_state_dict
-from lightning_callbacks._foreign_objects import foreign_in_file
+from lightning_callbacks._foreign_objects import (
+    NotUnpickled,
+    foreign_in_file,
+    load_without_foreign,
+)
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._roots import of_root
 
@@ -35,21 +35,6 @@ FOREIGN = re.compile(r"GLOBAL (\S+)")
 
 STATE_DICT = "what torch.save(model.state_dict(), PATH) writes"
 FILES = f"{STATE_DICT}, a Lightning checkpoint, or a {SAFETENSORS} file"
-
-
-class NotUnpickled:
-    """Stands for what a file holds beside weights: takes all arguments, keeps and does nothing."""
-
-    path: str  # dotted, of what it stands for
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> "NotUnpickled":
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
 
 
 def start_from(model: "pl.LightningModule", network: nn.Module, path: Path) -> None:
@@ -124,31 +109,15 @@ def _plain(state: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> Any:
-    if path.suffix == SAFETENSORS:
-        return _read(path, load_file)
-    foreign = _read(path, foreign_in_file)
-    with warnings.catch_warnings(), safe_globals([(_stand_in(name), name) for name in foreign]):
-        warnings.simplefilter("ignore")  # guesses about files that are refused below
-        load = functools.partial(torch.load, map_location="cpu", weights_only=True)
-        return _read(path, load, foreign)
-
-
-def _stand_in(path: str) -> Callable[..., Any]:
-    # torch fills no dict but a true one. The nodes of OmegaConf have one of these.
-    if path == "collections.defaultdict":
-        return lambda *args: {}
-    return type(path.rpartition(".")[2], (NotUnpickled,), {"path": path})
-
-
-def _read(path: Path, reader: Callable[[Path], Any], foreign: Collection[str] = ()) -> Any:
     try:
-        return reader(path)
+        return load_file(path) if path.suffix == SAFETENSORS else load_without_foreign(path)
     except OSError as error:
         raise _refusal(path, f"cannot be read: {error.strerror or error}", FILES) from error
     except Exception as error:  # what torch makes of strange bytes can be anything
         named = FOREIGN.search(str(error)) if isinstance(error, UnpicklingError) else None
-        if named or foreign:
-            raise _not_unpickled(path, [named[1]] if named else foreign) from error
+        foreign = [named[1]] if named else foreign_in_file(path)
+        if foreign:
+            raise _not_unpickled(path, foreign) from error
         raise _refusal(path, "is no checkpoint, or is cut off", FILES) from error
 
 

@@ -70,13 +70,12 @@ class PruneJob(Callback):
             seen = "the Lightning Trainer of this job did not fit"
             if not fits.trainers:
                 seen = "no Lightning Trainer was made in this job"
-            sentence = (
-                f"nothing was pruned, although {knobs.option} was given: {seen}; allowed: a job "
-                "that trains with a Trainer which it makes itself"
+            # Not by logging, which an app may have turned off.
+            print(
+                f"warning: nothing was pruned, although {knobs.option} was given: {seen}; "
+                "allowed: a job that trains with a Trainer which it makes itself",
+                file=sys.stderr,
             )
-            if log.hasHandlers():  # else Python itself prints it where the next line does
-                log.warning(sentence)
-            print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _refuse(problems: list[Problem]) -> None:

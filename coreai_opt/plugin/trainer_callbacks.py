@@ -125,7 +125,7 @@ class JobCallback:
             )
             if knobs.values["gate"]:
                 made.append(home.TargetGate())
-            made.append(home.PrunedWeights(self._output_dir))
+        made.append(home.PrunedWeights(self._output_dir))
         if knobs.values["monitor"]:
             made.append(home.SparsityMonitor(f"{self._output_dir}/sparsity.csv"))
         return made

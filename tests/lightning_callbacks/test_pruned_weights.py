@@ -191,13 +191,13 @@ class _Hides(pl.Callback):
         checkpoint["own"] = Foreign()
 
 
-def test_a_best_checkpoint_with_other_objects_is_not_unpickled(
+def test_a_best_checkpoint_with_other_objects_is_counted_and_they_are_not_unpickled(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     best = best_of(tmp_path)
     fit(tmp_path, best, TargetGate(), _Hides(), PrunedWeights(), enable_checkpointing=True)
     (line,) = lines(caplog)
-    assert line.endswith(f"{best.best_model_path} cannot be read safely (it holds builtins.print)")
+    assert line.endswith(f"{best.best_model_path} has 0.8958")
     assert "unpickled" not in capsys.readouterr().out
 
 
