@@ -77,11 +77,26 @@ def test_a_swept_group_beside_a_fixed_knob_is_refused_by_hydra(home: Home, tmp_p
     assert "Could not override 'prune.power'" in done.stderr
 
 
-def test_workers_of_joblib_prune_as_the_basic_launcher_does(home: Home, tmp_path: Path) -> None:
-    if not home.has("hydra_plugins.hydra_joblib_launcher"):
-        pytest.skip("hydra-joblib-launcher is not installed there")
+LAUNCHERS = {
+    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "submitit": ["hydra/launcher=submitit_local"],
+    "ray": [
+        "hydra/launcher=ray",
+        "++hydra.launcher.ray.init.address=local",
+        "+hydra.launcher.ray.init.num_cpus=2",
+        "+hydra.launcher.ray.init.include_dashboard=false",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit", pytest.param("ray", marks=pytest.mark.ray)])
+def test_workers_of_a_launcher_prune_as_those_of_hydra_do(
+    home: Home, tmp_path: Path, name: str
+) -> None:
+    if not home.has(f"hydra_plugins.hydra_{name}_launcher"):
+        pytest.skip(f"hydra-{name}-launcher is not installed there")
     where = home.copy(LIST_ROOT, tmp_path)
-    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"]
+    launcher = [*LAUNCHERS[name], "hydra.sweep.dir=sweep"]
     swept = ["prune.schedule=poly,linear", "prune.target_sparsity=0.9"]
     done = home.run(where, "-m", "+prune=poly", *swept, *launcher)
     assert done.returncode == 0, done.stdout + done.stderr
