@@ -1,10 +1,15 @@
-"""Compatibility of pruning with the strategy and the other callbacks of a trainer."""
+"""Compatibility of pruning with strategy, optimizers and other callbacks of a trainer."""
+
+from typing import Any
 
 from coreai_opt.pruning import PruningError
-from lightning_callbacks._lightning import pl
+from coreai_opt.pruning._text import listed
+from coreai_opt.pruning.errors import PreparationWarning
+from coreai_opt.pruning.targets import pruned_tensors
+from lightning_callbacks._lightning import pl, rank_zero_warn
 from lightning_callbacks._roots import ROOTS, kinds_of_root
 
-__all__ = ["refuse_other_pruners", "refuse_sharding"]
+__all__ = ["refuse_other_pruners", "refuse_sharding", "warn_of_untrained"]
 
 # Callbacks that prune, by the packages that they come from.
 PRUNERS = {"ScheduledPruning": ("lightning_callbacks",), "ModelPruning": ROOTS}
@@ -23,6 +28,28 @@ def refuse_sharding(trainer: pl.Trainer) -> None:
         raise PruningError(
             f"{type(trainer.strategy).__name__} shards the weights, and a mask needs the whole "
             "tensor; allowed: one device, or ddp"
+        )
+
+
+def warn_of_untrained(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Name the pruned weights that no optimizer has: those of a teacher, say, or of a loss.
+
+    A module that trains without optimizers of Lightning's is left alone.
+    """
+    optimizers: list[Any] = trainer.optimizers
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    optimized = {id(one) for group in groups for one in group["params"]}
+    names = [
+        one.name
+        for one in pruned_tensors(pl_module)
+        if one.original.requires_grad and id(one.original) not in optimized
+    ]
+    if optimized and names:
+        rank_zero_warn(
+            f"no optimizer has {len(names)} of the pruned weights ({listed(names)}), and they are "
+            "pruned all the same; allowed: requires_grad_(False) on what is not trained, as a "
+            "teacher, or to leave it dense by its name",
+            category=PreparationWarning,
         )
 
 

@@ -31,7 +31,8 @@ class MetricsAtTarget:
     A validation metric counts when the masks were at target as the validation ran, which may have
     been an epoch ago. Any other is taken for a mean over the last training epoch that has ended,
     and the masks have to have been at target since that one began; until an epoch has ended, since
-    the first one began. What the trainer does not measure, as the number of the step, is of now.
+    the first one began. What the trainer does not measure, as the number of the step, is of now,
+    and so is a metric of a single step (``train/loss_step``).
 
     It is told of epochs and validations; in which order callbacks are told is of no matter.
 
@@ -77,7 +78,8 @@ class MetricsAtTarget:
         if monitor is None or not any(pruned_tensors(model)):
             return True
         self._look(trainer)
-        if monitor not in trainer.callback_metrics:
+        # Lightning's name for what a single step has logged beside a mean over the epoch.
+        if monitor not in trainer.callback_metrics or monitor.endswith("_step"):
             return True
         if monitor in self._of_validation:
             return self.validation

@@ -13,6 +13,7 @@ from coreai_opt.pruning.ramps import (
     ends_of,
     shortfalls,
 )
+from coreai_opt.pruning.stats import count_sparsity
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._lightning import pl, rank_zero_warn
 from lightning_callbacks._roots import of_root
@@ -26,6 +27,7 @@ __all__ = [
     "end_of_ramps",
     "percent_finished",
     "warn_below_target",
+    "warn_of_another_target",
 ]
 
 
@@ -109,6 +111,21 @@ def warn_below_target(
     """
     for sentence in shortfalls(pruner, schedules, interval, clock):
         rank_zero_warn(sentence)
+
+
+def warn_of_another_target(pruner: InPlacePruner, interval: Interval, clock: int) -> None:
+    """Say that the masks which a training goes on with stay below, or above, another target.
+
+    All hundredths have passed, and none comes; steps and epochs do.
+    """
+    if interval != "percent" or clock < 100 or pruner.at_target():
+        return
+    report = count_sparsity(pruner.model)
+    rank_zero_warn(
+        f"the schedule has ended in the checkpoint, at percent {clock}, with a sparsity of "
+        f"{report.achieved:.4f}, and the target is {report.target:.4f}: its masks stay as they "
+        "are; allowed: the target that it was trained for, or its weights for a new training"
+    )
 
 
 def check_ramps(

@@ -3,6 +3,7 @@
 import os
 import pickle
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["PrunedWeights", "WeightsBelowTargetWarning"]
 # When this process began, for what other Trainers of it have written.
 STARTED = time.time()
 
+SIGNATURE = "written_by_pruned_weights"
+
 # What torch.load raises for a file that is none of its own, or holds other objects than tensors.
 UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError)
 
@@ -37,9 +40,9 @@ class PrunedWeights(pl.Callback):
     Rank 0 writes ``weights.pt``: the ``state_dict()`` of the module, which
     ``torch.load(path, weights_only=True)`` reads without this package. The file is written beside
     its place and renamed. Where another Trainer of this process has written one into the same
-    directory, it is called ``weights-2.pt``, and so on; a second fit with the same callback, and a
-    new process, overwrite theirs. ``fast_dev_run`` writes it as well. A fit that is broken off
-    writes nothing.
+    directory, or somebody else has, it is called ``weights-2.pt``, and so on; a second fit with the
+    same callback, and a new process, overwrite what this callback has written. ``fast_dev_run``
+    writes it as well. A fit that is broken off writes nothing.
 
     One line says the sparsity now, the target, the file, and what the trainer's best checkpoint
     has: the first ``ModelCheckpoint`` that monitors a metric and has chosen one. It is a
@@ -124,6 +127,14 @@ class PrunedWeights(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._asked = _Asked.from_state(state_dict.get("asked", {}))
 
+    def follow(self, other: "PrunedWeights") -> None:
+        """Ask of weights that are tested what another callback asked of those that it saw trained.
+
+        Args:
+            other: of another Trainer; a fit and a checkpoint of one's own go before it.
+        """
+        self._asked = self._asked or other._asked
+
     def _look(self, checkpoint: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         if state := checkpoint.get("callbacks", {}).get(self.state_key):
             self.load_state_dict(state)
@@ -142,7 +153,7 @@ class PrunedWeights(pl.Callback):
         path = self._place(folder)
         beside = folder / f".{path.name}.{os.getpid()}"
         try:
-            torch.save(dict(state), beside)
+            torch.save(_signed(state), beside)
             now = time.time()
             os.utime(beside, (now, now))  # not by the clock of a file server
             beside.replace(path)
@@ -151,11 +162,11 @@ class PrunedWeights(pl.Callback):
         return path
 
     def _place(self, folder: Path) -> Path:
-        """Return its own file again, else the first that no other Trainer of the process wrote."""
+        """Return its own file again, else the first that is free or of an earlier process."""
         if self.path is not None and self.path.parent == folder:
             return self.path
         path, number = folder / "weights.pt", 1
-        while path.exists() and path.stat().st_mtime >= self._since:
+        while path.exists() and (path.stat().st_mtime >= self._since or not _is_signed(path)):
             number += 1
             path = folder / f"weights-{number}.pt"
         return path
@@ -185,6 +196,21 @@ class PrunedWeights(pl.Callback):
                 f"{phase} runs below the target, on {file}: {counted}",
                 category=WeightsBelowTargetWarning,
             )
+
+
+def _signed(state: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Return a state dict by which the file is known as one of this callback."""
+    signed: Any = OrderedDict(state)
+    signed._metadata = {"": {SIGNATURE: True}}  # where torch keeps what is no tensor
+    return signed  # type: ignore[no-any-return]
+
+
+def _is_signed(path: Path) -> bool:
+    try:
+        metadata = getattr(load_without_foreign(path, mmap=True), "_metadata", {})
+    except UNREADABLE:
+        return False
+    return SIGNATURE in metadata.get("", {})
 
 
 class _Counted(NamedTuple):

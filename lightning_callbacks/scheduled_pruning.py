@@ -16,7 +16,11 @@ from coreai_opt.pruning.in_place.pruner import MasksFrom
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
-from lightning_callbacks._compatibility import refuse_other_pruners, refuse_sharding
+from lightning_callbacks._compatibility import (
+    refuse_other_pruners,
+    refuse_sharding,
+    warn_of_untrained,
+)
 from lightning_callbacks._finders import refuse_lost_checkpoint
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._lightning import pl, rank_zero_info, rank_zero_only
@@ -31,6 +35,7 @@ from lightning_callbacks._training_length import (
     check_ramps,
     percent_finished,
     warn_below_target,
+    warn_of_another_target,
 )
 
 __all__ = ["Interval", "RampTooLongError", "ScheduledPruning"]
@@ -206,6 +211,8 @@ class ScheduledPruning(pl.Callback):
             )
         by_hand = not pl_module.automatic_optimization
         check_ramps(trainer, self.interval, self._schedules(), by_hand, self._beginning)
+        warn_of_another_target(pruner, self.interval, self._clock)
+        warn_of_untrained(trainer, pl_module)
         self._watch(trainer, pl_module, pruner)
         self._averages.follow(trainer, pruner)
         check_masks(trainer, pl_module, "when the training begins")

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from coreai_opt.pruning.config.given import schedules_of
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._instance_hooks import InstanceHooks
 from lightning_callbacks._lightning import pl, rank_zero_info
@@ -16,9 +17,11 @@ from lightning_callbacks._lightning_internals import (
     require_private,
     save_last,
 )
-from lightning_callbacks._metrics_at_target import MetricsAtTarget, asked_zeros
+from lightning_callbacks._metrics_at_target import MetricsAtTarget, asked_zeros, at_target_sparsity
 from lightning_callbacks._roots import of_root
+from lightning_callbacks._training_length import end_of_ramps
 from lightning_callbacks.pruned_weights import PrunedWeights
+from lightning_callbacks.scheduled_pruning import ScheduledPruning
 from lightning_callbacks.target_sparsity import TargetSparsityGate, warn_nothing_at_target
 
 __all__ = ["TargetGate"]
@@ -95,6 +98,8 @@ class TargetGate(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._watch(trainer, pl_module)
+        if self._gated and not at_target_sparsity(pl_module):
+            self._say_what_waits(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._measured.epoch_starts(pl_module)
@@ -155,6 +160,23 @@ class TargetGate(pl.Callback):
                     if hasattr(callback, method):
                         self._hooks.instead(callback, method, stand_in(self, callback, method))
                 self._start_anew(callback, pl_module)
+
+    def _say_what_waits(self, trainer: pl.Trainer) -> None:
+        """Say until when no best is kept and nothing stops: a ramp may be long."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        pruning = next((one for one in callbacks if isinstance(one, ScheduledPruning)), None)
+        end = None if pruning is None else end_of_ramps(schedules_of(pruning.config))
+        when = (
+            ""
+            if pruning is None or end is None
+            else f", at {pruning.interval} {end} of the schedule"
+        )
+        names = " and ".join(map(_name, self._gated.values()))
+        rank_zero_info(
+            f"until the target sparsity is reached{when}, best checkpoints are not "
+            f"kept and the training is not stopped early by {names}; save_last=True keeps the "
+            "last state"
+        )
 
     def _start_anew(self, callback: Any, model: pl.LightningModule) -> int:
         """Forget scores of other masks than those at this target; return the zeros of these."""

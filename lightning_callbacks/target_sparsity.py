@@ -118,8 +118,9 @@ def warn_nothing_at_target(
         validated = f"the last validation was at a sparsity of {last_validated:.4f}"
     rank_zero_warn(
         f"{what}: {validated}, the training ended at {counted.achieved:.4f}, and the target is "
-        f"{counted.target:.4f}{clause}; allowed: a ramp that ends before the last validation, or a "
-        "validation after the last step",
+        f"{counted.target:.4f}{clause}; allowed: a ramp that ends before the last validation, or, "
+        "for a metric of training epochs, before the last of them; or a validation after the last "
+        "step",
         category=NothingAtTargetWarning,
     )
 

@@ -14,8 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.experiment.aliases import keys_of
 from coreai_opt.experiment.errors import Problem
+from coreai_opt.plugin.factory import key_of_saved_knobs
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import CALLBACK, TARGET
+from coreai_opt.plugin.put_over import put_over
 
 __all__ = ["asked_of", "swept_names", "typed_overrides"]
 
@@ -28,13 +30,15 @@ def asked_of(hydra: DictConfig) -> Knobs | None:
     Args:
         hydra: Hydra's own node of the job's config.
     """
-    node = _node(hydra)
-    if node is None:
+    prefix, problems = _prefix(hydra), list[Problem]()
+    if prefix is None:
         return None
-    prefix, problems = _prefix(node), list[Problem]()
-    if prefix != TYPED:
+    if prefix == TYPED:
+        node = hydra.callbacks[CALLBACK]
+    else:
         # Read from where the node is: the knobs are at the root above it.
         node = OmegaConf.create({"knobs": f"${{{prefix}}}"}, parent=hydra)
+        problems += put_over(hydra, prefix, typed_overrides(hydra))
     values = dict(_values(node, prefix, problems))
     typed = _below(prefix, typed_overrides(hydra))
     return Knobs(values, prefix, set(typed), hydra.mode == RunMode.MULTIRUN, problems)
@@ -46,14 +50,14 @@ def swept_names(hydra: DictConfig) -> list[str]:
     Args:
         hydra: Hydra's own node of the multirun's config.
     """
-    node = _node(hydra)
-    if node is None:
+    prefix = _prefix(hydra)
+    if prefix is None:
         return []
     parser = OverridesParser.create()
     parsed = parser.parse_overrides(typed_overrides(hydra))
     swept = [str(one.key_or_group) for one in parsed if one.is_sweep_override()]
     params = OmegaConf.select(hydra, "sweeper.params") or {}
-    return list(_below(_prefix(node), [*swept, *map(str, params)]))
+    return list(_below(prefix, [*swept, *map(str, params)]))
 
 
 def typed_overrides(hydra: DictConfig) -> list[str]:
@@ -62,15 +66,12 @@ def typed_overrides(hydra: DictConfig) -> list[str]:
     return [*given["task"], *given["hydra"]]
 
 
-def _node(hydra: DictConfig) -> DictConfig | None:
+def _prefix(hydra: DictConfig) -> str | None:
+    """Return the key of the node that has the knobs; None = nothing is asked for."""
     node = OmegaConf.select(hydra, f"callbacks.{CALLBACK}")
-    is_ours = isinstance(node, DictConfig) and node.get("_target_") == TARGET
-    return node if is_ours else None
-
-
-def _prefix(node: DictConfig) -> str:
-    """Return the key of the node at the root that the knobs are in, or of Hydra's own."""
-    return str(node.get("knobs", TYPED))
+    if isinstance(node, DictConfig) and node.get("_target_") == TARGET:
+        return str(node.get("knobs", TYPED))
+    return key_of_saved_knobs(hydra)
 
 
 def _values(node: DictConfig, prefix: str, problems: list[Problem]) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.plugin.options import GROUPS
 
-__all__ = ["App", "has_its_own", "refuse"]
+__all__ = ["AT_THE_ROOT", "App", "defaults_of", "has_its_own", "refuse", "sources_of"]
 
 # What keeps a file of the app from being read. Hydra says so where the app needs it.
 UNREADABLE = (OSError, ValueError, yaml.YAMLError, HydraException, OmegaConfBaseException)
@@ -57,7 +57,7 @@ def has_its_own(group: str, app: App) -> bool:
     """
     if ConfigStore.instance().get_type(group) == ObjectType.GROUP:
         return True
-    if any(source.is_group(group) for source in _sources(app)):
+    if any(source.is_group(group) for source in sources_of(app)):
         return True
     for config in _primary_configs(app).values():
         # A key without a value, ???, is one too.
@@ -97,7 +97,8 @@ def refuse(group: str, name: str, app: App) -> None:
         )
 
 
-def _sources(app: App) -> Iterator[ConfigSource]:
+def sources_of(app: App) -> Iterator[ConfigSource]:
+    """Yield what an app's configs are read from, in the order that Hydra looks in."""
     sources: Any = Plugins.instance().discover(ConfigSource)
     kinds: dict[str, type[ConfigSource]] = {kind.scheme(): kind for kind in sources}
     for provider, path in app.search_path:
@@ -115,7 +116,7 @@ def _primary_configs(app: App) -> dict[str, DictConfig]:
         for name, node in ConfigStore.instance().repo.items()
         if isinstance(node, ConfigNode) and isinstance(node.node, DictConfig) and name != HYDRAS
     }
-    for source in _sources(app):
+    for source in sources_of(app):
         for name in source.list("", ObjectType.CONFIG):
             try:
                 config = source.load_config(name).config
@@ -126,14 +127,15 @@ def _primary_configs(app: App) -> dict[str, DictConfig]:
     return found
 
 
-def _defaults(config: DictConfig) -> list[Any]:
+def defaults_of(config: DictConfig) -> list[Any]:
+    """Return the defaults list of a config as it stands."""
     plain: Any = OmegaConf.to_container(config)
     return plain.get("defaults") or []
 
 
 def _groups(config: DictConfig) -> set[str]:
     """Return the groups that a config chooses from."""
-    keys = {str(key) for item in _defaults(config) if isinstance(item, dict) for key in item}
+    keys = {str(key) for item in defaults_of(config) if isinstance(item, dict) for key in item}
     return {key.split()[-1].partition("@")[0].strip("/") for key in keys}
 
 
@@ -152,7 +154,7 @@ def _type_of_root(app: App) -> str | None:
 
 def _bases(config: DictConfig) -> list[str]:
     """Return the configs whose keys a config has at the root."""
-    names = [item for item in _defaults(config) if isinstance(item, str)]
+    names = [item for item in defaults_of(config) if isinstance(item, str)]
     parted = [name.partition("@") for name in names]
     return [name.strip("/") for name, _, package in parted if package in AT_THE_ROOT]
 
@@ -174,7 +176,7 @@ def warn_of_swept_group(words: Sequence[str]) -> None:
     """
     for word in words:
         group, _, value = word.removeprefix("+").partition("=")
-        if not word.startswith("+") or group not in GROUPS or "," not in value:
+        if not word.startswith("+") or group not in GROUPS or "," not in value or value[0] == "[":
             continue
         first, key = re.split(r"\W+", value.removeprefix("choice("))[0], GROUPS[group]
         better = "" if key is None else f"; better: +{group}={first} {key}.schedule={value}"

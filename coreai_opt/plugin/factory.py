@@ -6,7 +6,10 @@ Every Trainer on the machine asks: nothing is imported here, unless a job of Hyd
 import sys
 from typing import Any
 
-__all__ = ["lightning_pytorch", "pytorch_lightning"]
+__all__ = ["key_of_saved_knobs", "lightning_pytorch", "pytorch_lightning"]
+
+# Of what an option of ours puts under its key: an app's own node of that name hardly has them all.
+OURS = {"schedule", "target_sparsity", "pattern", "masks_from", "gate"}
 
 
 def pytorch_lightning() -> list[Any]:
@@ -24,7 +27,7 @@ def _callbacks(root: str) -> list[Any]:
     if known is None or not known.HydraConfig.initialized():
         return []
     hydra = known.HydraConfig.get()
-    if "prune" in (hydra.callbacks or ()):
+    if "prune" in (hydra.callbacks or ()) or key_of_saved_knobs(hydra) is not None:
         from coreai_opt.plugin.trainer_callbacks import callbacks_of
 
         return callbacks_of(root, hydra)
@@ -35,3 +38,20 @@ def _callbacks(root: str) -> list[Any]:
 
         refuse_lost_group(hydra)
     return []
+
+
+def key_of_saved_knobs(hydra: Any) -> str | None:
+    """Return the key of our knobs in a config that was saved by a job, and is a config by itself.
+
+    ``.hydra/config.yaml`` holds an app's own part of the config, and nothing of Hydra's.
+
+    Args:
+        hydra: Hydra's own node of the job's config.
+    """
+    read = sys.modules["omegaconf"].OmegaConf
+    for key in ("prune", "coreai_prune"):
+        node = read.create({"knobs": f"${{{key}}}"}, parent=hydra)
+        knobs = read.select(node, "knobs", throw_on_resolution_failure=False)
+        if read.is_dict(knobs) and set(knobs) >= OURS:
+            return key
+    return None

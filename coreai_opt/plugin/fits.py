@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 __all__ = ["Fits", "fits_of"]
@@ -20,9 +21,16 @@ class Fits:
 
     def __init__(self) -> None:
         self.trainers = 0
+        self.weights: list[Any] = []  # the PrunedWeights of Trainers that have fitted
         self._has_fitted = False
         self._pid = os.getpid()
         self._marker = Path(tempfile.gettempdir(), f"coreai-fit-{uuid4().hex}")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Fits":
+        return self  # a Trainer that is copied is one of the job
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"weights": []}
 
     def record(self) -> None:
         """Note that a fit has begun."""

@@ -3,14 +3,17 @@
 import importlib
 import logging
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.experiment.places import typed_path
 from coreai_opt.plugin.asked import asked_of, typed_overrides
 from coreai_opt.plugin.fits import Fits, fits_of
 from coreai_opt.plugin.knobs import Knobs
-from coreai_opt.plugin.options import GROUPS, SCHEDULES
+from coreai_opt.plugin.options import GROUPS, SCHEDULES, defaults
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,6 +33,9 @@ HOMES = {
 
 LOST = re.compile(rf"\+({'|'.join(GROUPS)})(@\S*)?=({'|'.join(SCHEDULES)})")
 
+# A knob that is added where no option was: a value that nobody reads.
+ALONE = re.compile(r"\+\+?(prune|coreai_prune)\.(\w+)=.*")
+
 
 def callbacks_of(root: str, hydra: "DictConfig") -> list[Any]:
     """Return what a job gives each of its Trainers.
@@ -44,13 +50,14 @@ def callbacks_of(root: str, hydra: "DictConfig") -> list[Any]:
     knobs = asked_of(hydra)
     if knobs is None:
         return []
-    fits = fits_of(hydra.runtime.output_dir)
+    # A config that somebody has composed alone has no directory: the Trainer's own is taken.
+    is_composed = OmegaConf.is_missing(hydra.runtime, "output_dir")
+    folder = None if is_composed else hydra.runtime.output_dir
+    fits = fits_of(str(folder))
     fits.trainers += 1
     knobs.check()
     module, package = HOMES[root]
-    made: JobCallback = importlib.import_module(module).JobCallback(
-        knobs, fits, hydra.runtime.output_dir, package
-    )
+    made: JobCallback = importlib.import_module(module).JobCallback(knobs, fits, folder, package)
     return [made]
 
 
@@ -64,6 +71,13 @@ def refuse_lost_group(hydra: "DictConfig") -> None:
         ConfigError: it has not.
     """
     for text in typed_overrides(hydra):
+        alone = ALONE.fullmatch(text)
+        if alone is not None and alone[2] in defaults("poly"):
+            raise ConfigError.of(
+                alone[1],
+                f"{text} prunes nothing: no schedule is chosen; allowed: +{alone[1]}=poly, and "
+                f"{text.lstrip('+')}",
+            )
         match = LOST.fullmatch(text)
         if match is not None and match[1] not in hydra.runtime.choices:
             raise ConfigError.of(
@@ -82,26 +96,33 @@ class JobCallback:
     Args:
         knobs: of the job.
         fits: notes that a Trainer fits.
-        output_dir: the job's directory.
+        output_dir: the job's directory; None = the Trainer's ``default_root_dir``.
         package: where the callbacks of the Trainer's import root are.
     """
 
-    def __init__(self, knobs: Knobs, fits: Fits, output_dir: str, package: str) -> None:
+    def __init__(self, knobs: Knobs, fits: Fits, output_dir: str | None, package: str) -> None:
         self._knobs, self._fits, self._package = knobs, fits, package
         self._output_dir = output_dir
         self._init_from = knobs.values["init_from"] and typed_path(knobs.values["init_from"])
-        self._have_joined = False
+        self._own: list[Any] | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if self._have_joined:
-            return
-        self._have_joined = True
-        own = [one for one in self._made() if not _is_there(one, trainer)]
+        if self._own is None:
+            self._own = [one for one in self._made() if not _is_there(one, trainer)]
+        # A tuner puts the list of before back, without them.
+        there = set(map(id, trainer.callbacks))
+        absent = [one for one in self._own if id(one) not in there]
         at = trainer.callbacks.index(self) + 1
         # A list of its own: Lightning is going through the one that is there.
-        trainer.callbacks = [*trainer.callbacks[:at], *own, *trainer.callbacks[at:]]
-        for one in own:
+        trainer.callbacks = [*trainer.callbacks[:at], *absent, *trainer.callbacks[at:]]
+        for one in absent:
             one.setup(trainer, pl_module, stage)
+        for one in self._own:
+            if type(one).__name__ == "PrunedWeights":
+                for fitted in self._fits.weights[-1:]:
+                    one.follow(fitted)
+                if stage == "fit":
+                    self._fits.weights.append(one)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self._fits.record()
@@ -110,6 +131,10 @@ class JobCallback:
             from coreai_opt.experiment.initial_weights import load_initial_weights
 
             load_initial_weights(pl_module, self._init_from)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        if "module_name_configs" in str(exception):
+            exception.add_note("module_name_configs={NAME: None} is dense=[NAME] among the knobs")
 
     def _made(self) -> list[Any]:
         home, knobs = importlib.import_module(self._package), self._knobs
@@ -127,7 +152,7 @@ class JobCallback:
                 made.append(home.TargetGate())
         made.append(home.PrunedWeights(self._output_dir))
         if knobs.values["monitor"]:
-            made.append(home.SparsityMonitor(f"{self._output_dir}/sparsity.csv"))
+            made.append(home.SparsityMonitor(Path(self._output_dir or "", "sparsity.csv")))
         return made
 
 

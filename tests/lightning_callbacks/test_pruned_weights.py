@@ -96,13 +96,27 @@ def test_each_trainer_of_a_process_writes_a_file(tmp_path: Path) -> None:
 
 
 def test_a_new_process_overwrites(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pt"
-    path.write_text("of an earlier process")
-    earlier = time.time() - 3600
+    path, earlier = tmp_path / "weights.pt", time.time() - 3600
+    fit(tmp_path, PrunedWeights())
     os.utime(path, (earlier, earlier))
     fit(tmp_path, ours := PrunedWeights())
     assert ours.path == path
     assert len(torch.load(path, weights_only=True)) == 4
+
+
+@pytest.mark.parametrize("kind", ["a state dict", "a model", "text"])
+def test_a_file_of_somebody_else_is_never_overwritten(tmp_path: Path, kind: str) -> None:
+    path, earlier = tmp_path / "weights.pt", time.time() - 3600
+    if kind == "text":
+        path.write_text("mine")
+    else:
+        layer = torch.nn.Linear(2, 2)
+        torch.save(layer.state_dict() if kind == "a state dict" else layer, path)
+    os.utime(path, (earlier, earlier))
+    before = path.read_bytes()
+    fit(tmp_path, ours := PrunedWeights())
+    assert path.read_bytes() == before
+    assert ours.path == tmp_path / "weights-2.pt"
 
 
 def test_a_quick_run_for_errors_writes_them(

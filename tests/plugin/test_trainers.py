@@ -1,5 +1,6 @@
 """What a job gives its Trainers: in this process, by Lightning's own entry points."""
 
+import copy
 import logging
 import threading
 from collections.abc import Callable
@@ -9,14 +10,18 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, read_write
 
 from coreai_opt.experiment.errors import ConfigError
 from coreai_opt.plugin.fits import Fits, fits_of
 from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.config import ConstantSparsitySchedule
 from lightning_callbacks import ScheduledPruning
+from lightning_callbacks.pruned_weights import WeightsBelowTargetWarning
 from tests.lightning_callbacks.helpers import (
     LIGHTNING_WARNINGS,
+    EvaluatedModule,
     TinyModule,
     loader,
     make_trainer,
@@ -119,6 +124,19 @@ def test_two_trainers_of_a_job_prune_both_their_modules(job: Job, tmp_path: Path
         fits = fits_of(config.hydra.runtime.output_dir)
     assert [zeros(module.first.weight) for module in modules] == [0.5, 0.5]
     assert (fits.trainers, fits.any) == (2, True)
+
+
+def test_callbacks_that_somebody_puts_back_are_joined_again(job: Job, tmp_path: Path) -> None:
+    module = TinyModule()
+    with job("+prune=constant", HALF):
+        trainer: Any = make_trainer(tmp_path)
+        before = list(trainer.callbacks)
+        trainer.fit(module, loader(8))
+        joined = trainer.callbacks
+        trainer.callbacks = before
+        trainer.fit(module, loader(8))
+    assert zeros(module.first.weight) == 0.5
+    assert trainer.callbacks == joined
 
 
 def test_a_trainer_fits_twice(job: Job, tmp_path: Path) -> None:
@@ -295,3 +313,64 @@ def test_a_fit_in_another_process_is_noticed(tmp_path: Path) -> None:
     assert fits.any
     fits.forget()
     assert not fits.any
+
+
+def test_a_job_is_repeated_from_the_config_that_it_has_saved(job: Job, tmp_path: Path) -> None:
+    with job("+prune=constant", HALF) as config:
+        saved = OmegaConf.to_yaml({"prune": config.prune})
+    with job(config=saved, name="again"):
+        module = fitted(tmp_path)
+    assert zeros(module.first.weight) == 0.5
+    with job(config="prune: {schedule: cosine, gate: true}\n", name="of its own"):
+        assert names(make_trainer(tmp_path)) == []
+
+
+def test_a_config_that_is_composed_alone_has_the_trainers_directory(
+    job: Job, tmp_path: Path
+) -> None:
+    with job("+prune=constant", HALF, "prune.monitor=true") as config:
+        with read_write(config.hydra):
+            config.hydra.runtime.output_dir = "???"
+        HydraConfig.instance().set_config(config)
+        assert zeros(fitted(tmp_path).first.weight) == 0.5
+    assert {"weights.pt", "sparsity.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("typed", ["++prune.power=2", "+coreai_prune.dense=[x]"])
+def test_a_knob_without_an_option_is_refused(job: Job, tmp_path: Path, typed: str) -> None:
+    with (
+        job(typed),
+        pytest.raises(ConfigError, match="no schedule is chosen"),
+    ):
+        make_trainer(tmp_path)
+    with job("++prune.amount=2"):
+        assert names(make_trainer(tmp_path)) == []
+
+
+def test_a_copied_trainer_is_one_of_the_job(job: Job, tmp_path: Path) -> None:
+    with job("+prune=constant", HALF) as config:
+        trainer = copy.deepcopy(make_trainer(tmp_path))
+        trainer.fit(TinyModule(), loader(8))
+        assert fits_of(config.hydra.runtime.output_dir).any
+
+
+def test_another_trainer_knows_what_was_asked_of_the_weights_it_tests(
+    job: Job, tmp_path: Path
+) -> None:
+    dense = EvaluatedModule()
+    with job("+prune=constant", HALF):
+        pruned = EvaluatedModule()
+        make_trainer(tmp_path).fit(pruned, loader(8), loader(8))
+        make_trainer(tmp_path).test(pruned, loader(8), verbose=False)
+        with pytest.warns(WeightsBelowTargetWarning, match="weights in memory: sparsity 0.0000 of"):
+            make_trainer(tmp_path).test(dense, loader(8), verbose=False)
+
+
+def test_an_error_about_a_layer_says_which_knob_leaves_it_dense(job: Job, tmp_path: Path) -> None:
+    module: Any = TinyModule()
+    torch.nn.utils.parametrizations.weight_norm(module.first)
+    with job("+prune=constant", HALF), pytest.raises(PruningError) as raised:
+        make_trainer(tmp_path).fit(module, loader(8))
+    assert raised.value.__notes__ == [
+        "module_name_configs={NAME: None} is dense=[NAME] among the knobs"
+    ]
