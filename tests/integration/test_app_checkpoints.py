@@ -71,9 +71,12 @@ def test_without_the_line_an_app_runs_as_if_this_package_were_not_there(
 
 def _run_without_us(home: Home, where: Path, *words: str) -> Completed:
     """Run a Python that has all that the one of an installation has, but for this package."""
-    ask = "import sys, sysconfig; print(sysconfig.get_path('purelib'), sys._base_executable)"
+    ask = (
+        "import sys, sysconfig; "
+        "print(sysconfig.get_path('purelib'), sys._base_executable, sep='\\n')"
+    )
     paths = subprocess.run([home.python, "-c", ask], capture_output=True, text=True).stdout
-    installed, base = map(Path, paths.split())
+    installed, base = map(Path, paths.splitlines())
     bare = where.parent / "site"
     (bare / "hydra_plugins").mkdir(parents=True)
     for entry in [*installed.iterdir(), *installed.glob("hydra_plugins/*")]:
