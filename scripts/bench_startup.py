@@ -18,6 +18,7 @@ from rich.table import Table
 TRAIN = str(ROOT / "train.py")
 
 # What an app that does not prune pays: Hydra looks at the plugin, and a Trainer asks the factory.
+# It is a wheel's that counts; an editable install looks for each module in many more places.
 APP = """
 import time
 import hydra, hydra.core.hydra_config
