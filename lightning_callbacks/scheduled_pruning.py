@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from torch.optim import Optimizer
 
@@ -13,6 +13,7 @@ from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
 from coreai_opt.pruning.folding import fold_former_masks
 from coreai_opt.pruning.in_place.pruner import MasksFrom
+from coreai_opt.pruning.ramps import check_choices
 from coreai_opt.pruning.targets import pruned_tensors
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
@@ -108,12 +109,7 @@ class ScheduledPruning(pl.Callback):
         follow_calls: bool = False,
         masks_from: MasksFrom = "schedule",
     ) -> None:
-        for name, value, known in (
-            ("interval", interval, get_args(Interval)),
-            ("masks_from", masks_from, get_args(MasksFrom)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(known)}")
+        check_choices(interval, masks_from)
         self.interval = interval
         self.masks_from = masks_from
         self.follow_calls = follow_calls

@@ -172,10 +172,11 @@ class TargetGate(pl.Callback):
             else f", at {pruning.interval} {end} of the schedule"
         )
         names = " and ".join(map(_name, self._gated.values()))
+        saving = [one for one in self._gated.values() if hasattr(one, "save_last")]
+        advice = "" if all(one.save_last for one in saving) else "; save_last=True keeps a file"
         rank_zero_info(
-            f"until the target sparsity is reached{when}, best checkpoints are not "
-            f"kept and the training is not stopped early by {names}; save_last=True keeps the "
-            "last state"
+            f"until the target sparsity is reached{when}, {names} wait: none of them keeps a best "
+            f"checkpoint or stops the training{advice}"
         )
 
     def _start_anew(self, callback: Any, model: pl.LightningModule) -> int:

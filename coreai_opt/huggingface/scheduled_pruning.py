@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -29,7 +29,13 @@ from coreai_opt.pruning.folding import fold_former_masks
 from coreai_opt.pruning.in_place.pruner import MasksFrom
 from coreai_opt.pruning.mask_agreement import compare_masks
 from coreai_opt.pruning.optimizer_steps import OptimizerSteps
-from coreai_opt.pruning.ramps import Interval, RampTooLongError, ends_of, shortfalls
+from coreai_opt.pruning.ramps import (
+    Interval,
+    RampTooLongError,
+    check_choices,
+    ends_of,
+    shortfalls,
+)
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 
@@ -99,12 +105,7 @@ class ScheduledPruningCallback(TrainerCallback):
         interval: Interval = "step",
         masks_from: MasksFrom = "schedule",
     ) -> None:
-        for name, value, known in (
-            ("interval", interval, get_args(Interval)),
-            ("masks_from", masks_from, get_args(MasksFrom)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(known)}")
+        check_choices(interval, masks_from)
         self.interval = interval
         self.masks_from = masks_from
         self.config = config_of(schedule, target_sparsity, config)

@@ -1,15 +1,22 @@
 """Ramps of schedules in a training: whether they can end in it, and how far they came."""
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PruningError
-from coreai_opt.pruning.in_place.pruner import InPlacePruner
+from coreai_opt.pruning.in_place.pruner import InPlacePruner, MasksFrom
 from coreai_opt.pruning.stats import count_sparsity
 from coreai_opt.pruning.targets import pruned_tensors
 
-__all__ = ["Interval", "RampTooLongError", "end_of_ramps", "ends_of", "shortfalls"]
+__all__ = [
+    "Interval",
+    "RampTooLongError",
+    "check_choices",
+    "end_of_ramps",
+    "ends_of",
+    "shortfalls",
+]
 
 Interval = Literal["step", "epoch", "percent"]
 
@@ -21,6 +28,20 @@ ENDS = {
     "milestones": "last milestone",
     "begin_step": "begin_step",
 }
+
+
+def check_choices(interval: str, masks_from: str) -> None:
+    """Refuse what a callback is not told by.
+
+    Raises:
+        ValueError: it names the value, and what is allowed.
+    """
+    for name, value, known in (
+        ("interval", interval, get_args(Interval)),
+        ("masks_from", masks_from, get_args(MasksFrom)),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; allowed: {', '.join(known)}")
 
 
 class RampTooLongError(PruningError):

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from coreai_opt.pruning.config import ConstantSparsitySchedule
@@ -13,13 +12,12 @@ from lightning_callbacks import (
     TargetSparsityCheckpoint,
 )
 from lightning_callbacks.target_sparsity import NothingAtTargetWarning, at_target_sparsity
+from tests.lightning_callbacks.gating import fit, kept
 from tests.lightning_callbacks.helpers import (
     LIGHTNING_WARNINGS,
     WORSENING,
     ScriptedModule,
     linear_ramp,
-    loader,
-    make_trainer,
     pruned_from,
 )
 
@@ -34,17 +32,6 @@ def checkpoint(root: Path, monitor: str | None, **settings: Any) -> TargetSparsi
         mode="max",
         **settings,
     )
-
-
-def fit(root: Path, *callbacks: pl.Callback, module: Any = None, **settings: Any) -> pl.Trainer:
-    settings = {"max_epochs": 4, "enable_checkpointing": True, **settings}
-    trainer = make_trainer(root, *callbacks, **settings)
-    trainer.fit(module or ScriptedModule(), loader(), loader(2))
-    return trainer
-
-
-def kept(root: Path) -> set[str]:
-    return {path.stem for path in (root / "kept").glob("*.ckpt")}
 
 
 @pytest.mark.parametrize(

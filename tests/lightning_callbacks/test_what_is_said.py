@@ -36,7 +36,8 @@ def test_until_when_the_apps_callbacks_wait_is_said_once(
         fit(tmp_path, best, stop, pruning, TargetGate(), module=ScriptedModule([0.5] * 4))
     (line,) = [text for text in caplog.messages if text.startswith("until the target")]
     assert "at percent 70 of the schedule" in line
-    assert "by EarlyStopping(monitor='val') and ModelCheckpoint(monitor='val')" in line
+    assert ", EarlyStopping(monitor='val') and ModelCheckpoint(monitor='val') wait: " in line
+    assert line.endswith("; save_last=True keeps a file")
 
 
 def test_nothing_is_said_where_nothing_waits(
