@@ -74,6 +74,15 @@ def test_pruned_weights_that_no_optimizer_has_are_named(tmp_path: Path) -> None:
     assert (zeros(module.teacher.weight), zeros(module.first.weight)) == (0.0, 0.5)
 
 
+def test_a_frozen_weight_that_a_config_names_is_meant(tmp_path: Path) -> None:
+    module = WithTeacher()
+    module.teacher.requires_grad_(False)
+    half = {"op_state_spec": {"weight": {"target_sparsity": 0.5}}}
+    pruning = ScheduledPruning(config={"module_name_configs": {"teacher": half}})
+    make_trainer(tmp_path, pruning).fit(module, loader(8))
+    assert zeros(module.teacher.weight) == 0.5
+
+
 @pytest.mark.parametrize("target", [0.75, 0.25])
 def test_going_on_to_another_target_behind_all_hundredths_is_said(
     tmp_path: Path, target: float
