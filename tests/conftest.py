@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import logging
 import os
 import random
 import signal
@@ -55,6 +56,9 @@ def _isolated() -> Iterator[None]:
     registries = (SparsityScheduleBase, PruneImplBase, PruningScheme)
     known = [dict(registry.REGISTRY) for registry in registries]
     threads = torch.get_num_threads()
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        # As Lightning sets it: a run of ours in this process may have quieted it.
+        logging.getLogger(name).setLevel(logging.INFO)
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
