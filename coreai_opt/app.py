@@ -31,15 +31,15 @@ def hydra_app(task: "Callable[[DictConfig], Any]") -> Callable[[], None]:
     @functools.wraps(task)
     def main() -> None:
         if {"--help", "-h"} & set(sys.argv[1:]):
-            from coreai_opt.experiment.help import help_text
-            from coreai_opt.sweep.texts import program
+            from coreai_opt.cli.help import help_text
+            from coreai_opt.report.formatting import program
 
             print(help_text(program()))
             return
         require_train()
         # Imports make objects that stay: looking for garbage among them takes a tenth of the time.
         gc.disable()
-        from coreai_opt.command_line import run_command
+        from coreai_opt.cli.command_line import run_command
 
         if not SHOWING & set(sys.argv[1:]):
             gc.enable()

@@ -29,13 +29,13 @@ def preview() -> None:
 
 def report() -> None:
     """``coreai-report``: report on sweeps from their records."""
-    from coreai_opt.sweep.report.__main__ import main
+    from coreai_opt.report.__main__ import main
 
     main()
 
 
 def trunks() -> None:
     """``coreai-trunks``: show and remove the warm-ups that jobs of a sweep share."""
-    from coreai_opt.experiment.trunks import main
+    from coreai_opt.warmup.command import main
 
     main()

@@ -13,6 +13,6 @@ __all__ = ["main"]
 @hydra_app
 def main(cfg: "DictConfig") -> float | None:
     """Run once and return the objective."""
-    from coreai_opt.experiment.run import run
+    from coreai_opt.training.run import run
 
     return run(cfg)

@@ -7,8 +7,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from coreai_opt.pruning import InPlacePruner, PruningError
-from lightning_callbacks._lightning import pl
-from lightning_callbacks._roots import kinds_of_root, of_root
+from lightning_callbacks._lightning.root import pl
+from lightning_callbacks._lightning.roots import kinds_of_root, of_root
 
 __all__ = ["MaskedAverages", "evaluate_the_average", "planned_epochs"]
 

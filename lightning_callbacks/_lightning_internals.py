@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coreai_opt.pruning import PruningError
-from lightning_callbacks._lightning import pl
+from lightning_callbacks._lightning.root import pl
 
 __all__ = [
     "CHECK_OF_STOPPING",

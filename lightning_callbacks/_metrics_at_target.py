@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks._lightning import pl
+from coreai_opt.pruning.model.targets import pruned_tensors
+from lightning_callbacks._lightning.root import pl
 
 __all__ = ["MetricsAtTarget", "asked_zeros", "at_target_sparsity"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.config.given import config_of
-from lightning_callbacks._lightning import pl
+from lightning_callbacks._lightning.root import pl
 
 __all__ = ["config_of", "example_inputs_of"]
 

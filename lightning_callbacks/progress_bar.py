@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lightning_callbacks._lightning import pl
-from lightning_callbacks._roots import require_one_root
+from lightning_callbacks._lightning.root import pl
+from lightning_callbacks._lightning.roots import require_one_root
 from lightning_callbacks.sparsity_monitor import SparsityMonitor
 
 __all__ = ["SparsityColumn", "SparsityProgressBar"]

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from coreai_opt.pruning import PruningError, plain_state_dict
-from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks._foreign_objects import load_without_foreign
-from lightning_callbacks._instance_hooks import InstanceHooks
-from lightning_callbacks._lightning import pl, rank_zero_info, rank_zero_warn
-from lightning_callbacks._roots import of_root
+from coreai_opt.pruning.model.targets import pruned_tensors
+from lightning_callbacks._lightning.method_patches import MethodPatches
+from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_warn
+from lightning_callbacks._lightning.roots import of_root
+from lightning_callbacks._resume.unsafe_globals import load_without_foreign
 
 __all__ = ["PrunedWeights", "WeightsBelowTargetWarning"]
 
@@ -75,11 +75,11 @@ class PrunedWeights(pl.Callback):
         self.path: Path | None = None
         self._asked = _Asked()
         self._since = STARTED  # of the process that made it, in spawned ones too
-        self._hooks = InstanceHooks()
+        self._hooks = MethodPatches()
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has a file of its own.
-        return self.__dict__ | {"path": None, "_hooks": InstanceHooks()}
+        return self.__dict__ | {"path": None, "_hooks": MethodPatches()}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._hooks.restore()

@@ -8,18 +8,23 @@ from typing import Any
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 
-from lightning_callbacks._checkpoint_files import (
+from lightning_callbacks._lightning.finders import found_values, keep_found_values
+from lightning_callbacks._lightning.method_patches import MethodPatches
+from lightning_callbacks._lightning.root import pl, rank_zero_warn
+from lightning_callbacks._lightning.roots import require_version
+from lightning_callbacks._resume.checkpoint_files import (
     newest_checkpoint,
     remove_after,
     write_checkpoint,
 )
-from lightning_callbacks._finders import found_values, keep_found_values
-from lightning_callbacks._foreign_objects import ForeignObjectsWarning, foreign_in_file
-from lightning_callbacks._instance_hooks import InstanceHooks
-from lightning_callbacks._lightning import pl, rank_zero_warn
-from lightning_callbacks._log_files import keep_hyperparameters, log_positions, rewind_logs
-from lightning_callbacks._logged_values import logged_values, restore_logged_values
-from lightning_callbacks._loop_position import (
+from lightning_callbacks._resume.dataloader_state import TrainingLoaders
+from lightning_callbacks._resume.logged_values import logged_values, restore_logged_values
+from lightning_callbacks._resume.logger_rewind import (
+    keep_hyperparameters,
+    log_positions,
+    rewind_logs,
+)
+from lightning_callbacks._resume.loop_state import (
     Boundary,
     continue_training,
     is_between_steps,
@@ -27,9 +32,8 @@ from lightning_callbacks._loop_position import (
     settle,
     without_lightnings_warning,
 )
-from lightning_callbacks._random_state import random_state, restore_random_state
-from lightning_callbacks._roots import require_version
-from lightning_callbacks._training_loaders import TrainingLoaders
+from lightning_callbacks._resume.random_state import random_state, restore_random_state
+from lightning_callbacks._resume.unsafe_globals import ForeignObjectsWarning, foreign_in_file
 
 __all__ = ["CheckpointNotWrittenWarning", "Observer", "ResumableCheckpoint"]
 
@@ -100,7 +104,7 @@ class ResumableCheckpoint(pl.Callback):
         self.seconds_before = 0.0
         self._interruption = interruption or (lambda: None)
         self._observer = observer or (lambda trainer, write: None)
-        self._hooks = InstanceHooks()
+        self._hooks = MethodPatches()
         self._loaders = TrainingLoaders()
         self._saving: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None

@@ -11,24 +11,22 @@ from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningErro
 from coreai_opt.pruning.config.given import schedules_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
-from coreai_opt.pruning.folding import fold_former_masks
 from coreai_opt.pruning.in_place.pruner import MasksFrom
-from coreai_opt.pruning.ramps import check_choices
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.targets import pruned_tensors
+from coreai_opt.pruning.saving.folding import fold_former_masks
+from coreai_opt.pruning.scheduling.ramps import check_choices
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
-from lightning_callbacks._clock import OptimizerSteps, last_dense_reading
-from lightning_callbacks._compatibility import (
+from lightning_callbacks._lightning.clock import OptimizerSteps, last_dense_reading
+from lightning_callbacks._lightning.compatibility import (
     refuse_other_pruners,
     refuse_sharding,
     warn_of_untrained,
 )
-from lightning_callbacks._finders import refuse_lost_checkpoint
-from lightning_callbacks._instance_hooks import InstanceHooks
-from lightning_callbacks._lightning import pl, rank_zero_info, rank_zero_only
-from lightning_callbacks._plain_checkpoints import PlainCheckpoints
-from lightning_callbacks._pruning_config import config_of, example_inputs_of
-from lightning_callbacks._ranks import check_masks, check_steps, may_step_apart
-from lightning_callbacks._training_length import (
+from lightning_callbacks._lightning.finders import refuse_lost_checkpoint
+from lightning_callbacks._lightning.method_patches import MethodPatches
+from lightning_callbacks._lightning.ranks import check_masks, check_steps, may_step_apart
+from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_only
+from lightning_callbacks._lightning.training_length import (
     Beginning,
     Interval,
     RampTooLongError,
@@ -38,6 +36,8 @@ from lightning_callbacks._training_length import (
     warn_below_target,
     warn_of_another_target,
 )
+from lightning_callbacks._pruning_config import config_of, example_inputs_of
+from lightning_callbacks._resume.plain_checkpoints import PlainCheckpoints
 
 __all__ = ["Interval", "RampTooLongError", "ScheduledPruning"]
 
@@ -123,7 +123,7 @@ class ScheduledPruning(pl.Callback):
         self._is_dense_start = self._is_set_up = self._has_begun = self._evaluates = False
         self._is_of_another = False  # the checkpoint, than the module that is pruned
         self._step_of_checkpoint: int | None = None
-        self._hooks = InstanceHooks()
+        self._hooks = MethodPatches()
         self._averages = MaskedAverages()
         self._checkpoints = PlainCheckpoints(self.state_key)
 
@@ -185,7 +185,7 @@ class ScheduledPruning(pl.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # The masks are those of one module: a copy of the callback begins anew.
         anew = {"pruner": None, "_loaded": None, "_steps": OptimizerSteps(), "_clock": 0}
-        return self.__dict__ | anew | {"_hooks": InstanceHooks(), "_averages": MaskedAverages()}
+        return self.__dict__ | anew | {"_hooks": MethodPatches(), "_averages": MaskedAverages()}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # By now all layers are there, on their device, with the weights of a checkpoint; the

@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from coreai_opt.pruning.stats import SparsityReport, count_sparsity
-from lightning_callbacks._lightning import pl
+from coreai_opt.pruning.model.stats import SparsityReport, count_sparsity
+from lightning_callbacks._lightning.root import pl
 
 __all__ = ["SparsityMonitor"]
 

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from coreai_opt.pruning.config.given import schedules_of
-from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks._instance_hooks import InstanceHooks
-from lightning_callbacks._lightning import pl, rank_zero_info
+from coreai_opt.pruning.model.targets import pruned_tensors
+from lightning_callbacks._lightning.method_patches import MethodPatches
+from lightning_callbacks._lightning.root import pl, rank_zero_info
+from lightning_callbacks._lightning.roots import of_root
+from lightning_callbacks._lightning.training_length import end_of_ramps
 from lightning_callbacks._lightning_internals import (
     CHECK_OF_STOPPING,
     SAVING_OF_LAST,
@@ -18,8 +20,6 @@ from lightning_callbacks._lightning_internals import (
     save_last,
 )
 from lightning_callbacks._metrics_at_target import MetricsAtTarget, asked_zeros, at_target_sparsity
-from lightning_callbacks._roots import of_root
-from lightning_callbacks._training_length import end_of_ramps
 from lightning_callbacks.pruned_weights import PrunedWeights
 from lightning_callbacks.scheduled_pruning import ScheduledPruning
 from lightning_callbacks.target_sparsity import TargetSparsityGate, warn_nothing_at_target
@@ -72,7 +72,7 @@ class TargetGate(pl.Callback):
         self._opened: dict[str, int] = {}
         self._known: list[Any] = []  # the trainer's callbacks, looked through
         self._gated: dict[int, Any] = {}  # those that wait, by id
-        self._hooks = InstanceHooks()
+        self._hooks = MethodPatches()
         self._has_ended = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -94,7 +94,7 @@ class TargetGate(pl.Callback):
         self._opened = dict(state_dict.get("opened", {}))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_known": [], "_gated": {}, "_hooks": InstanceHooks()}
+        return self.__dict__ | {"_known": [], "_gated": {}, "_hooks": MethodPatches()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._watch(trainer, pl_module)

@@ -3,11 +3,11 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from coreai_opt.pruning.stats import count_sparsity
-from coreai_opt.pruning.targets import pruned_tensors
-from lightning_callbacks._lightning import pl, rank_zero_warn
+from coreai_opt.pruning.model.stats import count_sparsity
+from coreai_opt.pruning.model.targets import pruned_tensors
+from lightning_callbacks._lightning.root import pl, rank_zero_warn
+from lightning_callbacks._lightning.roots import require_one_root
 from lightning_callbacks._metrics_at_target import MetricsAtTarget, at_target_sparsity
-from lightning_callbacks._roots import require_one_root
 
 __all__ = [
     "NothingAtTargetWarning",

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
-from coreai_opt.pruning.masks import unstructured_mask
-from coreai_opt.pruning.selection import Magnitude
+from coreai_opt.pruning.masks.of_scores import unstructured_mask
+from coreai_opt.pruning.masks.selection import Magnitude
 from coreai_opt.pruning.spec import MagnitudePruneImpl, PruningSpec
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)

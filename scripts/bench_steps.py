@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {

@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from coreai_opt.experiment.nodes import Node, nodes
-from coreai_opt.experiment.settings import RootSettings
-from coreai_opt.experiment.validation import OWN_NODES, described
+from coreai_opt.config.schemas.nodes import Node, nodes
+from coreai_opt.config.schemas.settings import RootSettings
+from coreai_opt.config.validation import OWN_NODES, described
 from coreai_opt.pruning.config.module import ModuleMagnitudePrunerConfig, OpMagnitudePrunerConfig
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.spec.schemes import PruningScheme

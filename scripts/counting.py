@@ -55,7 +55,7 @@ def counted(action: Callable[[], object]) -> Counts:
 @contextmanager
 def as_on_a_device() -> Iterator[None]:
     """Let tensors of the host go the way of those on a device, inside."""
-    with patch("coreai_opt.pruning._host.on_host", lambda tensor: False):
+    with patch("coreai_opt.pruning.masks.host.on_host", lambda tensor: False):
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from coreai_opt.sweep.report.__main__ import main as report
+from coreai_opt.report.__main__ import main as report
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 

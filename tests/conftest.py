@@ -20,15 +20,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from coreai_opt.experiment.nodes import register_nodes
-from coreai_opt.experiment.places import conf_dir
+from coreai_opt.config.locations import conf_dir
+from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
 from coreai_opt.sweep.plan import Plan, Planner
 from coreai_opt.sweep.sweeper import register_sweepers
-from tests.slurm import slurm
+from tests.helpers.quick_runs import quick_run, user_module
+from tests.helpers.slurm import slurm
 
-__all__ = ["slurm"]  # a fixture for all tests
+__all__ = ["quick_run", "slurm", "user_module"]  # fixtures for all tests
 
 ROOT = Path(__file__).resolve().parents[1]
 

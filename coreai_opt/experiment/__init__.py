@@ -7,8 +7,8 @@ __all__ = ["ConfigError", "RunFailedError", "allowed_targets"]
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "ConfigError": ".errors",
-        "RunFailedError": ".errors",
-        "allowed_targets": ".target_policy",
+        "ConfigError": "coreai_opt.config.errors",
+        "RunFailedError": "coreai_opt.config.errors",
+        "allowed_targets": "coreai_opt.config.target_policy",
     },
 )

@@ -25,19 +25,19 @@ from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningErro
 from coreai_opt.pruning.config.given import config_of, schedules_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
-from coreai_opt.pruning.folding import fold_former_masks
 from coreai_opt.pruning.in_place.pruner import MasksFrom
-from coreai_opt.pruning.mask_agreement import compare_masks
-from coreai_opt.pruning.optimizer_steps import OptimizerSteps
-from coreai_opt.pruning.ramps import (
+from coreai_opt.pruning.masks.agreement import compare_masks
+from coreai_opt.pruning.model.stats import count_sparsity
+from coreai_opt.pruning.model.targets import pruned_tensors
+from coreai_opt.pruning.saving.folding import fold_former_masks
+from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
+from coreai_opt.pruning.scheduling.ramps import (
     Interval,
     RampTooLongError,
     check_choices,
     ends_of,
     shortfalls,
 )
-from coreai_opt.pruning.stats import count_sparsity
-from coreai_opt.pruning.targets import pruned_tensors
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments

@@ -12,8 +12,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from coreai_opt.experiment.aliases import keys_of
-from coreai_opt.experiment.errors import Problem
+from coreai_opt.config.aliases import keys_of
+from coreai_opt.config.errors import Problem
 from coreai_opt.plugin.factory import key_of_saved_knobs
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import CALLBACK, TARGET

@@ -12,7 +12,7 @@ from hydra.core.utils import JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
-from coreai_opt.experiment.errors import Problem, print_problems
+from coreai_opt.config.errors import Problem, print_problems
 from coreai_opt.plugin.asked import asked_of, swept_names
 from coreai_opt.plugin.fits import fits_of
 

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from coreai_opt.experiment.errors import ConfigError, Problem
-from coreai_opt.experiment.field_problems import Path, field_problems, name_of, named_once
-from coreai_opt.experiment.length import ramp_problem
-from coreai_opt.experiment.nodes import Node, nodes
-from coreai_opt.experiment.places import typed_path, why_no_file
-from coreai_opt.experiment.settings import ScheduledPruningSettings, Settings
+from coreai_opt.config.errors import ConfigError, Problem
+from coreai_opt.config.field_problems import Path, field_problems, name_of, named_once
+from coreai_opt.config.locations import typed_path, why_no_file
+from coreai_opt.config.schemas.nodes import Node, nodes
+from coreai_opt.config.schemas.settings import ScheduledPruningSettings, Settings
+from coreai_opt.config.training_length import ramp_problem
 from coreai_opt.plugin.options import OF_THE_JOB, PATTERNS, SCHEDULES, defaults, knobs_of, node_of
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig

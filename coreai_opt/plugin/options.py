@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from coreai_opt.experiment.places import conf_dir
+from coreai_opt.config.locations import conf_dir
 
 __all__ = [
     "CALLBACK",

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from coreai_opt.experiment.errors import Problem
+from coreai_opt.config.errors import Problem
 from coreai_opt.plugin.clashes import AT_THE_ROOT, App, defaults_of, sources_of
 from coreai_opt.plugin.options import GROUPS, defaults
 

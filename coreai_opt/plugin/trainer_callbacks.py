@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.experiment.places import typed_path
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.locations import typed_path
 from coreai_opt.plugin.asked import asked_of, typed_overrides
 from coreai_opt.plugin.fits import Fits, fits_of
 from coreai_opt.plugin.knobs import Knobs
@@ -128,7 +128,7 @@ class JobCallback:
         self._fits.record()
         # Before masks are made; what goes on from a checkpoint has its weights from there.
         if self._init_from is not None and trainer.ckpt_path is None:
-            from coreai_opt.experiment.initial_weights import load_initial_weights
+            from coreai_opt.training.initial_weights import load_initial_weights
 
             load_initial_weights(pl_module, self._init_from)
 

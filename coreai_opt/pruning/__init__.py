@@ -5,21 +5,22 @@ from typing import TYPE_CHECKING
 from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from coreai_opt.pruning.model.model_summary import summary as summary
+    from coreai_opt.pruning.model.stats import count_sparsity as count_sparsity
+    from coreai_opt.pruning.saving.export import load_pruned as load_pruned
+    from coreai_opt.pruning.saving.export import save_pruned as save_pruned
+    from coreai_opt.pruning.saving.export import to_semi_structured as to_semi_structured
+    from coreai_opt.pruning.saving.state_dicts import masks_of_state_dict as masks_of_state_dict
+    from coreai_opt.pruning.saving.state_dicts import plain_optimizer_state as plain_optimizer_state
+    from coreai_opt.pruning.saving.state_dicts import plain_state_dict as plain_state_dict
+
     from .config.module import ModuleMagnitudePrunerConfig as ModuleMagnitudePrunerConfig
     from .config.module import OpMagnitudePrunerConfig as OpMagnitudePrunerConfig
     from .config.pruner import MagnitudePrunerConfig as MagnitudePrunerConfig
     from .errors import PruningError as PruningError
-    from .export import load_pruned as load_pruned
-    from .export import save_pruned as save_pruned
-    from .export import to_semi_structured as to_semi_structured
     from .in_place.pruner import InPlacePruner as InPlacePruner
     from .magnitude_pruner import MagnitudePruner as MagnitudePruner
-    from .model_summary import summary as summary
     from .spec.spec import PruningSpec as PruningSpec
-    from .state_dicts import masks_of_state_dict as masks_of_state_dict
-    from .state_dicts import plain_optimizer_state as plain_optimizer_state
-    from .state_dicts import plain_state_dict as plain_state_dict
-    from .stats import count_sparsity as count_sparsity
 
 __all__ = [
     "InPlacePruner",
@@ -49,13 +50,13 @@ __getattr__, __dir__ = lazy_exports(
         "OpMagnitudePrunerConfig": ".config.module",
         "PruningError": ".errors",
         "PruningSpec": ".spec.spec",
-        "count_sparsity": ".stats",
-        "load_pruned": ".export",
-        "masks_of_state_dict": ".state_dicts",
-        "plain_optimizer_state": ".state_dicts",
-        "plain_state_dict": ".state_dicts",
-        "save_pruned": ".export",
-        "summary": ".model_summary",
-        "to_semi_structured": ".export",
+        "count_sparsity": ".model.stats",
+        "load_pruned": ".saving.export",
+        "masks_of_state_dict": ".saving.state_dicts",
+        "plain_optimizer_state": ".saving.state_dicts",
+        "plain_state_dict": ".saving.state_dicts",
+        "save_pruned": ".saving.export",
+        "summary": ".model.model_summary",
+        "to_semi_structured": ".saving.export",
     },
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from coreai_opt.pruning._registry import nearest
 
 if TYPE_CHECKING:
-    from coreai_opt.pruning.dense_weights import DenseWeight
+    from coreai_opt.pruning.model.dense_weights import DenseWeight
 
 __all__ = [
     "AllocationError",

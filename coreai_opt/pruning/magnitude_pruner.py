@@ -11,15 +11,15 @@ from torch.optim import Optimizer
 from coreai_opt.common import CoreMLExportError, ExportBackend
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import MissingZerosWarning
-from coreai_opt.pruning.folding import fold_masks, remember_order
-from coreai_opt.pruning.groups import nothing
-from coreai_opt.pruning.left_out import refuse_merging
-from coreai_opt.pruning.loading import load_prepared
-from coreai_opt.pruning.optimizer_state import OptimizerMasking
-from coreai_opt.pruning.recurrent import give_masked_weights
-from coreai_opt.pruning.scheduled_masks import Moved, ScheduledMasks
-from coreai_opt.pruning.targets import PrunedTensor, Target, masked_names, pruned_tensors
-from coreai_opt.pruning.zeros import MaskedZeros, masked_zeros, missing_zeros
+from coreai_opt.pruning.model.excluded import refuse_merging
+from coreai_opt.pruning.model.recurrent import give_masked_weights
+from coreai_opt.pruning.model.targets import PrunedTensor, Target, masked_names, pruned_tensors
+from coreai_opt.pruning.saving.finalized_zeros import MaskedZeros, masked_zeros, missing_zeros
+from coreai_opt.pruning.saving.folding import fold_masks, remember_order
+from coreai_opt.pruning.saving.loading import load_prepared
+from coreai_opt.pruning.saving.optimizer_state import OptimizerMasking
+from coreai_opt.pruning.scheduling.groups import nothing
+from coreai_opt.pruning.scheduling.scheduled_masks import Moved, ScheduledMasks
 
 __all__ = ["MagnitudePruner"]
 

@@ -8,7 +8,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.config.errors import ConfigError
 
 __all__ = [
     "OF_THE_SWEEP",

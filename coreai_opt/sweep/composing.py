@@ -20,11 +20,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from coreai_opt.experiment.aliases import alias_of
-from coreai_opt.experiment.constants import Constants
-from coreai_opt.experiment.diagnosis import diagnose
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.experiment.validation import Reading
+from coreai_opt.config.aliases import alias_of
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.explain_errors import diagnose
+from coreai_opt.config.unchanged_nodes import UnchangedNodes
+from coreai_opt.config.validation import Reading
 from coreai_opt.sweep.axes import Assignment
 
 __all__ = ["Composer"]
@@ -44,7 +44,7 @@ class _Base:
     task: DictConfig
     hydra: Any
     lacks: dict[str, bool] = field(default_factory=dict)
-    constant: dict[frozenset[str], Constants] = field(default_factory=dict)
+    constant: dict[frozenset[str], UnchangedNodes] = field(default_factory=dict)
 
 
 class Composer:
@@ -115,7 +115,7 @@ class Composer:
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise self._refusal(error, [*options, *values]) from error
             with _as_job(base.hydra):
-                return Reading(task, base.constant.setdefault(touched, Constants(touched)))
+                return Reading(task, base.constant.setdefault(touched, UnchangedNodes(touched)))
 
     def hydra(self, options: Sequence[Assignment]) -> DictConfig:
         """Return Hydra's own settings where these options are chosen."""

@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from coreai_opt.experiment.earlier import EarlierRun, State
-from coreai_opt.experiment.errors import Problem
-from coreai_opt.experiment.places import RunPaths
-from coreai_opt.experiment.record import write_json
-from coreai_opt.sweep.launchers.queue import Job, read_job, slurm_queue
+from coreai_opt.config.errors import Problem
+from coreai_opt.runs.existing_run import ExistingRun, State
+from coreai_opt.runs.paths import RunPaths
+from coreai_opt.runs.record import write_json
+from coreai_opt.sweep.launchers.slurm_queue import Job, read_job, slurm_queue
 from coreai_opt.sweep.plan import Plan, Point
 
-__all__ = ["Entry", "EntryState", "SweepFolder"]
+__all__ = ["EntryState", "SweepFolder", "SweepJob"]
 
 SCHEMA = 1
 LOCK_S = 20.0
@@ -27,13 +27,13 @@ EntryState = State | Literal["new", "unreadable", "queued"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class SweepJob:
     """A point of a sweep and its directory."""
 
     point: Point
     paths: RunPaths
 
-    def earlier(self) -> EarlierRun | None:
+    def earlier(self) -> ExistingRun | None:
         """Return the run that its directory holds now, None where it is not this point's.
 
         A run whose config came out otherwise than it was planned says what had been planned.
@@ -44,9 +44,9 @@ class Entry:
         hashes = (run.record.get("config_hash"), run.record.get("planned_hash"))
         return run if self.point.digest in hashes else None
 
-    def found(self) -> EarlierRun | None:
+    def found(self) -> ExistingRun | None:
         """Return the run that its directory holds now, whichever experiment it is."""
-        run = EarlierRun.at(self.paths.root)
+        run = ExistingRun.at(self.paths.root)
         return run if run is not None and run.has_form else None
 
     def state(self) -> EntryState:
@@ -129,15 +129,15 @@ class SweepFolder:
         )
         return [Problem("sweep_name", sentence)]
 
-    def entries(self, points: Iterable[Point]) -> list[Entry]:
+    def entries(self, points: Iterable[Point]) -> list[SweepJob]:
         """Return the points with their folders; an experiment that has one keeps it."""
         known = self._folders()
         return [
-            Entry(point, RunPaths(self.root / known.get(point.digest, point.folder)))
+            SweepJob(point, RunPaths(self.root / known.get(point.digest, point.folder)))
             for point in points
         ]
 
-    def enter(self, plan: Plan, entries: Iterable[Entry]) -> None:
+    def enter(self, plan: Plan, entries: Iterable[SweepJob]) -> None:
         """Write the points into ``sweep.json``, beside those of earlier commands."""
         self.root.mkdir(parents=True, exist_ok=True)
         with self._locked():
@@ -190,7 +190,7 @@ class SweepFolder:
             return told
         found, planned = {}, {}
         for path in sorted(self.root.glob("*/result.json")):
-            run = EarlierRun.at(path.parent)
+            run = ExistingRun.at(path.parent)
             if run is not None:
                 found[str(run.record.get("config_hash"))] = path.parent.name
                 planned[str(run.record.get("planned_hash"))] = path.parent.name

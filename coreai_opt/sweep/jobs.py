@@ -11,9 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from coreai_opt.experiment.errors import RunInterruptedError, SweepStoppedError
-from coreai_opt.experiment.orders import Orders
-from coreai_opt.experiment.signals import CTRL_C, exit_code_of
+from coreai_opt.config.errors import RunInterruptedError, SweepStoppedError
+from coreai_opt.runs.job_environment import JobEnvironment
+from coreai_opt.runs.signals import CTRL_C, exit_code_of
 
 __all__ = ["job_of"]
 
@@ -38,7 +38,7 @@ def job_of(task: Task) -> Task:
             return task(cfg)
         from coreai_opt.sweep.folder import SweepFolder
 
-        orders = Orders.received()
+        orders = JobEnvironment.received()
         stops_all = orders is not None and orders.is_fail_fast
         token = "" if orders is None else orders.token
         stop = SweepFolder(Path(HydraConfig.get().sweep.dir)).stop(token)

@@ -10,12 +10,12 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 
-from coreai_opt.experiment.aliases import keys_of, shadowing
-from coreai_opt.experiment.errors import ConfigError, Problem
-from coreai_opt.experiment.identity import config_hash, identity_config
-from coreai_opt.experiment.places import typed_path
-from coreai_opt.experiment.settings import SweepSettings
-from coreai_opt.experiment.validation import Reading, problems_of
+from coreai_opt.config.aliases import keys_of, shadowing
+from coreai_opt.config.errors import ConfigError, Problem
+from coreai_opt.config.identity import config_hash, identity_config
+from coreai_opt.config.locations import typed_path
+from coreai_opt.config.schemas.settings import SweepSettings
+from coreai_opt.config.validation import Reading, problems_of
 from coreai_opt.sweep.axes import (
     OF_THE_SWEEP,
     Assignment,

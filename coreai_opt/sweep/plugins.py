@@ -19,7 +19,7 @@ from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import open_dict
 
-from coreai_opt.experiment.lazy_nodes import LazyNode, store_lazily
+from coreai_opt.config.schemas.lazy_nodes import LazyNode, store_lazily
 
 __all__ = ["find_plugins", "is_installed", "take_names"]
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coreai_opt.experiment.data_files import changed_files, forget_files
-from coreai_opt.experiment.earlier import EarlierRun, same_code
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.experiment.record import code_and_versions
-from coreai_opt.experiment.settings import SweepSettings
-from coreai_opt.sweep.driver import Outcome, outcome_of
-from coreai_opt.sweep.folder import Entry, EntryState
-from coreai_opt.sweep.lost import LostProcessError
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.schemas.settings import SweepSettings
+from coreai_opt.runs.data_files import changed_files, forget_files
+from coreai_opt.runs.existing_run import ExistingRun, same_code
+from coreai_opt.runs.record import code_and_versions
+from coreai_opt.sweep.crashed import LostProcessError
+from coreai_opt.sweep.folder import EntryState, SweepJob
+from coreai_opt.sweep.scheduler import Outcome, outcome_of
 
 __all__ = ["Selection", "select"]
 
@@ -32,20 +32,20 @@ class Selection:
         sentences: what the user is told.
     """
 
-    to_run: list[Entry] = field(default_factory=list)
-    afresh: list[Entry] = field(default_factory=list)
+    to_run: list[SweepJob] = field(default_factory=list)
+    afresh: list[SweepJob] = field(default_factory=list)
     states: dict[str, EntryState] = field(default_factory=dict)
     stamps: dict[str, int] = field(default_factory=dict)
     settled: list[Outcome] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
 
     @property
-    def settled_entries(self) -> list[Entry]:
+    def settled_entries(self) -> list[SweepJob]:
         """The entries that are not run again."""
         return [outcome.entry for outcome in self.settled]
 
 
-def select(entries: Iterable[Entry], settings: SweepSettings) -> Selection:
+def select(entries: Iterable[SweepJob], settings: SweepSettings) -> Selection:
     """Return what to run; nothing is written.
 
     Raises:
@@ -74,7 +74,7 @@ def select(entries: Iterable[Entry], settings: SweepSettings) -> Selection:
 
 
 def _place(
-    selection: Selection, entry: Entry, run: EarlierRun | None, retry: str, is_rerun: bool
+    selection: Selection, entry: SweepJob, run: ExistingRun | None, retry: str, is_rerun: bool
 ) -> None:
     state = selection.states[entry.point.digest]
     wanted = retry == "all" or is_rerun
@@ -96,13 +96,13 @@ def _place(
         selection.sentences.append(sentence)
 
 
-def _has_failed_by_itself(run: EarlierRun | None, state: EntryState) -> bool:
+def _has_failed_by_itself(run: ExistingRun | None, state: EntryState) -> bool:
     # What was lost with its process has a checkpoint to go on from, and nothing against it.
     error = {} if run is None else run.record.get("error") or {}
     return state == "failed" and error.get("type") not in LOST
 
 
-def _change(run: EarlierRun, now: Mapping[str, Any]) -> str | None:
+def _change(run: ExistingRun, now: Mapping[str, Any]) -> str | None:
     """Return why a run might come out otherwise today, None where it would not."""
     if not same_code(run.record, now):
         return "code"

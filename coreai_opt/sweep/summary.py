@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from coreai_opt.experiment.shortfall import shortfall
-from coreai_opt.sweep.driver import WAITED_FOR, Outcome
-from coreai_opt.sweep.folder import Entry
-from coreai_opt.sweep.launchers.queue import slurm_queue
+from coreai_opt.report.formatting import command_for
+from coreai_opt.runs.outcome import shortfall
+from coreai_opt.sweep.folder import SweepJob
+from coreai_opt.sweep.launchers.slurm_queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
-from coreai_opt.sweep.texts import command_for
+from coreai_opt.sweep.scheduler import WAITED_FOR, Outcome
 
 __all__ = ["below_target", "failure_lines", "print_queue", "print_summary"]
 
@@ -41,7 +41,7 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
         console.print(line)
 
 
-def print_queue(entries: Iterable[Entry]) -> None:
+def print_queue(entries: Iterable[SweepJob]) -> None:
     """Say which jobs stay in a cluster's queue when a sweep is ended, and what becomes of them."""
     jobs = [entry.job() for entry in entries if entry.state() in WAITED_FOR]
     if not (ids := [job.id for job in jobs if job is not None and slurm_queue().is_active(job)]):

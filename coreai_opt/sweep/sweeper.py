@@ -18,16 +18,17 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.experiment.orders import Orders
-from coreai_opt.experiment.ranks import BASIC, processes_of
-from coreai_opt.sweep.driver import Driver, Outcome
-from coreai_opt.sweep.folder import Entry, SweepFolder
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.schemas.trainer import processes_of
+from coreai_opt.distributed.ranks import BASIC
+from coreai_opt.runs.job_environment import JobEnvironment
+from coreai_opt.sweep.folder import SweepFolder, SweepJob
 from coreai_opt.sweep.job_configs import JobConfigs
-from coreai_opt.sweep.launchers.choosing import entry_launcher
-from coreai_opt.sweep.launchers.launching import EntryLauncher, JobEnd
+from coreai_opt.sweep.launchers.base import EntryLauncher, JobEnd
+from coreai_opt.sweep.launchers.select import entry_launcher
 from coreai_opt.sweep.plan import Plan, Planner
 from coreai_opt.sweep.plugins import take_names
+from coreai_opt.sweep.scheduler import Driver, Outcome
 from coreai_opt.sweep.selection import Selection, select
 
 __all__ = ["GridSweeper", "SweepRun", "current_sweep", "register_sweepers"]
@@ -100,12 +101,12 @@ class SweepRun:
         """Return what runs the entries of a selection."""
         afresh = {entry.point.digest for entry in selection.afresh}
 
-        def launch(entries: Sequence[Entry]) -> Sequence[JobEnd]:
+        def launch(entries: Sequence[SweepJob]) -> Sequence[JobEnd]:
             digests = [entry.point.digest for entry in entries]
             fail_fast = self.plan.settings.fail_fast
             share = launcher.orders(len(entries))
             orders = [
-                Orders(
+                JobEnvironment(
                     selection.stamps[digest],
                     self.token,
                     digest in afresh,
@@ -121,7 +122,7 @@ class SweepRun:
 
     def _launch(self, selection: Selection, launcher: EntryLauncher) -> None:
         # Drawing takes time to import, and a command that is refused draws nothing.
-        from coreai_opt.sweep.live import show
+        from coreai_opt.sweep.progress import show
         from coreai_opt.sweep.summary import print_queue, print_summary
 
         driver = self.driver(launcher, selection)

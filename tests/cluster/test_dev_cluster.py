@@ -8,15 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm import (
-    SCRIPT,
-    Slurm,
-    alive,
-    processes_with,
-    running,
-    script,
-    wait_until,
-)
+from tests.helpers.slurm import SCRIPT, Slurm, alive, processes_with, running, script, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(200)]
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.integration.launchers import one_thread
-from tests.integration.processes import Process, in_terminal, record_in, started, wait_for
-from tests.slurm import Slurm, running, wait_until
+from tests.helpers.launchers import one_thread
+from tests.helpers.processes import Process, in_terminal, record_in, started, wait_for
+from tests.helpers.slurm import Slurm, running, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 

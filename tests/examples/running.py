@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 EXAMPLES = ROOT / "examples"
 
-# What the tests beside this file run; tests/test_repository.py compares it with the page.
+# What the tests beside this file run; tests/documents/test_repository.py compares it with the page.
 PLAIN = "python examples/plain_pytorch.py"
 TRANSFORMER = "python examples/transformer_finetune.py"
 NOTEBOOK = "jupyter execute examples/when_to_prune.ipynb"

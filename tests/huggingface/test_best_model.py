@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from .helpers import MARKS, PRUNED, Numbers, arguments, gpt2, pruning, transformers, zeros
+from tests.helpers.huggingface import (
+    MARKS,
+    PRUNED,
+    Numbers,
+    arguments,
+    gpt2,
+    pruning,
+    transformers,
+    zeros,
+)
 
 pytestmark = MARKS
 

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from coreai_opt.pruning import PruningError, count_sparsity
-from coreai_opt.pruning.ramps import RampTooLongError
-
-from .helpers import (
+from coreai_opt.pruning.scheduling.ramps import RampTooLongError
+from tests.helpers.huggingface import (
     MARKS,
     PRUNED,
     Numbers,

@@ -8,8 +8,7 @@ import pytest
 
 from coreai_opt import huggingface
 from tests.conftest import ROOT
-
-from .helpers import MARKS
+from tests.helpers.huggingface import MARKS
 
 pytestmark = MARKS
 

@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-
-from .helpers import MARKS
+from tests.helpers.huggingface import MARKS
 
 pytestmark = [*MARKS, pytest.mark.slow]
 
 PROGRAM = """
 import sys
 import torch
-from tests.huggingface.helpers import callback_of, pruning, trainer, transformers
+from tests.helpers.huggingface import callback_of, pruning, trainer, transformers
 import warnings
 
 where, start = sys.argv[1], (sys.argv[2:] or [None])[0]

@@ -9,9 +9,8 @@ import torch
 from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import DivergedWeightError, NoPrunableLayerError
-from coreai_opt.pruning.ramps import RampTooLongError
-
-from .helpers import (
+from coreai_opt.pruning.scheduling.ramps import RampTooLongError
+from tests.helpers.huggingface import (
     MARKS,
     PRUNED,
     Numbers,

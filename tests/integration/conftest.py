@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.apps import App, Completed, Home, homes
+from tests.helpers.apps import App, Completed, Home, homes
 
 Pruned = Callable[[App], tuple[Path, Completed]]
 

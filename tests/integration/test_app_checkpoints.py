@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.apps import (
+from tests.helpers.apps import (
     DICT_GROUP,
     LIST_ROOT,
     REGISTRY,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.apps import (
+from tests.helpers.apps import (
     DICT_GROUP,
     LIST_ROOT,
     REGISTRY,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.apps import (
+from tests.helpers.apps import (
     APPS,
     LIST_ROOT,
     REGISTRY,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Command
-from tests.integration.processes import in_terminal
+from tests.helpers.processes import in_terminal
 
 QUICK = ["experiment=quick", "trainer.accelerator=cpu"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coreai_opt.experiment.groups import config_groups
+from coreai_opt.config.groups import config_groups
 from tests.conftest import ROOT, no_space_in_the_path
 
 BASH = """

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-
-from .processes import QUICK, Process, checkpoints, record_in, runs, wait_for
-from .test_killed import comparable
+from tests.helpers.processes import QUICK, Process, checkpoints, record_in, runs, wait_for
+from tests.integration.test_killed import comparable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -164,7 +164,7 @@ def test_a_plain_install_says_what_training_needs(installed: Installed) -> None:
 def test_a_plain_install_reads_weights_and_prunes_without_lightning(installed: Installed) -> None:
     lines = (
         "import torch",
-        "from coreai_opt.experiment.initial_weights import load_initial_weights",
+        "from coreai_opt.training.initial_weights import load_initial_weights",
         "from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig",
         "model = torch.nn.Linear(8, 8)",
         "InPlacePruner(model, MagnitudePrunerConfig.uniform(0.75)).prepare()",

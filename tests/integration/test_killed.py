@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-
-from .processes import QUICK, checkpoints, record_in, runs, started, wait_for
+from tests.helpers.processes import QUICK, checkpoints, record_in, runs, started, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

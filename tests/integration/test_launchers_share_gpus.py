@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from coreai_opt.experiment.devices import VARIABLE, device_place
+from coreai_opt.distributed.gpu_slots import VARIABLE, device_place
 from tests.conftest import ROOT
-
-from .launchers import needed, one_thread
+from tests.helpers.launchers import needed, one_thread
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -108,7 +107,7 @@ def test_rays_tasks_take_a_whole_gpu_by_default(work: Path) -> None:
 
 PROGRAM = """
 import os, sys, time
-from coreai_opt.experiment.devices import device_place
+from coreai_opt.distributed.gpu_slots import device_place
 with device_place(["7", "8"], int(sys.argv[1])) as device:
     print(device, os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
     time.sleep(float(sys.argv[2]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from coreai_opt.sweep.report.__main__ import main as report
+from coreai_opt.report.__main__ import main as report
 from tests.conftest import ROOT, Command
 
 PAGE = (ROOT / "docs" / "own-model.md").read_text()

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, no_space_in_the_path
-
-from .launchers import needed, one_thread
-from .processes import record_in, started, wait_for
+from tests.helpers.launchers import needed, one_thread
+from tests.helpers.processes import record_in, started, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(300)]
 

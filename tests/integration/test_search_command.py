@@ -12,7 +12,7 @@ pytest.importorskip("optuna", reason="needs the extra optuna")
 import optuna
 
 from tests.conftest import Command
-from tests.integration.processes import QUICK, record_in, started, wait_for
+from tests.helpers.processes import QUICK, record_in, started, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Command
-
-from .processes import QUICK, checkpoints, record_in, runs, started, wait_for
+from tests.helpers.processes import QUICK, checkpoints, record_in, runs, started, wait_for
 
 LONG = [*QUICK, "trainer.max_epochs=400", "checkpoint.every_n_steps=20"]
 ENDS = "the run ends after this step, with a checkpoint"

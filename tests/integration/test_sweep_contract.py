@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-
-from .launchers import LAUNCHERS, MINE, NOTE, Chosen, chosen, needed, one_thread
-from .processes import Process, facts, folders, record_in, started
+from tests.helpers.launchers import LAUNCHERS, MINE, NOTE, Chosen, chosen, needed, one_thread
+from tests.helpers.processes import Process, facts, folders, record_in, started
 
 SHORT = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=2", "total_iters=30", "trunk=off"]
 LONG = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=15", "total_iters=60", "trunk=off"]
@@ -66,7 +65,7 @@ def test_bad_runs_cost_themselves_alone_and_what_is_done_is_skipped(
     assert facts(work) == {good: ("completed", 1), hot: ("failed", 2), refused: ("failed", 1)}
     assert (folders(work)[good] / "result.json").read_bytes() == before
 
-    report = [sys.executable, "-m", "coreai_opt.sweep.report", str(work / "multirun")]
+    report = [sys.executable, "-m", "coreai_opt.report", str(work / "multirun")]
     told = subprocess.run(report, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert told.returncode == 0, told.stderr
     assert "3 runs: 1 completed, 2 failed" in told.stdout

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.experiment.earlier import EarlierRun
+from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.sweep.plan import Plan
 from tests.conftest import ROOT, Command
-from tests.integration.launchers import needed
-from tests.integration.processes import (
+from tests.helpers.launchers import needed
+from tests.helpers.processes import (
     Process,
     facts,
     folders,
@@ -211,7 +211,7 @@ def test_a_full_disk_under_one_run_is_that_runs_failure(
             out, errors = process.communicate(timeout=200)
         assert process.returncode == 2, (out, errors)
         assert "No space left on device" in out
-        run = EarlierRun.at(made.root / made.points[0].folder)
+        run = ExistingRun.at(made.root / made.points[0].folder)
         assert run is None or run.state != "completed"
     assert record_in(folders(work)["seed-2"])["status"] == "completed"
     with started(work, "-m", *SHORT, "seed=1,2") as process:

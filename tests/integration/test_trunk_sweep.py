@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Command
-from tests.experiment.same_runs import differences, record_of
+from tests.helpers.same_runs import differences, record_of
 
 SWEEP = [
     "-m",

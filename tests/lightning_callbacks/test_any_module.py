@@ -13,17 +13,17 @@ from torch import nn
 
 from coreai_opt.pruning import count_sparsity
 from coreai_opt.pruning.errors import LeftDenseWarning
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ResumableCheckpoint, ScheduledPruning, SparsityMonitor
 from tests.conftest import no_space_in_the_path
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     TinyModule,
     linear_ramp,
     loader,
     make_trainer,
 )
-from tests.lightning_callbacks.modules import (
+from tests.helpers.lightning_modules import (
     Accumulating,
     Adapted,
     Adversarial,

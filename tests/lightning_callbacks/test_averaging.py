@@ -20,10 +20,10 @@ from torch.optim.swa_utils import (
 )
 
 from coreai_opt.pruning import MagnitudePrunerConfig, PruningError
-from coreai_opt.pruning.stats import count_sparsity
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.stats import count_sparsity
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
     TinyModule,
@@ -32,8 +32,8 @@ from tests.lightning_callbacks.helpers import (
     make_trainer,
     pruned_from,
 )
+from tests.lightning_callbacks.resume.test_resuming import SaveAt
 from tests.lightning_callbacks.test_preparing import LateModule, SetUpModule
-from tests.lightning_callbacks.test_resuming import SaveAt
 
 pytestmark = LIGHTNING_WARNINGS
 

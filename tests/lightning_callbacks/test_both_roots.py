@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import lightning_callbacks
 from coreai_opt.pruning import PruningError, count_sparsity
-from coreai_opt.pruning.targets import pruned_tensors
-from tests.lightning_callbacks.helpers import LIGHTNING_WARNINGS, linear_ramp, loader
+from coreai_opt.pruning.model.targets import pruned_tensors
+from tests.helpers.lightning import LIGHTNING_WARNINGS, linear_ramp, loader
 
 pytest.importorskip("lightning", reason="needs the extra lightning")
 

@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 from coreai_opt.pruning import MagnitudePruner, PruningError
 from coreai_opt.pruning.errors import AlreadyParametrizedError
 from lightning_callbacks import ScheduledPruning
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     TinyModule,
     linear_ramp,

@@ -10,8 +10,8 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks._clock import OptimizerSteps
-from tests.lightning_callbacks.helpers import (
+from lightning_callbacks._lightning.clock import OptimizerSteps
+from tests.helpers.lightning import (
     FIRST_LAYER,
     LIGHTNING_WARNINGS,
     ManualModule,

@@ -16,7 +16,7 @@ from coreai_opt.pruning.config import (
 )
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks._clock import last_dense_reading
+from lightning_callbacks._lightning.clock import last_dense_reading
 
 Multi = MultiStepSparsitySchedule
 RAMPS = (PolynomialDecaySchedule, CosineSparsitySchedule, ExponentialSparsitySchedule)

@@ -10,14 +10,8 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import count_sparsity
 from lightning_callbacks import ScheduledPruning
-from tests.lightning_callbacks.helpers import (
-    LIGHTNING_WARNINGS,
-    TinyModule,
-    loader,
-    make_trainer,
-    zeros,
-)
-from tests.lightning_callbacks.test_resuming import SaveAt
+from tests.helpers.lightning import LIGHTNING_WARNINGS, TinyModule, loader, make_trainer, zeros
+from tests.lightning_callbacks.resume.test_resuming import SaveAt
 
 pytestmark = LIGHTNING_WARNINGS
 

@@ -25,10 +25,10 @@ from coreai_opt.pruning.errors import (
     NoPrunableLayerError,
     UnknownModuleError,
 )
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks.scheduled_pruning import RampTooLongError
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     FIRST_LAYER,
     LIGHTNING_WARNINGS,
     ManualModule,

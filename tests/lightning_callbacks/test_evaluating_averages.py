@@ -11,14 +11,9 @@ from pytorch_lightning.callbacks import (
     WeightAveraging,
 )
 
-from coreai_opt.pruning.stats import count_sparsity
+from coreai_opt.pruning.model.stats import count_sparsity
 from lightning_callbacks import TargetSparsityCheckpoint
-from tests.lightning_callbacks.helpers import (
-    LIGHTNING_WARNINGS,
-    EvaluatedModule,
-    loader,
-    make_trainer,
-)
+from tests.helpers.lightning import LIGHTNING_WARNINGS, EvaluatedModule, loader, make_trainer
 from tests.lightning_callbacks.test_averaging import (
     DECAY,
     assert_same,

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from coreai_opt.pruning import PruningError
 from lightning_callbacks import ResumableCheckpoint, ScheduledPruning, SparsityMonitor
-from lightning_callbacks._training_loaders import InexactResumeWarning
-from tests.lightning_callbacks.exactness import (
+from lightning_callbacks._resume.dataloader_state import InexactResumeWarning
+from tests.helpers.exactness import (
     BATCHES,
     INEXACT_WARNINGS,
     RESUMING_WARNINGS,
@@ -23,7 +23,7 @@ from tests.lightning_callbacks.exactness import (
     at_step,
     plain,
 )
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     FIRST_LAYER,
     RecordingSchedule,
     TinyModule,

@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     FIRST_LAYER,
     LIGHTNING_WARNINGS,
     TinyModule,
@@ -19,7 +19,7 @@ from tests.lightning_callbacks.helpers import (
     make_trainer,
     zeros,
 )
-from tests.lightning_callbacks.test_resuming import SaveAt
+from tests.lightning_callbacks.resume.test_resuming import SaveAt
 
 pytestmark = LIGHTNING_WARNINGS
 

@@ -9,13 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreai_opt.pruning import mask_agreement
+from coreai_opt.pruning.masks import agreement as mask_agreement
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks import _ranks as ranks
-from lightning_callbacks._ranks import MaskMismatchError, StepMismatchError, deviating_ranks
+from lightning_callbacks._lightning import ranks as ranks
+from lightning_callbacks._lightning.ranks import (
+    MaskMismatchError,
+    StepMismatchError,
+    deviating_ranks,
+)
 from tests.conftest import ROOT
-
-from .helpers import LIGHTNING_WARNINGS, ManualModule, TinyModule, loader, make_trainer
+from tests.helpers.lightning import (
+    LIGHTNING_WARNINGS,
+    ManualModule,
+    TinyModule,
+    loader,
+    make_trainer,
+)
 
 pytestmark = LIGHTNING_WARNINGS
 
@@ -73,7 +82,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from coreai_opt.pruning.config import ConstantSparsitySchedule, PolynomialDecaySchedule
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 
 what, at = sys.argv[1], int(sys.argv[2])

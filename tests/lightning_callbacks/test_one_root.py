@@ -9,11 +9,12 @@ import pytest
 import pytorch_lightning as pl
 
 from coreai_opt.pruning import PruningError, count_sparsity
-from lightning_callbacks import ResumableCheckpoint, ScheduledPruning, _roots
+from lightning_callbacks import ResumableCheckpoint, ScheduledPruning
 from lightning_callbacks._averaging import planned_epochs
-from lightning_callbacks._roots import kinds_of_root
+from lightning_callbacks._lightning import roots as _roots
+from lightning_callbacks._lightning.roots import kinds_of_root
 from tests.conftest import ROOT
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     TinyModule,
     linear_ramp,
@@ -28,10 +29,10 @@ IS_OF = """
 pl = callbacks._lightning.pl
 assert pl.__name__ == {root!r}, pl
 from lightning_callbacks import ScheduledPruning, SparsityProgressBar, TargetSparsityCheckpoint
-from lightning_callbacks._roots import root_of
+from lightning_callbacks._lightning.roots import root_of
 assert issubclass(ScheduledPruning, pl.Callback)
 assert {{root_of(kind) for kind in (object, SparsityProgressBar)}} == {{pl.__name__}}
-import lightning_callbacks._training_loaders, lightning_callbacks.resumable_checkpoint
+import lightning_callbacks._resume.dataloader_state, lightning_callbacks.resumable_checkpoint
 """
 
 
@@ -67,7 +68,7 @@ def test_one_package_is_enough(root: str) -> None:
     other = {"pytorch_lightning": "lightning"}.get(root, "pytorch_lightning")
     done = python(
         WITHOUT.format(name=other),
-        "import lightning_callbacks._lightning as seam, lightning_callbacks as callbacks",
+        "import lightning_callbacks._lightning.root as seam, lightning_callbacks as callbacks",
         IS_OF.format(root=root),
         "import lightning_callbacks.lightning_pytorch" if root == "lightning.pytorch" else "",
     )

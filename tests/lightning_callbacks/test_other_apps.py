@@ -13,11 +13,11 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from coreai_opt.pruning.stats import count_sparsity
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.stats import count_sparsity
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks.scheduled_pruning import RampTooLongError
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
     RecordingSchedule,

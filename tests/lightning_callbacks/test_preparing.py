@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     FIRST_LAYER,
     LIGHTNING_WARNINGS,
     EvaluatedModule,

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from coreai_opt.pruning import MagnitudePruner, PruningError
 from lightning_callbacks import PrunedWeights, ScheduledPruning, TargetGate
 from lightning_callbacks.pruned_weights import WeightsBelowTargetWarning
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
     linear_ramp,
@@ -25,7 +25,7 @@ from tests.lightning_callbacks.helpers import (
     make_trainer,
     zeros,
 )
-from tests.lightning_callbacks.modules import Adversarial, CompiledPart, Late, Recurrent
+from tests.helpers.lightning_modules import Adversarial, CompiledPart, Late, Recurrent
 
 pytestmark = [
     *LIGHTNING_WARNINGS,

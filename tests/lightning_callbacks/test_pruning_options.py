@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import MagnitudePruner, PruningError
 from coreai_opt.pruning.errors import DivergedWeightError, UnreachableSparsityWarning
-from coreai_opt.pruning.targets import pruned_tensors
+from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
     OverflowModule,

@@ -11,9 +11,9 @@ import torch
 from torch.nn.utils import prune
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
-from coreai_opt.pruning.stats import count_sparsity
+from coreai_opt.pruning.model.stats import count_sparsity
 from lightning_callbacks import ScheduledPruning
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
     TinyModule,
@@ -22,7 +22,7 @@ from tests.lightning_callbacks.helpers import (
     make_trainer,
     zeros,
 )
-from tests.lightning_callbacks.test_resuming import SaveAt
+from tests.lightning_callbacks.resume.test_resuming import SaveAt
 
 pytestmark = LIGHTNING_WARNINGS
 

@@ -9,10 +9,10 @@ import torch
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 from torch import Tensor, nn
 
-from coreai_opt.pruning.stats import count_sparsity
+from coreai_opt.pruning.model.stats import count_sparsity
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks.scheduled_pruning import RampTooLongError
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     FIRST_LAYER,
     LIGHTNING_WARNINGS,
     EvaluatedModule,
@@ -21,6 +21,7 @@ from tests.lightning_callbacks.helpers import (
     loader,
     make_trainer,
 )
+from tests.lightning_callbacks.resume.test_resuming import SaveAt
 from tests.lightning_callbacks.test_averaging import (
     FIRST,
     Weights,
@@ -33,7 +34,6 @@ from tests.lightning_callbacks.test_averaging import (
     train,
     under,
 )
-from tests.lightning_callbacks.test_resuming import SaveAt
 
 pytestmark = LIGHTNING_WARNINGS
 

@@ -21,7 +21,7 @@ from lightning_callbacks import (
     TargetSparsityEarlyStopping,
 )
 from lightning_callbacks.target_sparsity import NothingAtTargetWarning
-from tests.lightning_callbacks.gating import (
+from tests.helpers.gating import (
     BELOW,
     NOTHING_CHOSEN,
     below_target,
@@ -31,7 +31,7 @@ from tests.lightning_callbacks.gating import (
     sparsity_of,
     stopping,
 )
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     WORSENING,
     ScriptedModule,

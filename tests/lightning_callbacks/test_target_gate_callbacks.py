@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from coreai_opt.pruning import PruningError
 from lightning_callbacks import TargetGate, TargetSparsityCheckpoint
-from tests.lightning_callbacks.gating import (
+from tests.helpers.gating import (
     BELOW,
     NOTHING_CHOSEN,
     below_target,
@@ -21,7 +21,7 @@ from tests.lightning_callbacks.gating import (
     kept,
     stopping,
 )
-from tests.lightning_callbacks.helpers import LIGHTNING_WARNINGS, ScriptedModule, pruned_from
+from tests.helpers.lightning import LIGHTNING_WARNINGS, ScriptedModule, pruned_from
 
 pytestmark = LIGHTNING_WARNINGS
 

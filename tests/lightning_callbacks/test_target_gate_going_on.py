@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from lightning_callbacks import ScheduledPruning, TargetGate, TargetSparsityCheckpoint
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     ScriptedModule,
     linear_ramp,

@@ -12,8 +12,8 @@ from lightning_callbacks import (
     TargetSparsityCheckpoint,
 )
 from lightning_callbacks.target_sparsity import NothingAtTargetWarning, at_target_sparsity
-from tests.lightning_callbacks.gating import fit, kept
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.gating import fit, kept
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     WORSENING,
     ScriptedModule,

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks._training_length import RampTooLongError
-from tests.lightning_callbacks.exactness import (
+from lightning_callbacks._lightning.training_length import RampTooLongError
+from tests.helpers.exactness import (
     INEXACT_WARNINGS,
     RESUMING_WARNINGS,
     NoisyModule,
@@ -23,7 +23,7 @@ from tests.lightning_callbacks.exactness import (
     at_batch,
     dataset,
 )
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     FIRST_LAYER,
     RecordingSchedule,
     Tape,

@@ -12,8 +12,8 @@ from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import PreparationWarning
 from lightning_callbacks import ScheduledPruning, TargetGate
 from lightning_callbacks.target_sparsity import NothingAtTargetWarning
-from tests.lightning_callbacks.gating import checkpoint, fit, sparsity_of, stopping
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.gating import checkpoint, fit, sparsity_of, stopping
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     ScriptedModule,
     TinyModule,

@@ -49,7 +49,7 @@ from omegaconf import OmegaConf
 @hydra.main(config_path={path}, config_name="config", version_base="1.3")
 def main(cfg):
     import pytorch_lightning as pl
-    from tests.lightning_callbacks.helpers import TinyModule, loader
+    from tests.helpers.lightning import TinyModule, loader
 
     quiet = dict(accelerator="cpu", logger=False, enable_progress_bar=False,
                  enable_model_summary=False, enable_checkpointing=False)

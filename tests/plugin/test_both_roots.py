@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.lightning_callbacks.helpers import LIGHTNING_WARNINGS, loader
+from tests.helpers.lightning import LIGHTNING_WARNINGS, loader
 from tests.plugin.conftest import Job
 
 pytest.importorskip("lightning", reason="needs the extra lightning")

@@ -7,7 +7,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.config.errors import ConfigError
 from coreai_opt.plugin import factory
 from tests.plugin.conftest import TRAINS, MakeApp, Said
 
@@ -215,7 +215,7 @@ def test_a_trainer_that_only_tests_is_noticed(app: MakeApp) -> None:
 
 
 TESTED = """
-from tests.lightning_callbacks.helpers import TinyModule
+from tests.helpers.lightning import TinyModule
 
 class Tested(TinyModule):
     def test_step(self, batch, batch_idx):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.config.errors import ConfigError
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import SCHEDULES, defaults
 from coreai_opt.pruning.config import (

@@ -13,13 +13,13 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, read_write
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.config.errors import ConfigError
 from coreai_opt.plugin.fits import Fits, fits_of
 from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.config import ConstantSparsitySchedule
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks.pruned_weights import WeightsBelowTargetWarning
-from tests.lightning_callbacks.helpers import (
+from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
     TinyModule,

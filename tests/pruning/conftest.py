@@ -1,6 +1,6 @@
 import pytest
 
-from coreai_opt.pruning import masking
+from coreai_opt.pruning.masks import masking
 from coreai_opt.pruning.spec import prune_impl
 
 

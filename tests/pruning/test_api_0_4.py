@@ -21,7 +21,7 @@ from coreai_opt.pruning.spec import (
     PruningSpec,
     Unstructured,
 )
-from tests.pruning.helpers import RAMP, net, prepared, zeros
+from tests.helpers.pruning import RAMP, net, prepared, zeros
 
 
 def test_the_package_has_its_names() -> None:

@@ -16,8 +16,8 @@ from coreai_opt.pruning import (
 )
 from coreai_opt.pruning.spec import NMStructured
 from coreai_opt.pruning.spec.prune_impl import as_bits
-from tests.pruning.helpers import impl, net
-from tests.pruning.reference import (
+from tests.helpers.pruning import impl, net
+from tests.helpers.reference_masks import (
     GAPS,
     LAYERS,
     numbers,

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, groups
+from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule, SparsityScheduleBase
 from coreai_opt.pruning.config.asking import asking_of
-from lightning_callbacks._clock import last_dense_reading
-from tests.pruning.helpers import net, zeros
+from coreai_opt.pruning.scheduling import groups
+from lightning_callbacks._lightning.clock import last_dense_reading
+from tests.helpers.pruning import net, zeros
 
 
 def line(step: int, target: float) -> float:

@@ -14,8 +14,8 @@ from coreai_opt.pruning import (
 )
 from coreai_opt.pruning.config import ConstantSparsitySchedule, SparsityScheduleBase
 from coreai_opt.pruning.spec import ChannelStructured
-from tests.pruning.helpers import impl, net
-from tests.pruning.reference import (
+from tests.helpers.pruning import impl, net
+from tests.helpers.reference_masks import (
     LAYERS,
     numbers,
     of,

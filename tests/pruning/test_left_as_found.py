@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, count_sparsity, summary
 from coreai_opt.pruning.config import ConstantSparsitySchedule, ModuleMagnitudePrunerConfig
-from coreai_opt.pruning.operations import follow
+from coreai_opt.pruning.model.operations import follow
+from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.spec import PruningSpec, TaylorPruneImpl
-from coreai_opt.pruning.targets import pruned_tensors
-from tests.pruning.helpers import RAMP, impl, net, original, prepared, zeros
+from tests.helpers.pruning import RAMP, impl, net, original, prepared, zeros
 
 pytestmark = pytest.mark.usefixtures("any_size")
 

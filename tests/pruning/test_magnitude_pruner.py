@@ -13,7 +13,7 @@ from coreai_opt.pruning.config import (
     PolynomialDecaySchedule,
 )
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme, PruningSpec
-from tests.pruning.helpers import RAMP, impl, net, original, prepared, zeros
+from tests.helpers.pruning import RAMP, impl, net, original, prepared, zeros
 
 GAPS = PolynomialDecaySchedule(total_iters=10, begin_step=2, update_frequency=3)
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
-from coreai_opt.pruning.targets import pruned_tensors
-from tests.pruning.helpers import RAMP, net
+from coreai_opt.pruning.model.targets import pruned_tensors
+from tests.helpers.pruning import RAMP, net
 
 LAYERS = [
     pytest.param(lambda: nn.Linear(32, 16), (8, 32), id="linear"),

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
-from coreai_opt.pruning.masks import global_masks, unstructured_mask
-from coreai_opt.pruning.selection import Magnitude
+from coreai_opt.pruning.masks.of_scores import global_masks, unstructured_mask
+from coreai_opt.pruning.masks.selection import Magnitude
 
 pytestmark = [
     pytest.mark.gpu,

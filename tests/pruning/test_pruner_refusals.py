@@ -19,7 +19,7 @@ from coreai_opt.pruning.errors import (
     UnknownModuleError,
 )
 from coreai_opt.pruning.spec import PruneImplBase
-from tests.pruning.helpers import RAMP, impl, net, original, prepared, zeros
+from tests.helpers.pruning import RAMP, impl, net, original, prepared, zeros
 
 
 def test_a_second_prepare_is_refused() -> None:

@@ -17,8 +17,8 @@ from coreai_opt.pruning.spec import (
     PruneImplBase,
     Unstructured,
 )
-from tests.pruning.test_in_place_equals import CountingImpl
-from tests.pruning.test_masks_from_zeros import RAMP, asking, counts, net, started, train, zeros_of
+from tests.pruning.in_place.test_equals import CountingImpl
+from tests.pruning.in_place.test_starting import RAMP, asking, counts, net, started, train, zeros_of
 
 WHOLE = ChannelStructured(axis=0)
 

@@ -12,8 +12,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from coreai_opt.experiment.composing import command_context
-from coreai_opt.experiment.nodes import register_nodes
+from coreai_opt.config.composing import command_context
+from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.sweep.job_configs import JobConfigs
 from coreai_opt.sweep.sweeper import register_sweepers
 

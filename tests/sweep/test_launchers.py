@@ -11,13 +11,25 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.sweep.folder import Entry, SweepFolder
-from coreai_opt.sweep.launchers import choosing, queue, through_submitit
-from coreai_opt.sweep.launchers.launching import NotLaunchedError
-from coreai_opt.sweep.launchers.through_joblib import JoblibLauncher
-from coreai_opt.sweep.launchers.through_ray import init_arguments, remote_arguments
-from coreai_opt.sweep.launchers.through_submitit import SlurmLauncher, _refusal, executor_parameters
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.sweep.folder import SweepFolder, SweepJob
+from coreai_opt.sweep.launchers import (
+    select as choosing,
+)
+from coreai_opt.sweep.launchers import (
+    slurm_queue as queue,
+)
+from coreai_opt.sweep.launchers import (
+    submitit_launcher as through_submitit,
+)
+from coreai_opt.sweep.launchers.base import NotLaunchedError
+from coreai_opt.sweep.launchers.joblib_launcher import JoblibLauncher
+from coreai_opt.sweep.launchers.ray_launcher import init_arguments, remote_arguments
+from coreai_opt.sweep.launchers.submitit_launcher import (
+    SlurmLauncher,
+    _refusal,
+    executor_parameters,
+)
 from coreai_opt.sweep.plan import Plan
 from tests.conftest import ROOT, Command
 
@@ -168,7 +180,7 @@ def test_each_launcher_composes_and_is_commented(name: str, command: Command) ->
 
 
 @pytest.fixture
-def entries(plan: Callable[..., Plan], tmp_path: Path) -> list[Entry]:
+def entries(plan: Callable[..., Plan], tmp_path: Path) -> list[SweepJob]:
     made = plan("power=1,2", f"paths.sweep_root={tmp_path}")
     return SweepFolder(made.root).entries(made.points)
 
@@ -220,7 +232,7 @@ def test_a_sweep_is_submitted_in_arrays_that_the_cluster_takes(
 
 
 def test_a_cluster_that_takes_nothing_is_refused_at_first_and_tried_again_later(
-    entries: list[Entry], sbatch: Any, capsys: pytest.CaptureFixture[str]
+    entries: list[SweepJob], sbatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, launcher = sbatch(0)
     with pytest.raises(ConfigError, match="the jobs were not taken: Socket timed out"):
@@ -236,7 +248,7 @@ def test_a_cluster_that_takes_nothing_is_refused_at_first_and_tried_again_later(
     assert launcher.launch(entries, [None, None]) == []
 
 
-def test_ctrl_c_waits_for_the_end_of_a_submission(entries: list[Entry], sbatch: Any) -> None:
+def test_ctrl_c_waits_for_the_end_of_a_submission(entries: list[SweepJob], sbatch: Any) -> None:
     cluster, launcher = sbatch(9)
     submit = cluster.submit
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.experiment.identity import config_hash
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.identity import config_hash
 from coreai_opt.sweep.plan import Plan
 
 Planning = Callable[..., Plan]

@@ -10,10 +10,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from coreai_opt.experiment.hooks import task_config
-from coreai_opt.experiment.identity import config_hash
+from coreai_opt.config.composing import task_config
+from coreai_opt.config.identity import config_hash
 from coreai_opt.sweep.plan import Plan, Point
-from tests.sweep.searching import planned
+from tests.helpers.searching import planned
 
 DEEP = "pruning.module_name_configs"
 LAYER = "{network.layers.1: {op_state_spec: {weight: {target_sparsity: 0.5}}}}"

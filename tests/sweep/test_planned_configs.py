@@ -8,10 +8,10 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from coreai_opt.experiment.composing import command_context
-from coreai_opt.experiment.constants import Constants
-from coreai_opt.experiment.nodes import register_nodes
-from coreai_opt.experiment.validation import Reading
+from coreai_opt.config.composing import command_context
+from coreai_opt.config.schemas.nodes import register_nodes
+from coreai_opt.config.unchanged_nodes import UnchangedNodes
+from coreai_opt.config.validation import Reading
 from coreai_opt.sweep.axes import Assignment, parse
 from coreai_opt.sweep.composing import Composer, _as_job
 
@@ -72,7 +72,7 @@ def test_what_is_computed_otherwise_is_read_each_time(monkeypatch: pytest.Monkey
     nodes = {"a": {"home": "${oc.env:PLACE}"}, "b": {"up": "${..seed}", "own": "${.up}"}, "c": "x"}
     lists = {"d": [{"deep": "${e.far}"}], "e": {"far": "${seed}"}, "f": {"kept": "${c}"}}
     cfg = OmegaConf.create({"seed": 1, **nodes, **lists})
-    constants = Constants(frozenset({"seed"}))
+    constants = UnchangedNodes(frozenset({"seed"}))
     monkeypatch.setenv("PLACE", "here")
     first = Reading(cfg, constants)
     cfg.seed = 2

@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
-from coreai_opt.experiment.nodes import register_nodes
+from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.sweep.plugins import take_names
 register_nodes()
 if sys.argv[1] == "all":

@@ -10,7 +10,7 @@ import pytest
 from rich.text import Text
 
 from tests.conftest import ROOT, Command
-from tests.sweep.previews import plan_of, write_checkpoint_name, write_record
+from tests.helpers.previews import plan_of, write_checkpoint_name, write_record
 
 HEAVY = (
     *("torch", "pytorch_lightning", "matplotlib", "pandas", "numpy", "joblib", "submitit", "ray"),

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.experiment.places import RunPaths
 from coreai_opt.pruning.config import ConstantSparsitySchedule, MultiStepSparsitySchedule
+from coreai_opt.report.formatting import n_m_patterns
+from coreai_opt.runs.paths import RunPaths
 from coreai_opt.sweep.plan import Point
 from coreai_opt.sweep.preview.cautions import caution
 from coreai_opt.sweep.preview.history import EarlierTraining, History, kind_of
 from coreai_opt.sweep.preview.planned import Preview, Standing, grouped, label_of, standing
 from coreai_opt.sweep.preview.ramps import Ramp, TrainingLength, length_of, ramp_of, target_of
-from coreai_opt.sweep.texts import n_m_patterns
-from tests.sweep.previews import LENGTH, ramp, run, write_checkpoint_name, write_record
+from tests.helpers.previews import LENGTH, ramp, run, write_checkpoint_name, write_record
 
 UNKNOWN = TrainingLength()
 

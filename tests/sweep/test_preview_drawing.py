@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.preview.columns import Column, fitted, width_of
-from coreai_opt.sweep.preview.curves import Curve, draw, letter
+from coreai_opt.sweep.preview.curves import TextCurve, draw, letter
 from coreai_opt.sweep.preview.planned import Preview, Standing
 from coreai_opt.sweep.preview.png import draw_preview, points
 from coreai_opt.sweep.preview.table import MOST_ROWS, drawn, run_table, total_time
-from tests.sweep.previews import ramp, run
+from tests.helpers.previews import ramp, run
 
-JUMP = Curve("jump", lambda step: 0.5 if step >= 4 else 0.0)
-LINE = Curve("line", lambda step: 0.5 * step / 8)
+JUMP = TextCurve("jump", lambda step: 0.5 if step >= 4 else 0.0)
+LINE = TextCurve("line", lambda step: 0.5 * step / 8)
 
 
-def plain(*curves: Curve, braille: bool, height: int = 2) -> list[str]:
+def plain(*curves: TextCurve, braille: bool, height: int = 2) -> list[str]:
     lines = draw(curves, 8, "steps", 0.5, width=16, height=height, braille=braille)
     return ["".join(character for character, _ in line).rstrip() for line in lines]
 

@@ -5,8 +5,8 @@ from argparse import Namespace
 
 import pytest
 
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.sweep.asked import wants_preview
+from coreai_opt.cli.arguments import wants_preview
+from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.preview.request import read_request
 
 

@@ -11,15 +11,7 @@ from omegaconf import OmegaConf
 pytest.importorskip("optuna", reason="needs the extra optuna")
 
 
-from tests.sweep.searching import (
-    Stub,
-    make_quick,
-    planned,
-    search,
-    states,
-    study_in,
-    target_of,
-)
+from tests.helpers.searching import Stub, make_quick, planned, search, states, study_in, target_of
 
 POWER = "power=interval(1,4)"
 

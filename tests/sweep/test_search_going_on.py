@@ -12,16 +12,8 @@ from filelock import FileLock
 pytest.importorskip("optuna", reason="needs the extra optuna")
 
 
-from coreai_opt.experiment.errors import ConfigError
-from tests.sweep.searching import (
-    Stub,
-    closeness,
-    make_quick,
-    planned,
-    search,
-    states,
-    study_in,
-)
+from coreai_opt.config.errors import ConfigError
+from tests.helpers.searching import Stub, closeness, make_quick, planned, search, states, study_in
 
 POWER = "power=interval(1,4)"
 

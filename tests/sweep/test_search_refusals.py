@@ -11,16 +11,11 @@ pytest.importorskip("optuna", reason="needs the extra optuna")
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.search.settings import SearchSettings
 from coreai_opt.sweep.search.space import distribution_of
 from coreai_opt.sweep.search.study import value_of
-from tests.sweep.searching import (
-    Stub,
-    make_quick,
-    search,
-    study_in,
-)
+from tests.helpers.searching import Stub, make_quick, search, study_in
 
 POWER = "power=interval(1,4)"
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.experiment import data_files
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.experiment.record import write_json
-from coreai_opt.experiment.settings import SweepSettings
-from coreai_opt.sweep.folder import Entry, SweepFolder
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.schemas.settings import SweepSettings
+from coreai_opt.runs import data_files
+from coreai_opt.runs.record import write_json
+from coreai_opt.sweep.folder import SweepFolder, SweepJob
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.selection import select
-from tests.sweep.stubs import begin, complete, fail
+from tests.helpers.stub_launchers import begin, complete, fail
 
 Planning = Callable[..., Plan]
 
@@ -25,7 +25,7 @@ def made(plan: Planning, tmp_path: Path) -> Plan:
 
 
 @pytest.fixture
-def entries(made: Plan) -> list[Entry]:
+def entries(made: Plan) -> list[SweepJob]:
     """Five points: completed, failed, interrupted, unreadable, new."""
     folder = SweepFolder(made.root)
     entries = folder.entries(made.points)
@@ -48,7 +48,7 @@ CHOICES: dict[str, tuple[dict[str, Any], list[int], list[int]]] = {
 
 @pytest.mark.parametrize(("given", "to_run", "afresh"), CHOICES.values(), ids=CHOICES)
 def test_what_is_run_again(
-    entries: list[Entry], given: dict[str, Any], to_run: list[int], afresh: list[int]
+    entries: list[SweepJob], given: dict[str, Any], to_run: list[int], afresh: list[int]
 ) -> None:
     selection = select(entries, SweepSettings(**given))
     assert list(selection.states.values()) == [
@@ -69,7 +69,7 @@ def test_what_is_run_again(
     assert all(outcome.was_done for outcome in selection.settled)
 
 
-def test_an_unreadable_record_is_said(entries: list[Entry]) -> None:
+def test_an_unreadable_record_is_said(entries: list[SweepJob]) -> None:
     selection = select(entries, SweepSettings())
     assert selection.sentences == [
         f"{entries[3].paths.result} cannot be read: set aside, and the run begins anew"
@@ -89,7 +89,7 @@ ODD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", ODD, ids=str)
 def test_a_record_of_another_form_or_experiment_is_none(
-    entries: list[Entry], fields: dict[str, Any]
+    entries: list[SweepJob], fields: dict[str, Any]
 ) -> None:
     record = json.loads(entries[0].paths.result.read_text())
     write_json(entries[0].paths.result, {**record, **fields})
@@ -98,7 +98,7 @@ def test_a_record_of_another_form_or_experiment_is_none(
     assert [outcome.end for outcome in selection.settled] == ["failed"]
 
 
-def test_signs_of_life_of_another_form_are_none(entries: list[Entry]) -> None:
+def test_signs_of_life_of_another_form_are_none(entries: list[SweepJob]) -> None:
     progress = json.loads(entries[2].paths.progress.read_text())
     for fields in ({"time": None}, {"pid": "x"}, {"step": []}):
         write_json(entries[2].paths.progress, {**progress, **fields})
@@ -106,29 +106,29 @@ def test_signs_of_life_of_another_form_are_none(entries: list[Entry]) -> None:
         assert entries[2].earlier().step == 0  # type: ignore[union-attr]
 
 
-def of_other_code(entry: Entry) -> None:
+def of_other_code(entry: SweepJob) -> None:
     record = json.loads(entry.paths.result.read_text())
     write_json(entry.paths.result, {**record, "git": {"sha": "0" * 40, "dirty": False}})
 
 
-def with_data(entry: Entry, file: Path) -> None:
+def with_data(entry: SweepJob, file: Path) -> None:
     record = json.loads(entry.paths.result.read_text())
     facts = {str(file): data_files.file_facts(file)}
     write_json(entry.paths.result, {**record, "data": {"files": facts}})
 
 
-def change_code(entry: Entry, file: Path) -> None:
+def change_code(entry: SweepJob, file: Path) -> None:
     of_other_code(entry)
 
 
-def change_data(entry: Entry, file: Path) -> None:
+def change_data(entry: SweepJob, file: Path) -> None:
     with_data(entry, file)
     file.write_text("other images")
 
 
 @pytest.mark.parametrize(("change", "what"), [(change_code, "code"), (change_data, "data")])
 def test_a_change_is_said_run_again_or_refused(
-    entries: list[Entry], tmp_path: Path, change: Callable[[Entry, Path], None], what: str
+    entries: list[SweepJob], tmp_path: Path, change: Callable[[SweepJob, Path], None], what: str
 ) -> None:
     file = tmp_path / "images"
     file.write_text("images")
@@ -148,7 +148,9 @@ def test_a_change_is_said_run_again_or_refused(
         select(entries[:1], SweepSettings(on_code_change="error"))
 
 
-def test_the_same_data_elsewhere_in_time_is_no_change(entries: list[Entry], tmp_path: Path) -> None:
+def test_the_same_data_elsewhere_in_time_is_no_change(
+    entries: list[SweepJob], tmp_path: Path
+) -> None:
     file = tmp_path / "images"
     file.write_text("images")
     with_data(entries[0], file)

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
-from coreai_opt.experiment.errors import RunBusyError, RunInterruptedError
-from coreai_opt.sweep.driver import Driver
-from coreai_opt.sweep.folder import Entry, SweepFolder
-from coreai_opt.sweep.launchers import queue, verdict
-from coreai_opt.sweep.launchers.launching import LostJob
-from coreai_opt.sweep.launchers.queue import Job, JobState, SlurmQueue, parsed_queue, read_job
+from coreai_opt.config.errors import RunBusyError, RunInterruptedError
+from coreai_opt.sweep.folder import SweepFolder, SweepJob
+from coreai_opt.sweep.launchers import slurm_outcome as verdict
+from coreai_opt.sweep.launchers import slurm_queue as queue
+from coreai_opt.sweep.launchers.base import LostJob
+from coreai_opt.sweep.launchers.slurm_queue import Job, JobState, SlurmQueue, parsed_queue, read_job
 from coreai_opt.sweep.plan import Plan
-from tests.sweep.stubs import Launches, Told, begin, complete
+from coreai_opt.sweep.scheduler import Driver
+from tests.helpers.stub_launchers import Launches, Told, begin, complete
 
 LISTED = """\
 12_0|RUNNING|None
@@ -169,7 +170,7 @@ def test_what_a_job_has_raised_counts() -> None:
 
 
 @pytest.fixture
-def entries(plan: Callable[..., Plan], tmp_path: Path) -> list[Entry]:
+def entries(plan: Callable[..., Plan], tmp_path: Path) -> list[SweepJob]:
     made = plan("power=1,2", f"paths.sweep_root={tmp_path}")
     return SweepFolder(made.root).entries(made.points)
 
@@ -199,7 +200,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(verdict, "returned", lambda job: None)
     for module in ("folder", "launchers.verdict"):
         monkeypatch.setattr(f"coreai_opt.sweep.{module}.slurm_queue", lambda: made)
-    monkeypatch.setattr("coreai_opt.sweep.driver.POLL_S", 0.01)
+    monkeypatch.setattr("coreai_opt.sweep.scheduler.POLL_S", 0.01)
     return made
 
 
@@ -232,7 +233,7 @@ class Ends(Told):
 
 
 def test_jobs_in_the_queue_are_waited_for_and_settled_by_their_records(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     launch = Submits(cluster)
 
@@ -252,7 +253,7 @@ def test_jobs_in_the_queue_are_waited_for_and_settled_by_their_records(
 
 
 def test_a_job_that_is_requeued_stays_the_clusters_affair(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     launch = Submits(cluster)
 
@@ -270,7 +271,7 @@ def test_a_job_that_is_requeued_stays_the_clusters_affair(
 
 
 def test_a_job_that_has_left_without_a_record_is_submitted_again(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     launch = Submits(cluster)
     cluster.last = JobState("NODE_FAIL")
@@ -283,7 +284,7 @@ def test_a_job_that_has_left_without_a_record_is_submitted_again(
 
 
 def test_a_run_that_gets_further_each_time_is_never_given_up(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     launch, steps = Submits(cluster), iter(range(1, 6))
 
@@ -304,7 +305,7 @@ def test_a_run_that_gets_further_each_time_is_never_given_up(
 
 
 def test_a_cancelled_job_is_not_submitted_again_by_the_command_that_sees_it(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     launch = Submits(cluster)
     cluster.last = JobState("CANCELLED")
@@ -317,7 +318,7 @@ def test_a_cancelled_job_is_not_submitted_again_by_the_command_that_sees_it(
     assert later.outcomes[0].end == "completed"
 
 
-def test_a_job_of_an_earlier_command_is_taken_up(entries: list[Entry], cluster: Cluster) -> None:
+def test_a_job_of_an_earlier_command_is_taken_up(entries: list[SweepJob], cluster: Cluster) -> None:
     Submits(cluster)(entries)
     assert {entry.state() for entry in entries} == {"queued"}
 
@@ -334,7 +335,7 @@ def test_a_job_of_an_earlier_command_is_taken_up(entries: list[Entry], cluster: 
 
 
 def test_what_has_failed_before_a_job_was_submitted_waits_for_the_job(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     begin(entries[0]).fail("failed", ValueError("too hot"))
     Submits(cluster)(entries[:1])
@@ -344,7 +345,7 @@ def test_what_has_failed_before_a_job_was_submitted_waits_for_the_job(
 
 
 def test_a_completed_run_that_is_run_again_waits_for_its_job(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     complete(entries[0], 0.1)
     launch = Submits(cluster)
@@ -360,7 +361,7 @@ def test_a_completed_run_that_is_run_again_waits_for_its_job(
 
 
 def test_a_record_that_the_file_system_shows_late_is_waited_for(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     launch = Submits(cluster)
     cluster.lags = 99
@@ -371,7 +372,7 @@ def test_a_record_that_the_file_system_shows_late_is_waited_for(
 
 
 def test_a_record_that_is_never_shown_is_not_waited_for_for_ever(
-    entries: list[Entry], cluster: Cluster
+    entries: list[SweepJob], cluster: Cluster
 ) -> None:
     launch = Submits(cluster)
     cluster.lags = 2
@@ -382,17 +383,17 @@ def test_a_record_that_is_never_shown_is_not_waited_for_for_ever(
 
 
 def test_a_record_that_ends_during_a_look_counts(
-    entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+    entries: list[SweepJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(entries[0])
     driver = Driver(Launches(), {entries[0].point.digest: 0})
-    state, ended = Entry.state, []
+    state, ended = SweepJob.state, []
 
-    def ends_first(entry: Entry) -> Any:
+    def ends_first(entry: SweepJob) -> Any:
         if not ended:
             ended.append(complete(entry, 0.9))
         return state(entry)
 
-    monkeypatch.setattr(Entry, "state", ends_first)
+    monkeypatch.setattr(SweepJob, "state", ends_first)
     driver.run(entries[:1], Told())
     assert [(one.end, one.value) for one in driver.outcomes] == [("completed", 0.9)]

@@ -15,7 +15,7 @@ from coreai_opt.pruning.errors import (
 )
 
 if TYPE_CHECKING:
-    from coreai_opt.pruning.operations import WeightUse
+    from coreai_opt.pruning.model.operations import WeightUse
 
 __all__ = ["ConfigUsage"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coreai_opt.pruning import _host
 from coreai_opt.pruning._torch_internals import multiply_all
-from coreai_opt.pruning.masking import INTEGERS, mask_in_place
+from coreai_opt.pruning.masks import host as _host
+from coreai_opt.pruning.masks.masking import INTEGERS, mask_in_place
 
 __all__ = ["MaskChange"]
 

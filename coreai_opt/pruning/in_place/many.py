@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from coreai_opt.pruning._torch_internals import copy_all, multiply_all
-from coreai_opt.pruning.masking import INTEGERS, mask_in_place
-from coreai_opt.pruning.together import SMALL, stacked
+from coreai_opt.pruning.masks.masking import INTEGERS, mask_in_place
+from coreai_opt.pruning.masks.together import SMALL, stacked
 
 __all__ = ["ManyMasks", "as_integers", "is_own_memory"]
 

@@ -12,7 +12,7 @@ from coreai_opt.pruning._torch_internals import has_step_hooks, run_first
 from coreai_opt.pruning.in_place.changes import MaskChange
 from coreai_opt.pruning.in_place.many import ManyMasks
 from coreai_opt.pruning.in_place.weights import MaskedWeights
-from coreai_opt.pruning.optimizer_state import ELEMENTWISE, is_elementwise
+from coreai_opt.pruning.saving.optimizer_state import ELEMENTWISE, is_elementwise
 
 __all__ = ["AttachedOptimizers", "with_inner"]
 

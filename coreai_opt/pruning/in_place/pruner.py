@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from coreai_opt.pruning.beside import put_beside, take_away
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.backward import BackwardEnd
@@ -24,10 +23,11 @@ from coreai_opt.pruning.in_place.state import (
     under_first_names,
 )
 from coreai_opt.pruning.in_place.weights import MaskedWeights
-from coreai_opt.pruning.masking import mask_in_place
-from coreai_opt.pruning.scheduled_masks import Moved, ScheduledMasks
+from coreai_opt.pruning.masks.masking import mask_in_place
+from coreai_opt.pruning.model.targets import PrunedTensor, Target
+from coreai_opt.pruning.saving.masks_beside import put_beside, take_away
+from coreai_opt.pruning.scheduling.scheduled_masks import Moved, ScheduledMasks
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
-from coreai_opt.pruning.targets import PrunedTensor, Target
 
 __all__ = ["InPlacePruner", "MasksFrom"]
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from coreai_opt.pruning._text import LISTED, listed
 from coreai_opt.pruning.errors import PreparationWarning, PruningError
-from coreai_opt.pruning.groups import MaskGroup
-from coreai_opt.pruning.masks import compute_mask
-from coreai_opt.pruning.scheduled_masks import refuse_nan
-from coreai_opt.pruning.selection import count_true
+from coreai_opt.pruning.masks.of_scores import compute_mask
+from coreai_opt.pruning.masks.selection import count_true
+from coreai_opt.pruning.model.targets import GivenMask, PrunedTensor, Target
+from coreai_opt.pruning.scheduling.groups import MaskGroup
+from coreai_opt.pruning.scheduling.scheduled_masks import refuse_nan
 from coreai_opt.pruning.spec.mask_state import share_of
 from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured, prune_count
-from coreai_opt.pruning.targets import GivenMask, PrunedTensor, Target
 
 __all__ = ["AllZeroWarning", "LackingZeros", "TooFewZerosError", "begin_at_zeros", "with_zeros"]
 

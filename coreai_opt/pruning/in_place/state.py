@@ -10,9 +10,9 @@ from torch import Tensor
 from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.weights import MaskedWeights
+from coreai_opt.pruning.model.targets import PrunedTensor, Target
 from coreai_opt.pruning.spec.mask_state import MASK, STEP_COUNT
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
-from coreai_opt.pruning.targets import PrunedTensor, Target
 
 __all__ = [
     "FORMAT",

@@ -11,9 +11,9 @@ from coreai_opt.pruning._torch_internals import copy_all
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.changes import MaskChange
 from coreai_opt.pruning.in_place.many import ManyMasks, as_integers, is_own_memory
-from coreai_opt.pruning.masking import take_kept
-from coreai_opt.pruning.targets import PrunedTensor
-from coreai_opt.pruning.together import stacked
+from coreai_opt.pruning.masks.masking import take_kept
+from coreai_opt.pruning.masks.together import stacked
+from coreai_opt.pruning.model.targets import PrunedTensor
 
 __all__ = ["MaskedWeights"]
 

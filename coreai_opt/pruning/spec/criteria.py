@@ -9,10 +9,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.hooks import unserializable_hook
 
-from coreai_opt.pruning import masks
 from coreai_opt.pruning.errors import NoGradientError
-from coreai_opt.pruning.mixing import GOLDEN, mixed, shifted
-from coreai_opt.pruning.selection import Hint, Magnitude, Scores
+from coreai_opt.pruning.masks import of_scores as masks
+from coreai_opt.pruning.masks.mixing import GOLDEN, mixed, shifted
+from coreai_opt.pruning.masks.selection import Hint, Magnitude, Scores
 from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase, as_bits, from_bits
 from coreai_opt.pruning.spec.schemes import PruningScheme

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from coreai_opt.pruning import masks
 from coreai_opt.pruning._registry import Registry
-from coreai_opt.pruning.gradients import MaskedGradient, Room, masking_hook
-from coreai_opt.pruning.masking import Masked, mask_in_place, masked
-from coreai_opt.pruning.selection import Scores, count_revived
+from coreai_opt.pruning.masks import of_scores as masks
+from coreai_opt.pruning.masks.gradients import MaskedGradient, Room, masking_hook
+from coreai_opt.pruning.masks.masking import Masked, mask_in_place, masked
+from coreai_opt.pruning.masks.selection import Scores, count_revived
 from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.spec.mask_state import (
     EXTRA_STATE,
@@ -27,7 +27,7 @@ from coreai_opt.pruning.spec.mask_state import (
 from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured
 
 if TYPE_CHECKING:
-    from coreai_opt.pruning.derived_sparsity import DerivedSparsity
+    from coreai_opt.pruning.scheduling.derived_sparsity import DerivedSparsity
     from coreai_opt.pruning.spec.spec import PruningSpec
 
 LARGE = 1 << 15

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from coreai_opt.sweep.preview.planned import Group, Preview, label_of
+from coreai_opt.report.formatting import n_m_patterns
+from coreai_opt.sweep.preview.planned import PlannedGroup, Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
-from coreai_opt.sweep.texts import n_m_patterns
 
 __all__ = ["caution"]
 
@@ -52,7 +52,7 @@ def _late(preview: Preview) -> list[str]:
     ]
 
 
-def _few_seeds(groups: Iterable[Group]) -> list[str]:
+def _few_seeds(groups: Iterable[PlannedGroup]) -> list[str]:
     groups = list(groups)
     few = [group for group in groups if len(set(group.seeds)) < FEWEST_SEEDS]
     if not few:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Cell", "Curve", "draw", "letter"]
+__all__ = ["Cell", "TextCurve", "draw", "letter"]
 
 # Bits of the dots of a braille cell, by column and row.
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -15,7 +15,7 @@ Cell = tuple[str, int | None]  # a character, and the curve that it belongs to
 
 
 @dataclass(frozen=True)
-class Curve:
+class TextCurve:
     """A function to draw.
 
     Attributes:
@@ -33,7 +33,7 @@ def letter(index: int) -> str:
 
 
 def draw(
-    curves: Sequence[Curve],
+    curves: Sequence[TextCurve],
     span: int,
     unit: str,
     top: float,
@@ -53,7 +53,7 @@ def draw(
         braille: eight dots a cell; otherwise letters alone.
 
     Example:
-        >>> jump = Curve("jump", lambda step: 0.5 if step >= 4 else 0.0)
+        >>> jump = TextCurve("jump", lambda step: 0.5 if step >= 4 else 0.0)
         >>> for line in draw([jump], 8, "steps", 0.5, width=16, height=2, braille=False):
         ...     print("".join(character for character, _ in line).rstrip())
           50 % |        aaaaaaaa

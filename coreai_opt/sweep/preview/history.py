@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from coreai_opt.experiment.earlier import read_json
-from coreai_opt.experiment.identity import flatten
-from coreai_opt.experiment.places import RunPaths
+from coreai_opt.config.identity import flatten
+from coreai_opt.runs.existing_run import read_json
+from coreai_opt.runs.paths import RunPaths
 
 __all__ = ["EarlierTraining", "History"]
 

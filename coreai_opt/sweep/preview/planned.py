@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from coreai_opt.experiment.nodes import SCHEDULE_NAMES
-from coreai_opt.experiment.places import RunPaths
+from coreai_opt.config.schemas.nodes import SCHEDULE_NAMES
+from coreai_opt.runs.paths import RunPaths
 from coreai_opt.sweep.folder import EntryState
 from coreai_opt.sweep.plan import Point
 from coreai_opt.sweep.preview.history import History
 from coreai_opt.sweep.preview.ramps import Ramp, TrainingLength, length_of, ramp_of, target_of
-from lightning_callbacks._checkpoint_files import checkpoint_files
+from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 
 __all__ = [
-    "Group",
+    "PlannedGroup",
     "PlannedRun",
     "Preview",
     "Standing",
@@ -108,7 +108,7 @@ def planned_run(point: Point, how: Standing, history: History) -> PlannedRun:
 
 
 @dataclass(frozen=True)
-class Group:
+class PlannedGroup:
     """Runs that differ in their seed alone.
 
     Attributes:
@@ -133,13 +133,13 @@ class Group:
         return counts
 
 
-def grouped(runs: Iterable[PlannedRun]) -> list[Group]:
+def grouped(runs: Iterable[PlannedRun]) -> list[PlannedGroup]:
     """Return the runs by everything but their seed, in the order of the first of each."""
     groups: dict[tuple[tuple[str, str], ...], list[PlannedRun]] = {}
     for run in runs:
         key = tuple((name, text) for name, text in run.point.varied.items() if name != SEED)
         groups.setdefault(key, []).append(run)
-    return [Group(dict(key), tuple(members)) for key, members in groups.items()]
+    return [PlannedGroup(dict(key), tuple(members)) for key, members in groups.items()]
 
 
 @dataclass
@@ -167,7 +167,7 @@ class Preview:
     hints: list[str] = field(default_factory=list)
 
     @cached_property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[PlannedGroup]:
         return grouped(self.runs)
 
     @property

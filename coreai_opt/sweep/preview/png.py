@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from coreai_opt.experiment.errors import ConfigError
+from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.preview.planned import Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
 

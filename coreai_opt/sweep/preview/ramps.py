@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from coreai_opt.experiment.length import planned_steps, schedule_of, steps_per_epoch
+from coreai_opt.config.training_length import planned_steps, schedule_of, steps_per_epoch
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
+from coreai_opt.report.formatting import weight_spec
 from coreai_opt.sweep.preview.history import History
-from coreai_opt.sweep.texts import weight_spec
 
 __all__ = ["Ramp", "TrainingLength", "length_of", "ramp_of", "target_of"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.config.errors import ConfigError, Problem
 
 __all__ = ["PreviewRequest", "read_request", "without_png"]
 

@@ -9,21 +9,16 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from coreai_opt.experiment.aliases import shadowed_knobs
-from coreai_opt.experiment.composing import command_context
-from coreai_opt.experiment.earlier import EarlierRun
-from coreai_opt.experiment.errors import ConfigError, Problem
-from coreai_opt.experiment.hooks import task_config
-from coreai_opt.experiment.places import RunPaths, typed_path
-from coreai_opt.experiment.record import code_and_versions
-from coreai_opt.experiment.resuming import (
-    choose_directory,
-    directory_problems,
-    given_path,
-    resume_problems,
-)
-from coreai_opt.experiment.validation import Reading, problems_of
-from coreai_opt.sweep.driver import WAITED_FOR
+from coreai_opt.config.aliases import shadowed_knobs
+from coreai_opt.config.composing import command_context, task_config
+from coreai_opt.config.errors import ConfigError, Problem
+from coreai_opt.config.locations import typed_path
+from coreai_opt.config.validation import Reading, problems_of
+from coreai_opt.report.formatting import duration
+from coreai_opt.runs.existing_run import ExistingRun
+from coreai_opt.runs.paths import RunPaths
+from coreai_opt.runs.record import code_and_versions
+from coreai_opt.runs.resume import choose_directory, directory_problems, given_path, resume_problems
 from coreai_opt.sweep.folder import SweepFolder
 from coreai_opt.sweep.plan import Plan, Planner, Point
 from coreai_opt.sweep.preview.cautions import caution
@@ -33,9 +28,9 @@ from coreai_opt.sweep.preview.png import draw_preview
 from coreai_opt.sweep.preview.ramps import TrainingLength, length_of
 from coreai_opt.sweep.preview.search_space import SearchSpace, search_space, space_table
 from coreai_opt.sweep.preview.table import console, print_preview, say
+from coreai_opt.sweep.scheduler import WAITED_FOR
 from coreai_opt.sweep.selection import select
-from coreai_opt.sweep.texts import duration
-from lightning_callbacks._checkpoint_files import CheckpointFile
+from lightning_callbacks._resume.checkpoint_files import CheckpointFile
 
 __all__ = ["show"]
 
@@ -131,7 +126,7 @@ def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Probl
 
 
 def _standing_of_run(config: Mapping[str, Any], paths: RunPaths) -> tuple[Standing, list[str]]:
-    given, run = given_path(config), EarlierRun.at(paths.root)
+    given, run = given_path(config), ExistingRun.at(paths.root)
     if given is not None and given.is_file() and (file := CheckpointFile.at(given)) is not None:
         return Standing("interrupted", True, file.step), [f"goes on from {given}"]
     if run is None:

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from coreai_opt.report.formatting import duration
 from coreai_opt.sweep.preview.columns import Column, fitted
-from coreai_opt.sweep.preview.curves import Curve, draw, letter
-from coreai_opt.sweep.preview.planned import SEED, Group, Preview, label_of
+from coreai_opt.sweep.preview.curves import TextCurve, draw, letter
+from coreai_opt.sweep.preview.planned import SEED, PlannedGroup, Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
-from coreai_opt.sweep.texts import duration
 
 __all__ = ["console", "drawn", "print_preview", "ranges", "run_table", "say", "total_time"]
 
@@ -78,7 +78,7 @@ def _columns(preview: Preview) -> list[Column]:
     knobs = [knob for knob in preview.knobs if knob != SEED]
     groups = [group for _, group in shown]
 
-    def column(name: str, cell: Callable[[Group], str], **kind: bool) -> Column:
+    def column(name: str, cell: Callable[[PlannedGroup], str], **kind: bool) -> Column:
         return Column(name, tuple("" if one is None else cell(one) for one in groups), **kind)
 
     columns = [Column("#", tuple(number for number, _ in shown), is_right=True)]
@@ -127,38 +127,38 @@ def ranges(seeds: Sequence[str]) -> str:
     return ",".join(texts)
 
 
-def _shown(groups: Sequence[Group]) -> list[tuple[str, Group | None]]:
+def _shown(groups: Sequence[PlannedGroup]) -> list[tuple[str, PlannedGroup | None]]:
     numbered = [(str(number), group) for number, group in enumerate(groups, start=1)]
     if len(numbered) <= MOST_ROWS:
         return [*numbered]
     return [*numbered[:FIRST], ("...", None), *numbered[-LAST:]]
 
 
-def _states(group: Group) -> str:
+def _states(group: PlannedGroup) -> str:
     if len(group.runs) == 1:
         how = group.runs[0].standing
         return how.text if how.step is None else f"{how.text} at step {how.step}"
     return ", ".join(f"{count} {text}" for text, count in group.states.items())
 
 
-def _ramp(group: Group) -> str:
+def _ramp(group: PlannedGroup) -> str:
     ramp = group.runs[0].ramp
     return ramp.text() if isinstance(ramp, Ramp) else ramp
 
 
-def _target(group: Group) -> str:
+def _target(group: PlannedGroup) -> str:
     target = group.runs[0].target
     if target is None:
         return "unknown"
     return "dense" if target == 0 else f"{100 * target:g} %"
 
 
-def _steps(group: Group) -> str:
+def _steps(group: PlannedGroup) -> str:
     steps = group.runs[0].length.steps
     return "unknown" if steps is None else str(steps)
 
 
-def _time(group: Group) -> str:
+def _time(group: PlannedGroup) -> str:
     to_run = [run for run in group.runs if run.standing.will_run]
     known = [run.seconds for run in to_run if run.seconds is not None]
     if not to_run:
@@ -185,7 +185,7 @@ def _print_charts(out: Console, preview: Preview) -> None:
 
 
 def _chart(out: Console, ramps: Sequence[Ramp], unit: str, preview: Preview) -> Text:
-    curves = [Curve(label_of(ramp, preview), ramp.at) for ramp in ramps]
+    curves = [TextCurve(label_of(ramp, preview), ramp.at) for ramp in ramps]
     span = max(ramp.span for ramp in ramps)
     top = max(max(ramp.target, ramp.at(0), ramp.at(span)) for ramp in ramps) or 1.0
     is_unknown = any(ramp.total is None for ramp in ramps)

@@ -11,11 +11,11 @@ from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, Trial
 
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.sweep.driver import Outcome
-from coreai_opt.sweep.launchers.launching import EntryLauncher
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.sweep.launchers.base import EntryLauncher
 from coreai_opt.sweep.plan import Plan, Point
-from coreai_opt.sweep.search.board import SearchBoard, shown
+from coreai_opt.sweep.scheduler import Outcome
+from coreai_opt.sweep.search.progress import SearchBoard, shown
 from coreai_opt.sweep.search.settings import NODE, SearchSettings
 from coreai_opt.sweep.search.space import Space
 from coreai_opt.sweep.search.study import SearchStudy, best_of

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from coreai_opt.experiment.errors import ConfigError, Problem
-from coreai_opt.experiment.field_problems import described
-from coreai_opt.experiment.settings import Settings, Share
+from coreai_opt.config.errors import ConfigError, Problem
+from coreai_opt.config.field_problems import described
+from coreai_opt.config.schemas.settings import Settings, Share
 
 __all__ = ["SearchSettings"]
 

@@ -15,7 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from coreai_opt.experiment.errors import ConfigError, Problem
+from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.sweep.axes import OF_THE_SWEEP, Assignment, Axis
 from coreai_opt.sweep.plan import Plan, Planner, Point
 

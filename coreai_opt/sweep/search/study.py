@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.sweep.driver import Outcome
+from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.names import slug
+from coreai_opt.sweep.scheduler import Outcome
 from coreai_opt.sweep.search.settings import NODE, SearchSettings
 
 __all__ = ["SearchStudy", "best_of", "study_name", "value_of"]

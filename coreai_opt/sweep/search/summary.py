@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.table import Table
 
-from coreai_opt.sweep.texts import short_value
+from coreai_opt.report.formatting import short_value
 
 __all__ = ["print_best", "results_of", "write_results"]
 

@@ -7,8 +7,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from coreai_opt.experiment.errors import ConfigError
-from coreai_opt.sweep.launchers.choosing import entry_launcher
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.sweep.launchers.select import entry_launcher
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.sweeper import GridSweeper, current_sweep
 

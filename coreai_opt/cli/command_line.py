@@ -1,0 +1,163 @@
+"""``hydra.main`` with errors that are sentences, sweeps that can be trusted, and a preview."""
+
+import functools
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from coreai_opt.cli.arguments import composes_only, is_sweep, shows, wants_preview
+from coreai_opt.config.errors import ConfigError, RunFailedError, print_problems
+from coreai_opt.config.files import register_files
+from coreai_opt.config.locations import conf_dir
+from coreai_opt.config.schemas.nodes import register_nodes
+from coreai_opt.config.target_policy import check_hydra_targets
+from coreai_opt.distributed.ranks import remember_command
+from coreai_opt.runs.signals import CTRL_C
+from coreai_opt.sweep.jobs import job_of
+from coreai_opt.sweep.launchers.select import check_installed
+from coreai_opt.sweep.plugins import take_names
+
+if TYPE_CHECKING:
+    from coreai_opt.cli.sweep_command import AnnouncedSweep
+
+__all__ = ["run_command"]
+
+Task = Callable[[DictConfig], Any]
+
+CONFIG_WRONG, RUN_FAILED = 1, 2
+
+# Other ranks inherit HYDRA_FULL_ERROR, and would take it for the user's own.
+SENTENCES = "COREAI_OPT_SENTENCES"
+
+
+def run_command(task: Task) -> None:
+    """Do what the command line says; see ``coreai_opt.app.hydra_app``.
+
+    Args:
+        task: takes the composed config, returns the objective.
+    """
+    arguments = _arguments()
+    remember_command()
+    # As with python -m: the user's own modules lie where the command is typed.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    register_files()
+    register_nodes()
+    _register_plugins(arguments)
+    decorate = hydra.main(str(conf_dir()), "config", version_base="1.3")
+    if os.environ.get("HYDRA_FULL_ERROR") == "1" and SENTENCES not in os.environ:
+        _run(decorate(job_of(task)))
+    else:
+        _run_with_sentences(decorate(_leaving_a_single_run(job_of(task))))
+
+
+def _arguments() -> Namespace:
+    try:
+        return get_args_parser().parse_args()
+    except SystemExit as error:  # argparse has said what is wrong, and means 2 by it
+        sys.exit(CONFIG_WRONG if error.code else 0)
+
+
+def _register_plugins(arguments: Namespace) -> None:
+    if arguments.info:
+        Plugins.instance()  # which lists them all
+    if composes_only(arguments):
+        take_names()
+        if arguments.shell_completion:
+            from coreai_opt.cli.completion import hide_schemas
+
+            hide_schemas()
+        return
+    from coreai_opt.sweep.sweeper import register_sweepers
+
+    register_sweepers()
+
+
+def _run(hydra_main: Callable[[], None]) -> None:
+    """Preview, sweep or run, as the command line says."""
+    arguments = get_args_parser().parse_args()
+    check_installed(arguments.overrides)
+    if wants_preview(arguments):
+        from coreai_opt.cli.sweep_command import show_preview
+
+        show_preview(arguments)
+        return
+    sweep = _sweep(arguments)
+    if sweep is None:
+        check_hydra_targets(arguments)
+        hydra_main()
+        return
+    with sweep.announced():
+        check_hydra_targets(get_args_parser().parse_args())
+        hydra_main()
+    if sweep.has_failed:
+        sys.exit(RUN_FAILED)
+
+
+def _sweep(arguments: Namespace) -> "AnnouncedSweep | None":
+    if shows(arguments) or not is_sweep(arguments):
+        return None
+    from coreai_opt.cli.sweep_command import planned_sweep
+
+    return planned_sweep(arguments)
+
+
+def _leaving_a_single_run(task: Task) -> Task:
+    """Let the errors of a single run leave as SystemExit: Hydra prints a heading above all others.
+
+    In a sweep they stay exceptions, for the other runs to go on.
+    """
+
+    @functools.wraps(task)
+    def run_task(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except (ConfigError, RunFailedError) as error:
+            if HydraConfig.get().mode != RunMode.RUN:
+                raise
+            _exit_with(error)
+
+    return run_task
+
+
+def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
+    # With this set Hydra hands its errors on instead of printing them.
+    os.environ |= {"HYDRA_FULL_ERROR": "1", SENTENCES: "1"}
+    try:
+        _run(hydra_main)
+    except KeyboardInterrupt:
+        print("interrupted by Ctrl-C", file=sys.stderr)
+        sys.exit(CTRL_C)
+    except (ConfigError, RunFailedError) as error:
+        _exit_with(error)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        from coreai_opt.config.explain_errors import diagnose
+
+        _exit_with(ConfigError(diagnose(error, get_args_parser().parse_args().overrides)))
+    except OSError as error:
+        name = f" {error.filename!r}" if error.filename else ""
+        reason = f"the run directory cannot be written: {error.strerror}{name}"
+        _exit_with(ConfigError.of("", f"{reason}; allowed: paths.output_root=DIR, writable"))
+    finally:
+        for name in ("HYDRA_FULL_ERROR", SENTENCES):
+            os.environ.pop(name, None)
+
+
+def _exit_with(error: ConfigError | RunFailedError) -> NoReturn:
+    if isinstance(error, ConfigError):
+        print_problems(error.problems)
+        sys.exit(CONFIG_WRONG)
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(RUN_FAILED)

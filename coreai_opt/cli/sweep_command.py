@@ -1,0 +1,111 @@
+"""A command line as a sweep or a preview, before Hydra composes anything."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+
+from coreai_opt.cli.arguments import is_sweep, shows
+from coreai_opt.config.composing import command_context
+from coreai_opt.sweep.plan import Planner
+from coreai_opt.sweep.search.sweeper import planned_search
+from coreai_opt.sweep.sweeper import SweepRun, current_sweep
+
+__all__ = ["AnnouncedSweep", "plan_of", "planned_sweep", "show_preview"]
+
+
+class AnnouncedSweep:
+    """A sweep that Hydra's multirun is about to make.
+
+    Args:
+        sweep: what is run.
+        fitting: overrides that Hydra can compose with; those of the points are in the plan.
+        command: the overrides as typed.
+    """
+
+    def __init__(self, sweep: SweepRun, fitting: list[str], command: tuple[str, ...]) -> None:
+        self._sweep, self._fitting, self._command = sweep, fitting, command
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a run did not complete."""
+        return self._sweep.has_failed
+
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        """Let the sweeper that Hydra makes meanwhile be this sweep's."""
+        before, token = list(sys.argv), current_sweep.set(self._sweep)
+        kept = [word for word in sys.argv[1:] if word not in self._command]
+        sys.argv[1:] = [*kept, *self._fitting]
+        try:
+            yield
+        finally:
+            sys.argv[:] = before
+            current_sweep.reset(token)
+
+
+def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
+    """Return the sweep of a command line, None where it is none or another sweeper's.
+
+    Args:
+        arguments: as Hydra's own parser returns them.
+
+    Raises:
+        ConfigError: everything that is wrong with one of its points.
+    """
+    if shows(arguments) or not is_sweep(arguments):
+        return None
+    with command_context(arguments) as config_name:
+        loader = GlobalHydra.instance().config_loader()
+        planner = Planner(loader, config_name, arguments.overrides, _flags(arguments))
+        planned = plan_of(planner, loader, config_name)
+    if planned is None:
+        return None
+    sweep, fitting = planned
+    return AnnouncedSweep(sweep, [*planner.of_hydra, *fitting], tuple(arguments.overrides))
+
+
+def plan_of(
+    planner: Planner, loader: ConfigLoader, config_name: str
+) -> tuple[SweepRun, list[str]] | None:
+    """Return the sweep or search of a command line, and the overrides that Hydra composes with.
+
+    Args:
+        planner: has read the command line.
+        loader: finds the config files.
+        config_name: the primary config's name.
+
+    Returns:
+        None where another sweeper is chosen.
+
+    Raises:
+        ConfigError: everything that is wrong with one of its points.
+    """
+    if planner.is_grid:
+        return SweepRun(planner.plan()), planner.fitting
+    search = planned_search(planner, loader, config_name)
+    return None if search is None else (search, search.fitting)
+
+
+def show_preview(arguments: Namespace) -> None:
+    """Print what would be run.
+
+    Args:
+        arguments: as ``wants_preview`` has left them.
+
+    Raises:
+        ConfigError: what is wrong with the command line, or in the way of its runs.
+    """
+    from coreai_opt.sweep.preview.show import show
+
+    show(arguments, is_sweep(arguments), arguments.png)
+
+
+def _flags(arguments: Namespace) -> list[str]:
+    """Return what finds the config, as typed besides the overrides."""
+    names = ("config_path", "config_name", "config_dir")
+    given = {name: getattr(arguments, name, None) for name in names}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value]

@@ -1,0 +1,1 @@
+"""Config: composing, checking, identity and its errors, before anything heavy is imported."""

@@ -1,0 +1,84 @@
+"""Composing: Hydra set up as the command line sets it up, and the config that one job sees."""
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, open_dict, read_write
+
+from coreai_opt.config.locations import conf_dir
+
+__all__ = ["command_context", "first_point", "task_config"]
+
+
+@contextmanager
+def command_context(arguments: Namespace) -> Iterator[str]:
+    """Initialize Hydra for composing; what it was in the middle of is put back afterwards.
+
+    Options are found as Hydra's own main function finds them: in ``--config-dir`` before ours.
+
+    Args:
+        arguments: as Hydra's own parser returns them.
+
+    Yields:
+        The primary config's name.
+    """
+    running, own = GlobalHydra.instance().hydra, arguments.config_dir
+    path = getattr(arguments, "config_path", None)
+    search = create_config_search_path(str(Path(path).absolute() if path else conf_dir()))
+    if own:
+        folder = f"file://{Path(own).absolute()}"
+        search.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    version.setbase("1.3")
+    try:
+        Hydra.create_main_hydra2(task_name="app", config_search_path=search)
+        yield arguments.config_name or "config"
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def first_point(overrides: list[str]) -> list[str]:
+    """Return the overrides with the first value of each list, as one run takes them.
+
+    What a search chooses is left out.
+
+    Example:
+        >>> first_point(["power=1,2", "optimizer.lr=interval(0.1, 1)", "seed=3"])
+        ['power=1', 'seed=3']
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    pairs = zip(parsed, overrides, strict=True)
+    values = (next(_values(override, text), None) for override, text in pairs)
+    return [value for value in values if value is not None]
+
+
+def _values(override: Override, text: str) -> Iterator[str]:
+    if not override.is_sweep_override():
+        yield text
+        return
+    if not override.is_discrete_sweep():
+        return
+    for value in override.sweep_string_iterator():
+        yield f"{override.get_key_element()}={value}"
+
+
+def task_config(config: DictConfig, run_dir: str) -> DictConfig:
+    """Return the config as the job will see it, with the directory that it will have."""
+    config = config.copy()
+    with read_write(config), open_dict(config):
+        config.hydra.runtime.output_dir = os.path.abspath(run_dir)  # noqa: PTH100
+        HydraConfig.instance().set_config(config)
+        task = config.copy()
+        del task["hydra"]
+    return task

@@ -1,0 +1,104 @@
+"""What a pydantic class has against values, in sentences that name them as they were typed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from coreai_opt.config.errors import Problem
+from coreai_opt.pruning._registry import Registry, nearest
+
+__all__ = ["Path", "described", "field_problems", "name_of", "named_once"]
+
+Path = tuple[str | int, ...]
+
+
+def field_problems(
+    model: type[BaseModel], values: Mapping[str, Any], name: Callable[[Path], str]
+) -> list[Problem]:
+    """Return a problem for each value that a class refuses. Nothing heavy is imported for it.
+
+    Args:
+        model: the class.
+        values: its fields, plain values.
+        name: returns how a person would type the key at a path in the values.
+    """
+    try:
+        model.model_validate(values, context={"without_torch": True})
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        return [_problem(model, details, name(details["loc"])) for details in found]
+    return []
+
+
+def name_of(path: Path, names: Mapping[Path, str]) -> str:
+    """Return the key that the value at a path was taken from, or the path where it was from none.
+
+    Example:
+        >>> name_of(("schedule", "milestones", 1), {("schedule", "milestones"): "milestones"})
+        'milestones.1'
+    """
+    # An item of a list, ${milestones} in the node, is known by the name of the list.
+    for end in range(len(path), 0, -1):
+        if path[:end] in names:
+            return ".".join(str(part) for part in (names[path[:end]], *path[end:]))
+    return ".".join(str(part) for part in path)
+
+
+def named_once(problems: list[Problem]) -> list[Problem]:
+    """Return the first problem of each key: a knob may stand in several nodes."""
+    named: dict[str, Problem] = {}
+    for problem in problems:
+        named.setdefault(problem.key, problem)
+    return list(named.values())
+
+
+def _problem(model: type[BaseModel], details: ErrorDetails, name: str) -> Problem:
+    location = details["loc"]
+    if details["type"] == "extra_forbidden":
+        allowed = nearest(str(location[-1]), list(model.model_fields))
+        return Problem(name, f"{name}: there is no such key; {allowed}")
+    reason = details["msg"].removeprefix("Value error, ")
+    reason = (reason[:1].lower() + reason[1:]).removeprefix("input ")
+    text = None if "allowed: " in reason else described(model, location)
+    allowed = f"; allowed: {text}" if text else ""
+    return Problem(name, f"{name}{_shown(details)}: {reason}{allowed}")
+
+
+def described(model: Any, location: Sequence[str | int]) -> str | None:
+    """Return the description of the innermost field on the way to a location in a pydantic class.
+
+    Example:
+        >>> from coreai_opt.config.schemas.settings import ObjectiveSettings
+        >>> described(ObjectiveSettings, ("mode",))
+        'min or max'
+    """
+    text: str | None = None
+    candidates = [model]
+    for part in location:
+        fields = [known.model_fields for known in candidates if _is_model(known)]
+        info = next((known[str(part)] for known in fields if part in known), None)
+        if info is not None:
+            text, candidates = info.description, [info.annotation]
+        candidates = [inner for known in candidates for inner in (known, *_unpacked(known))]
+    return text
+
+
+def _unpacked(annotation: Any) -> Iterator[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, Registry):
+        yield from annotation.REGISTRY.values()  # any of them may stand where the base does
+    for inner in get_args(annotation):
+        yield inner
+        yield from _unpacked(inner)
+
+
+def _is_model(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def _shown(details: ErrorDetails) -> str:
+    value = details["input"]
+    if details["type"] == "missing" or isinstance(value, Mapping | list):
+        return ""
+    return f"={value:g}" if isinstance(value, float) else f"={value}"

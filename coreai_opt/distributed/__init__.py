@@ -1,0 +1,1 @@
+"""Ranks of a run on several devices, and GPUs that several runs share."""

@@ -1,0 +1,195 @@
+"""The processes of the other ranks: started as single runs, watched, and gone when the run ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch.distributed as dist
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import read_write
+from pytorch_lightning.strategies.launchers import subprocess_script
+
+from coreai_opt.config.errors import message_of
+from coreai_opt.distributed.ranks import is_command, rank_arguments, run_dir_text
+from coreai_opt.runs.processes import is_main_process
+from lightning_callbacks._lightning.method_patches import MethodPatches
+
+__all__ = ["RankLostError", "ranks_of_this_run"]
+
+# What Lightning leaves behind: with these the next run of this process would start no ranks.
+LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+CONNECTIONS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+
+POLL_S = 0.5
+GRACE_S = 20.0  # for this process to notice that it has lost a rank
+LAST_WORDS_S = 5.0  # for a rank that has failed to say so and end
+END_S = 30.0  # for the other ranks to end by themselves
+
+Processes = Sequence["subprocess.Popen[bytes]"]
+
+
+class RankLostError(RuntimeError):
+    """A process of the run has ended before the others."""
+
+    def __init__(self, rank: int, code: int) -> None:
+        self.rank, self.code = rank, code
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        super().__init__(f"rank {rank} {how} before the run did")
+
+
+@contextmanager
+def ranks_of_this_run() -> Iterator[None]:
+    """Let Lightning start the other ranks of a run, in a sweep as well, and leave nothing behind.
+
+    Lightning runs ``sys.argv`` again for each rank, which in a sweep is the sweep; within this they
+    are the command of the one run. It ends the process of the command when a rank has failed, and
+    with it a sweep; within this the run fails alone. Afterwards the process is as it was before:
+    the next run starts ranks of its own.
+
+    On another rank than 0: the process ends when that of rank 0 is gone.
+    """
+    if not is_main_process():
+        _follow(os.getppid())
+        yield
+        return
+    ranks, hooks = _Ranks(), MethodPatches()
+    environment = {name: os.environ.get(name) for name in LEFT}
+    had_group = dist.is_available() and dist.is_initialized()
+    try:
+        # Lightning's own watch kills this process as soon as a rank has ended with an error.
+        hooks.instead(subprocess_script, "_launch_process_observer", ranks.watch)
+        with _command_of_one_run():
+            yield
+    except BaseException as error:
+        lost = ranks.lost() if is_lost_connection(error) else None
+        ranks.end(at_once=True)
+        if lost is not None:
+            raise RankLostError(*lost) from error
+        raise
+    finally:
+        hooks.restore()
+        ranks.end()
+        _restore(environment)
+        if not had_group and dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error is what a process sees of another one that is gone.
+
+    Errors of its own are raised on all ranks, and say more than that the others have ended too.
+
+    Example:
+        >>> is_lost_connection(RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed"))
+        True
+        >>> is_lost_connection(RuntimeError("shapes do not match"))
+        False
+    """
+    by_torch = dist.is_available() and isinstance(error, dist.DistError)
+    return by_torch or (
+        isinstance(error, RuntimeError) and any(word in message_of(error) for word in CONNECTIONS)
+    )
+
+
+class _Ranks:
+    """The processes that Lightning has started."""
+
+    def __init__(self) -> None:
+        self._processes: Processes = ()
+        self._is_over = threading.Event()
+
+    def watch(self, processes: Processes) -> None:
+        """See to it that no rank waits for ever for one that is lost."""
+        self._processes = processes
+        threading.Thread(target=self._run, name="ranks", daemon=True).start()
+
+    def lost(self) -> tuple[int, int] | None:
+        """Return rank and exit code of a process that has failed; waits for one that is about to.
+
+        What this process saw of it may be no more than a connection that was closed.
+        """
+        deadline = time.monotonic() + LAST_WORDS_S
+        while self._processes:
+            for rank, process in enumerate(self._processes, start=1):
+                if process.poll():
+                    return rank, process.returncode
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S / 10)
+        return None
+
+    def end(self, at_once: bool = False) -> None:
+        """Wait until the ranks have ended; those that do not are killed."""
+        self._is_over.set()
+        deadline = time.monotonic() + (POLL_S if at_once else END_S)
+        for process in self._processes:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _run(self) -> None:
+        while not self._is_over.wait(POLL_S):
+            if any(process.poll() for process in self._processes):
+                # Over gloo this process is told by an error. Over NCCL it may wait in the driver,
+                # where no signal but this one reaches it.
+                if not self._is_over.wait(GRACE_S):
+                    for process in self._processes:
+                        process.kill()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return
+
+
+@contextmanager
+def _command_of_one_run() -> Iterator[None]:
+    # A worker's command line is its launcher's, and starts no ranks.
+    is_worker = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if not HydraConfig.initialized() or (is_worker and not is_command()):
+        yield
+        return
+    hydra: Any = HydraConfig.get()
+    arguments, run_dir = list(sys.argv), hydra.run._get_node("dir")._value()
+    if hydra.mode == RunMode.MULTIRUN:
+        typed = get_args_parser().parse_args(arguments[1:])
+        flags = {
+            "--config-path": typed.config_path,
+            "--config-name": typed.config_name,
+            "--config-dir": typed.config_dir,
+        }
+        overrides = hydra.overrides
+        sys.argv[1:] = rank_arguments(flags, list(overrides.hydra), list(overrides.task))
+    try:
+        with read_write(hydra):
+            hydra.run.dir = run_dir_text(str(hydra.runtime.output_dir))
+        yield
+    finally:
+        with read_write(hydra):
+            hydra.run.dir = run_dir
+        sys.argv[:] = arguments
+
+
+def _follow(parent: int) -> None:
+    def run() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        time.sleep(GRACE_S)  # to end by itself: rank 0 may have been faster
+        os._exit(1)
+
+    threading.Thread(target=run, name="rank 0", daemon=True).start()
+
+
+def _restore(environment: dict[str, str | None]) -> None:
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -1,0 +1,121 @@
+"""Runs on several devices: how many processes, who starts them, and by which command.
+
+Imports nothing heavy: a sweep asks before it launches anything.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from coreai_opt.config.errors import Problem
+
+__all__ = [
+    "is_command",
+    "launch_problem",
+    "rank_arguments",
+    "remember_command",
+    "run_dir_text",
+]
+
+BASIC = "BasicLauncher"
+
+# What a rank, which is a single run, has no use for, or has its own of.
+SWEEP_ONLY = (
+    "hydra.mode",
+    "hydra.sweep.",
+    "hydra.sweeper",
+    "hydra.launcher",
+    "hydra.run.dir",
+    "hydra/sweeper",
+    "hydra/launcher",
+    "hydra.job.env_set.COREAI_OPT_SWEEP",  # inherited
+)
+
+
+_command_pid: int | None = None
+
+
+def remember_command() -> None:
+    """Say that this process is one that somebody has started by ``python SCRIPT``."""
+    global _command_pid
+    _command_pid = os.getpid()
+
+
+def is_command() -> bool:
+    """Return whether this process is the command itself: no worker, no notebook."""
+    return _command_pid == os.getpid()
+
+
+def launch_problem(
+    launcher: str, processes: int | None, in_command: bool, by_cluster: bool
+) -> Problem | None:
+    """Return why the ranks of a job of a sweep cannot be started; None = they can.
+
+    Args:
+        launcher: ``_target_`` of the launcher.
+        processes: as ``processes_of`` returns it.
+        in_command: whether the job runs in the process of the command.
+        by_cluster: whether the cluster starts a process for each rank itself.
+
+    Example:
+        >>> print(launch_problem("a.JoblibLauncher", 2, in_command=False, by_cluster=False))
+        trainer.devices gives 2 processes with strategy=ddp: a worker of hydra/launcher=joblib \
+cannot start the other ranks; allowed: the basic launcher (leave hydra/launcher out), \
+hydra/launcher=slurm hydra.launcher.tasks_per_node=2, or trainer.devices=1
+    """
+    if processes is None or processes < 2 or by_cluster:
+        return None
+    is_basic = launcher.endswith(BASIC)
+    if is_basic and in_command:
+        return None
+    who = f"a worker of hydra/launcher={_name_of(launcher)}" if not is_basic else "a notebook"
+    allowed = "the basic launcher (leave hydra/launcher out)" if not is_basic else "python train.py"
+    return Problem(
+        "trainer.devices",
+        f"trainer.devices gives {processes} processes with strategy=ddp: {who} cannot start the "
+        f"other ranks; allowed: {allowed}, hydra/launcher=slurm hydra.launcher.tasks_per_node="
+        f"{processes}, or trainer.devices=1",
+    )
+
+
+def rank_arguments(
+    flags: Mapping[str, str | None], hydra: Sequence[str], task: Sequence[str]
+) -> list[str]:
+    """Return the arguments with which a rank of a job is a single run, but for its directory.
+
+    Args:
+        flags: Hydra's own that were typed, ``{"--config-dir": "conf"}``; None = not typed.
+        hydra: the job's overrides of Hydra's settings.
+        task: the job's other overrides.
+
+    Example:
+        >>> hydra = ["hydra.sweep.dir='a b'", "hydra.mode=MULTIRUN", "hydra.job.chdir=true"]
+        >>> rank_arguments({"--config-name": None, "--config-dir": "c d"}, hydra, ["seed=1"])
+        ['--config-dir=c d', 'hydra.job.chdir=true', 'seed=1']
+    """
+    typed = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
+    kept = [one for one in hydra if not one.lstrip("+~").startswith(SWEEP_ONLY)]
+    return [*typed, *kept, *task]
+
+
+def run_dir_text(path: str) -> str:
+    r"""Return a directory as it stands between the double quotes that Lightning puts around it.
+
+    Example:
+        >>> print(run_dir_text('say "a=b", ü'))
+        say \"a=b\", ü
+    """
+    # Hydra takes a backslash for itself, unless a quote comes after it.
+    return re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), path)
+
+
+def _name_of(launcher: str) -> str:
+    """Return how a launcher is chosen on the command line, as far as its class tells.
+
+    Example:
+        >>> _name_of("hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher")
+        'submitit_local'
+    """
+    module, _, kind = launcher.rpartition(".")
+    word = kind.removesuffix("Launcher").lower()
+    return f"submitit_{word}" if "submitit" in module and word != "submitit" else word

@@ -1,0 +1,1 @@
+"""Model: which of its weights are pruned, and what it weighs."""

@@ -1,0 +1,89 @@
+"""Result of the search for weights to prune: targets, and what stays dense or is in doubt."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from coreai_opt.pruning.errors import LeftDenseWarning, LostWriteWarning, UnseenForwardWarning
+from coreai_opt.pruning.model.dense_weights import DenseWeight
+from coreai_opt.pruning.model.excluded import LeftOut
+from coreai_opt.pruning.model.forward_trial import Trial, has_own_forward, kind_of_trial, try_out
+
+if TYPE_CHECKING:
+    from coreai_opt.pruning.model.targets import Target
+
+__all__ = ["TargetSearch"]
+
+
+@dataclass(frozen=True)
+class TargetSearch:
+    """What a config prunes, and what it asks for and leaves dense all the same.
+
+    Attributes:
+        followed: whether a forward pass of the model was followed: then each target is known to be
+            given to an op as it is.
+        targets: what is pruned.
+        left_out: name of a weight that an op uses -> why it stays dense.
+        unreached: weights of which no op is known that could be pruned.
+        unseen: targets whose layers compute in a way that could not be looked into.
+        written: targets to which their layers write in the forward pass.
+    """
+
+    followed: bool = False
+    targets: list["Target"] = field(default_factory=list)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    unreached: list[DenseWeight] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+
+    def warnings(self, anew: bool) -> Iterator[UserWarning]:
+        """Yield what is to be said of it, one warning of each kind.
+
+        Args:
+            anew: whether the model is prepared for the first time; else all has been said.
+        """
+        if not self.targets and not self.left_out:
+            yield UserWarning("the config leaves every weight dense")
+        if anew and (self.left_out or self.unreached):
+            yield LeftDenseWarning(self.left_out, self.unreached, self.followed)
+        if self.unseen:
+            yield UnseenForwardWarning(self.unseen)
+        if self.written:
+            yield LostWriteWarning(self.written)
+
+    def note_writes(self, written: Collection[int]) -> None:
+        """Note the targets among the parameters, given by id, that a forward pass has changed."""
+        known = set(self.written)
+        for target in self.targets:
+            if id(target.weight) in written and known.isdisjoint(h.name for h in target.holders):
+                self.written.append(target.name)
+
+    def try_out(self, keeps_writes: bool) -> None:
+        """Try the layers that have a forward pass of their own.
+
+        Targets in which zeros would not arrive are left out; those that could not be seen, and
+        those that are written to, are noted.
+
+        Args:
+            keeps_writes: whether a masked weight is the dense one itself, and not a copy.
+        """
+        tried: dict[Any, Trial] = {}
+        altered: set[int] = set()
+        for target in self.targets:
+            for holder in target.holders:
+                module = holder.module
+                if getattr(module, "max_norm", None) is not None and not keeps_writes:
+                    self.written.append(holder.name)  # an embedding
+                if not has_own_forward(module):
+                    continue
+                key = kind_of_trial(module)
+                if key not in tried:
+                    tried[key] = try_out(module, holder.parameter)
+                if tried[key].writes and not keeps_writes:
+                    self.written.append(holder.name)
+                if tried[key].zeros == "altered" and not self.followed:
+                    self.left_out[holder.name] = "altered"
+                    altered.add(id(target))
+                elif tried[key].zeros == "unseen" and not self.followed:
+                    self.unseen.append(holder.name)
+        self.targets[:] = [target for target in self.targets if id(target) not in altered]

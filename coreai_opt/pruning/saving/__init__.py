@@ -1,0 +1,1 @@
+"""Saving: state dicts, files and plain weights of a pruned model."""

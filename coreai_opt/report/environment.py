@@ -1,0 +1,72 @@
+"""On what the runs were made, and where they differ in it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from coreai_opt.report.records import RunRow, mapping
+from coreai_opt.report.text import printable
+
+__all__ = ["Fact", "environment"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing about the runs.
+
+    Attributes:
+        name: what it is.
+        values: each value with the number of runs that have it, the most frequent first.
+    """
+
+    name: str
+    values: list[tuple[str, int]]
+
+    @property
+    def differs(self) -> bool:
+        return len(self.values) > 1
+
+
+def environment(rows: Sequence[RunRow]) -> list[Fact]:
+    """Return code, versions, devices and threads of the runs; what none of them tells is left out.
+
+    A run that has not come as far as to tell its device does not make a difference.
+    """
+    packages = dict.fromkeys(name for row in rows for name in mapping(row.record.get("versions")))
+    facts: list[tuple[str, Callable[[RunRow], str]]] = [("commit", _commit)]
+    for package in packages:
+        facts.append((package, lambda row, name=package: _version(row, name)))  # type: ignore[misc]
+    facts += [("device", _device), ("threads", lambda row: _text(row.record.get("threads")))]
+    found = [Fact(printable(name), _counted(rows, tell)) for name, tell in facts]
+    return [fact for fact in found if fact.values]
+
+
+def _counted(rows: Sequence[RunRow], tell: Callable[[RunRow], str]) -> list[tuple[str, int]]:
+    counts = Counter(value for row in rows if (value := tell(row)))
+    return sorted(
+        ((printable(value), count) for value, count in counts.items()),
+        key=lambda told: (-told[1], told[0]),
+    )
+
+
+def _commit(row: RunRow) -> str:
+    git = row.record.get("git")
+    if git is None:
+        return "none: not started in a checkout"
+    sha = _text(mapping(git).get("sha"))[:12]
+    changes = mapping(git).get("changes")
+    return f"{sha} with changes {changes}" if mapping(git).get("dirty") else sha
+
+
+def _version(row: RunRow, package: str) -> str:
+    return _text(mapping(row.record.get("versions")).get(package))
+
+
+def _device(row: RunRow) -> str:
+    told = mapping(row.record.get("device"))
+    return ", ".join(_text(told[key]) for key in ("accelerator", "name") if told.get(key))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,98 @@
+"""Files of the report: written beside and renamed, and the table of all runs as CSV."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from coreai_opt.report.records import Collected, RunRow, mapping
+from coreai_opt.report.tables import Leaderboard, knob_value
+from coreai_opt.report.text import first_line, run_name
+
+__all__ = ["link_to", "results_csv", "write_file"]
+
+FIXED = ("sweep", "run", "folder", "status", "seed", "config_hash")
+NUMBERS = (
+    "sparsity_target",
+    "sparsity_achieved",
+    "sparsity_of_all_weights",
+    "parameters_total",
+    "parameters_nonzero",
+    "compression",
+    "operations_dense",
+    "operations_effective",
+    "speedup",
+    "wall_seconds",
+)
+LAST = ("started", "git_sha", "git_changes", "error_type", "error_message")
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file beside its place and rename it: a reader never sees half of one."""
+    # A name of a file may hold what is no text; it was made printable where it is shown.
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def link_to(folder: Path, report: Path) -> str:
+    """Return the link from a page to a folder, relative and percent-encoded.
+
+    Example:
+        >>> link_to(Path("/s/a b=1"), Path("/s")), link_to(Path("/s"), Path("/s/report"))
+        ('a%20b%3D1/', '../')
+    """
+    relative = os.path.relpath(folder.resolve(), report.resolve())
+    return f"{quote(os.fsencode(relative))}/"
+
+
+def results_csv(collected: Collected, board: Leaderboard) -> str:
+    """Return a row for each run in any state, and for each that is still to come."""
+    rows = collected.rows
+    metrics = sorted({name for row in rows for name in mapping(row.record.get("metrics"))})
+    roots = [sweep.root for sweep in collected.sweeps]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*FIXED, *board.knobs, *metrics, *NUMBERS, *LAST])
+    for row in rows:
+        writer.writerow(_csv_row(row, roots, board.knobs, metrics))
+    for point in collected.pending:
+        told = dict(_parted(point.overrides))
+        knobs = [told.get(knob) for knob in board.knobs]
+        blank = [None] * (len(metrics) + len(NUMBERS) + len(LAST))
+        fixed = [point.sweep, point.folder, None, "pending", told.get("seed"), None]
+        writer.writerow([*fixed, *knobs, *blank])
+    return text.getvalue()
+
+
+def _csv_row(
+    row: RunRow, roots: Sequence[Path], knobs: Sequence[str], metrics: Sequence[str]
+) -> list[Any]:
+    record, git = row.record, mapping(row.record.get("git"))
+    parameters, operations = mapping(record.get("parameters")), mapping(record.get("operations"))
+    kind, message, _ = row.error
+    return [
+        *(row.sweep, run_name(row, roots), row.folder, row.state, row.seed),
+        record.get("config_hash"),
+        *(knob_value(row, knob) for knob in knobs),
+        *(row.metric(name) for name in metrics),
+        *(row.target, row.achieved, row.sparsity),
+        *(parameters.get("total"), parameters.get("nonzero"), row.compression),
+        *(operations.get("dense"), operations.get("effective"), row.speedup),
+        row.seconds,
+        *(record.get("started"), git.get("sha"), git.get("changes"), kind, first_line(message)),
+    ]
+
+
+def _parted(overrides: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        yield key, value

@@ -1,0 +1,182 @@
+"""``report.html``: one file that needs nothing beside it and asks for nothing."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from coreai_opt.report.environment import environment
+from coreai_opt.report.files import link_to
+from coreai_opt.report.page_charts import page_charts
+from coreai_opt.report.records import Collected, Pending, RunRow, rerun_command
+from coreai_opt.report.tables import Leaderboard, as_number, knob_value
+from coreai_opt.report.terminal import board_patterns, entry_cells, leaderboard_columns
+from coreai_opt.report.text import counts_sentence, first_line, printable, run_name, times
+
+__all__ = ["report_html"]
+
+ASSETS = resources.files("coreai_opt.report") / "assets"
+STATUSES = ("completed", "running", "interrupted", "failed", "pending")
+
+Cell = tuple[str, str]  # what is shown, and what is sorted by
+
+
+def report_html(
+    out: Path,
+    collected: Collected,
+    board: Leaderboard,
+    warnings: Sequence[str],
+    knobs: tuple[str, ...] = (),
+) -> str:
+    """Return the page.
+
+    Args:
+        out: the folder that it will lie in; links to run directories are relative to it.
+        collected: all runs.
+        board: those that have completed, grouped.
+        warnings: what the protocol asks for in vain.
+        knobs: what the heat map begins with.
+    """
+    templates = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    charts, data = page_charts(collected, board, knobs)
+    library, script = get_plotlyjs(), _asset("report.js")
+    return templates.from_string(_asset("report.html")).render(
+        title=printable(", ".join(sweep.name for sweep in collected.sweeps)),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        counts=counts_sentence(collected),
+        metric=printable(board.metric),
+        best="largest" if board.mode == "max" else "smallest",
+        warnings=warnings,
+        unmeasured=board.unmeasured,
+        leaderboard=_leaderboard(board),
+        patterns=board_patterns(board),
+        charts=charts,
+        runs=_runs(out, collected, board),
+        failures=_failures(out, collected),
+        pending=[printable(" ".join(point.overrides)) for point in collected.pending],
+        unreadable=[
+            (printable(str(bad.path)), printable(bad.reason)) for bad in collected.unreadable
+        ],
+        facts=environment(collected.rows),
+        style=Markup(_asset("report.css")),
+        data=Markup(_embedded(data)),
+        # Only what is written here may run, whatever has found its way into the page.
+        allowed=" ".join(f"'sha256-{_digest(text)}'" for text in (library, script)),
+        library=Markup(library),
+        script=Markup(script),
+    )
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _embedded(data: Any) -> str:
+    """Return JSON that nothing in it can end the script element of."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _leaderboard(board: Leaderboard) -> dict[str, Any]:
+    columns = [(printable(name), not is_text) for name, is_text in leaderboard_columns(board)]
+    rows = []
+    for entry in board.entries:
+        group = entry.group
+        spread = [group.seeds, group.mean, group.std, entry.delta]
+        sizes = [group.achieved, group.sparsity, group.compression, group.speedup]
+        texts = entry_cells(board, entry)
+        # Text columns come first: they are sorted by what they show, but for the rank.
+        keys = [str(entry.rank or 0), *texts[1 : len(texts) - 8]]
+        keys += ["" if value is None else repr(float(value)) for value in (*spread, *sizes)]
+        rows.append((entry.rank is None, list(zip(texts, keys, strict=True))))
+    return {"columns": columns, "rows": rows}
+
+
+def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]:
+    by_sweep = len(collected.sweeps) > 1
+    sizes = ["achieved", "sparsity of all weights", "compression", "speed-up"]
+    names = ["seed", board.metric, *sizes, "seconds"]
+    columns = [("status", False), *([("sweep", False)] if by_sweep else [])]
+    columns += [(printable(knob), False) for knob in board.knobs]
+    columns += [(printable(name), True) for name in names]
+    roots = [sweep.root for sweep in collected.sweeps]
+    rows: list[dict[str, Any]] = []
+    for row in collected.rows:
+        cells = _run_cells(row, board, by_sweep)
+        link = link_to(row.folder, out)
+        rows.append(
+            {"name": run_name(row, roots), "link": link, "status": row.state, "cells": cells}
+        )
+    for point in collected.pending:
+        rows.append(_pending_row(point, board, by_sweep))
+    found = {row["status"] for row in rows}
+    return {
+        "columns": columns,
+        "rows": rows,
+        "statuses": [status for status in STATUSES if status in found],
+    }
+
+
+def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[Cell]:
+    value, seconds = row.metric(board.metric), row.seconds
+    shares = (row.achieved, row.sparsity)
+    numbers = [
+        (board.show(value), value),
+        *(("" if share is None else f"{100 * share:.2f} %", share) for share in shares),
+        (times(row.compression), row.compression),
+        (times(row.speedup), row.speedup),
+        ("" if seconds is None else f"{seconds:,.1f}", seconds),
+    ]
+    texts = [*([row.sweep] if by_sweep else []), *(knob_value(row, k) for k in board.knobs)]
+    return [
+        *(_text_cell(text) for text in (*texts, row.seed)),
+        *((text, "" if number is None else repr(number)) for text, number in numbers),
+    ]
+
+
+def _pending_row(point: Pending, board: Leaderboard, by_sweep: bool) -> dict[str, Any]:
+    parted = [override.lstrip("+~").partition("=") for override in point.overrides]
+    told = {key: value for key, _, value in parted}
+    texts = [*([point.sweep] if by_sweep else []), *(told.get(knob) for knob in board.knobs)]
+    cells = [_text_cell(text) for text in (*texts, told.get("seed"))]
+    name = printable(point.folder)
+    return {"name": name, "link": None, "status": "pending", "cells": [*cells, *[("", "")] * 6]}
+
+
+def _text_cell(text: str | None) -> Cell:
+    shown = printable(text or "")
+    value = as_number(text)
+    return shown, shown if value is None else repr(value)
+
+
+def _failures(out: Path, collected: Collected) -> list[dict[str, str]]:
+    roots = [sweep.root for sweep in collected.sweeps]
+    failures = []
+    for row in collected.rows:
+        if row.state != "failed":
+            continue
+        kind, message, trace = row.error
+        failures.append(
+            {
+                "name": run_name(row, roots),
+                "link": link_to(row.folder, out),
+                "error": f"{printable(kind)}: {first_line(message)}".strip(": "),
+                "command": printable(rerun_command(row.record, row.folder)),
+                "trace": "\n".join(printable(line) for line in trace.splitlines()),
+            }
+        )
+    return failures

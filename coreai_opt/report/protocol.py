@@ -1,0 +1,104 @@
+"""Whether a sweep is enough to compare by, after Blalock et al. 2020 (arXiv:2003.03033).
+
+Their review of 81 papers on pruning asks for at least five operating points a method, several seeds
+with the spread shown, the unpruned model beside the pruned ones, and both compression ratio and
+theoretical speed-up.
+"""
+
+from collections.abc import Sequence
+
+from coreai_opt.report.tables import Leaderboard, SeedGroup, as_number
+from coreai_opt.report.text import plural, printable
+
+__all__ = ["operating_points", "protocol_warnings", "series_knob"]
+
+POINTS, SEEDS = 5, 3
+# Compression of the pruned layers of 2, 4, 8, 16 and 32.
+SUGGESTED = "target_sparsity=0.5,0.75,0.875,0.9375,0.96875"
+
+
+def protocol_warnings(board: Leaderboard) -> list[str]:
+    """Return what the protocol asks for and the completed runs do not have, a sentence each."""
+    if not board.entries:
+        return []
+    checks = [
+        _below_target(board),
+        _few_points(board),
+        _few_seeds(board),
+        _no_dense(board),
+        _no_speedup(board),
+    ]
+    return [sentence for sentence in checks if sentence is not None]
+
+
+def operating_points(groups: Sequence[SeedGroup]) -> int:
+    """Return at how many sparsities the groups stand.
+
+    By what was asked for, to a tenth of a percent: what is achieved differs by a rounding.
+    """
+    reached = [g.achieved if g.target is None else g.target for g in groups]
+    return len({round(value, 3) for value in reached if value is not None})
+
+
+def series_knob(board: Leaderboard) -> str | None:
+    """Return the first varied knob whose values are names: it tells methods apart."""
+    for knob in board.varying():
+        if any(as_number(value) is None for value in board.values_of(knob)):
+            return knob
+    return None
+
+
+def _below_target(board: Leaderboard) -> str | None:
+    rows = [row for group in board.groups for row in group.rows]
+    below = sum(row.is_below_target for row in rows)
+    if not below:
+        return None
+    are = "is" if below == 1 else "are"
+    return (
+        f"{below:,} of {plural(len(rows), 'completed run')} {are} below the target sparsity; "
+        "the column sparsity has what was reached"
+    )
+
+
+def _few_points(board: Leaderboard) -> str | None:
+    if not board.pruned:
+        return None
+    knob = series_knob(board)
+    counts: dict[str, int] = {}
+    for name in board.values_of(knob) if knob else []:
+        groups = [group for group in board.pruned if group.knobs[knob or ""] == name]
+        counts[f"{knob}={name}"] = operating_points(groups)
+    counts = counts or {"": operating_points(board.pruned)}
+    few = {name: count for name, count in counts.items() if count < POINTS}
+    if not few:
+        return None
+    told = ", ".join(f"{name} {count}".strip() for name, count in few.items())
+    return printable(
+        f"fewer than {POINTS} operating points (sparsities): {told}; "
+        f"a trade-off needs at least {POINTS}, for example {SUGGESTED}"
+    )
+
+
+def _few_seeds(board: Leaderboard) -> str | None:
+    few = [group.seeds for group in board.groups if group.seeds < SEEDS]
+    if not few:
+        return None
+    return (
+        f"{len(few):,} of {plural(len(board.groups), 'configuration')} have fewer than {SEEDS} "
+        f"seeds (the fewest {min(few)}); a difference within the spread of seeds says nothing: "
+        f"seed=1,2,3"
+    )
+
+
+def _no_dense(board: Leaderboard) -> str | None:
+    if board.dense:
+        return None
+    return "there is no dense control to compare with; the same command with schedule=none makes it"
+
+
+def _no_speedup(board: Leaderboard) -> str | None:
+    without = sum(group.speedup is None for group in board.groups)
+    if not without:
+        return None
+    count = f"{without:,} of {plural(len(board.groups), 'configuration')}"
+    return f"{count} have no theoretical speed-up: their records hold no operations"

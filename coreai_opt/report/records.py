@@ -1,0 +1,398 @@
+"""Records of the runs of sweeps, read from disk; whatever lies there, nothing is raised."""
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coreai_opt.config.errors import printable
+from coreai_opt.config.locations import why_no_file
+from coreai_opt.report.formatting import quoted
+from coreai_opt.runs.existing_run import ExistingRun
+from coreai_opt.runs.paths import RunPaths
+
+__all__ = [
+    "Collected",
+    "Layer",
+    "Pending",
+    "RunRow",
+    "SweepFile",
+    "Unreadable",
+    "collect",
+    "mapping",
+    "number",
+    "parsed_overrides",
+    "rerun_command",
+    "row_of",
+]
+
+SWEEP_FILE = "sweep.json"
+DEPTH = 4
+SKIPPED = ("trunks", "checkpoints", "resume", "tensorboard", ".hydra")
+STATES = ("completed", "running", "interrupted", "failed")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Weights of one layer, counted."""
+
+    name: str
+    elements: int
+    nonzero: int
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run; what its record does not tell, or tells in another form, is None or empty.
+
+    Attributes:
+        folder: the run directory.
+        sweep: name of the sweep that it belongs to.
+        state: ``completed``, ``failed``, ``interrupted`` or ``running``.
+        overrides: what was set, by key, as text.
+        record: the record as it is.
+        layers: empty while nothing has been counted.
+    """
+
+    folder: Path
+    sweep: str
+    state: str
+    record: Mapping[str, Any] = field(repr=False)
+    overrides: Mapping[str, str]
+    layers: tuple[Layer, ...] = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """The same for runs of the same experiment."""
+        digest = self.record.get("config_hash")
+        return digest if isinstance(digest, str) else str(self.folder)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return mapping(self.record.get("config"))
+
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """The option of each group, empty in records of before they were told."""
+        return mapping(self.record.get("choices"))
+
+    @property
+    def seed(self) -> str:
+        seed = self.record.get("seed")
+        return "" if seed is None else str(seed)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether this is a dense control: a config without a schedule."""
+        return "schedule" in self.config and self.config["schedule"] is None
+
+    @property
+    def objective(self) -> str | None:
+        """Name of what the run is judged by."""
+        for node in (self.record.get("objective"), self.config.get("objective")):
+            name = mapping(node).get("name")
+            if isinstance(name, str):
+                return name
+        return None
+
+    @property
+    def mode(self) -> str:
+        """Whether more of the objective is better: ``max`` or ``min``."""
+        nodes = (self.record.get("objective"), self.config.get("objective"))
+        return "min" if "min" in [mapping(node).get("mode") for node in nodes] else "max"
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric at the best checkpoint."""
+        value = number(mapping(self.record.get("metrics")).get(name))
+        objective = mapping(self.record.get("objective"))
+        if value is None and objective.get("name") == name:
+            return number(objective.get("value"))
+        return value
+
+    @property
+    def achieved(self) -> float | None:
+        """Sparsity of the pruned layers, counted."""
+        return number(mapping(self.record.get("sparsity")).get("achieved"))
+
+    @property
+    def is_below_target(self) -> bool:
+        """Whether the record says that the sparsity is below its target."""
+        return mapping(self.record.get("sparsity")).get("below_target") is True
+
+    @property
+    def sparsity(self) -> float | None:
+        """Sparsity of all weights of two or more dimensions, counted.
+
+        Records that were written before it was counted say it of all parameters, which is nearly
+        the same, or of the pruned layers alone.
+        """
+        told = number(mapping(self.record.get("sparsity")).get("of_all_weights"))
+        if told is None and (ratio := self.compression):
+            return 1 - 1 / ratio
+        return self.achieved if told is None else told
+
+    @property
+    def target(self) -> float | None:
+        """Sparsity that was asked for, 0 for a dense control."""
+        if self.is_dense:
+            return 0.0
+        told = number(mapping(self.record.get("sparsity")).get("target"))
+        return number(self.config.get("target_sparsity")) if told is None else told
+
+    @property
+    def compression(self) -> float | None:
+        """All parameters through those that are not zero."""
+        return _ratio(self.record.get("parameters"), "total", "nonzero")
+
+    @property
+    def speedup(self) -> float | None:
+        """Operations of a forward pass through those with weights that are not zero."""
+        return _ratio(self.record.get("operations"), "dense", "effective")
+
+    @property
+    def seconds(self) -> float | None:
+        return number(self.record.get("wall_seconds"))
+
+    @property
+    def error(self) -> tuple[str, str, str]:
+        """Type, message and traceback; empty where there was none."""
+        error = mapping(self.record.get("error"))
+        told = [error.get(name) for name in ("type", "message", "traceback")]
+        kind, message, trace = ("" if value is None else printable(str(value)) for value in told)
+        return kind, message, trace
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that should be a record or a sweep's file, and why it is not."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A point of a sweep that no run has begun."""
+
+    sweep: str
+    folder: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """What ``sweep.json`` says; a name alone where there is none."""
+
+    root: Path
+    name: str
+    knobs: tuple[str, ...] = ()
+    points: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """All that was found.
+
+    Attributes:
+        duplicates: runs that are left out, because another one is of the same experiment.
+    """
+
+    rows: tuple[RunRow, ...]
+    unreadable: tuple[Unreadable, ...]
+    sweeps: tuple[SweepFile, ...]
+    pending: tuple[Pending, ...]
+    duplicates: int = 0
+
+    def count(self, state: str) -> int:
+        """Return how many runs are in a state."""
+        return sum(row.state == state for row in self.rows)
+
+
+def collect(roots: list[Path]) -> Collected:
+    """Read all records below some directories.
+
+    A directory is that of a sweep, of several sweeps, or of a single run. Of several runs of the
+    same experiment the completed one counts, and of those the newest.
+    """
+    rows: list[RunRow] = []
+    unreadable: list[Unreadable] = []
+    sweeps: list[SweepFile] = []
+    for root in dict.fromkeys(one for given in roots for one in _sweep_roots(given)):
+        sweep = _sweep_file(root, [one.name for one in sweeps], unreadable)
+        sweeps.append(sweep)
+        for folder in _run_folders(root, DEPTH, unreadable):
+            row = row_of(folder, sweep.name)
+            (rows if isinstance(row, RunRow) else unreadable).append(row)  # type: ignore[arg-type]
+    unique = _unique(rows)
+    taken = {row.folder for row in rows}
+    known = {row.id for row in rows}
+    pending = [one for sweep in sweeps for one in _pending(sweep, known, taken)]
+    duplicates = len(rows) - len(unique)
+    return Collected(tuple(unique), tuple(unreadable), tuple(sweeps), tuple(pending), duplicates)
+
+
+def row_of(folder: Path, sweep: str = "") -> RunRow | Unreadable:
+    """Return the run of a directory, or why its record cannot be read."""
+    path = RunPaths(folder).result
+    try:
+        run = ExistingRun.at(folder)
+    except RecursionError:
+        return Unreadable(path, "is nested too deeply")
+    if run is None:
+        return Unreadable(path, _why_not(path))
+    try:
+        state = run.state
+    except (TypeError, ValueError, LookupError, OverflowError, RecursionError):
+        state = "interrupted"  # progress.json is not ours: no sign of life
+    if state not in STATES:
+        return Unreadable(path, f"its status is {state!r}; allowed: {', '.join(STATES)}")
+    record = run.record
+    return RunRow(folder, sweep, state, record, parsed_overrides(record), _layers(record))
+
+
+def rerun_command(record: Mapping[str, Any], folder: Path | None = None) -> str:
+    """Return the command that runs the experiment of a record alone, quoted for a shell.
+
+    A run of a sweep is run again as a point of that sweep, in the directory that it has.
+
+    Args:
+        record: the run's.
+        folder: its directory, where that is known.
+
+    Example:
+        >>> rerun_command({"overrides": ["schedule=poly", "model.hidden=[8,4]"]})
+        "python train.py schedule=poly 'model.hidden=[8,4]'"
+    """
+    flags = record.get("flags")
+    words = ["python", "train.py", *(map(str, flags) if isinstance(flags, list) else ())]
+    if isinstance(sweep := record.get("sweep"), str) and folder is not None:
+        place = f"hydra.sweep.dir={quoted(str(folder.parent))}"
+        words += ["-m", f"sweep_name={quoted(sweep)}", place]
+    return shlex.join([*words, *_override_list(record)])
+
+
+def parsed_overrides(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the overrides of a record by key; one that removes a key has an empty value.
+
+    Example:
+        >>> parsed_overrides({"overrides": ["power=2", "++a.b='c=d'", "~logger"]})
+        {'power': '2', 'a.b': "'c=d'", 'logger': ''}
+    """
+    parted = [text.lstrip("+~").partition("=") for text in _override_list(record)]
+    return {key: value for key, _, value in parted}
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a node of a record, empty where it is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def number(value: Any) -> float | None:
+    """Return a number of a record, None where it is none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # A whole number may have any number of digits in JSON.
+    return float(value) if is_number and abs(value) < 1e300 else None
+
+
+def _ratio(node: Any, whole: str, part: str) -> float | None:
+    over, under = number(mapping(node).get(whole)), number(mapping(node).get(part))
+    return over / under if over and under else None
+
+
+def _override_list(record: Mapping[str, Any]) -> list[str]:
+    told = record.get("overrides")
+    return [str(one) for one in told] if isinstance(told, list) else []
+
+
+def _layers(record: Mapping[str, Any]) -> tuple[Layer, ...]:
+    told = mapping(record.get("sparsity")).get("layers")
+    found = []
+    for layer in told if isinstance(told, list) else []:
+        counts = [number(mapping(layer).get(name)) for name in ("elements", "nonzero")]
+        if counts[0] and counts[1] is not None:
+            found.append(Layer(str(layer.get("name")), int(counts[0]), int(counts[1])))
+    return tuple(found)
+
+
+def _run_folders(root: Path, depth: int, unreadable: list[Unreadable]) -> Iterator[Path]:
+    if os.path.lexists(RunPaths(root).result):
+        yield root
+        return
+    try:
+        with os.scandir(root) as entries:
+            folders = sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    except OSError as error:
+        unreadable.append(Unreadable(root, f"cannot be read, {error.strerror}"))
+        return
+    for folder in folders if depth else []:
+        if folder.name not in SKIPPED and not RunPaths(folder).is_set_aside:
+            yield from _run_folders(folder, depth - 1, unreadable)
+
+
+def _why_not(path: Path) -> str:
+    reason = why_no_file(path)
+    if reason is not None:
+        return reason
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return f"cannot be read, {error.strerror}"
+    except ValueError as error:
+        return f"is not JSON: {error}"
+    if not isinstance(content, dict):
+        return "is not a record: it is no JSON object"
+    return "is not a record: it has no config"
+
+
+def _sweep_roots(root: Path) -> list[Path]:
+    """Return the directories of sweeps below a directory, itself where there are none."""
+    root = Path(os.path.abspath(root))  # noqa: PTH100
+    found = [] if (root / SWEEP_FILE).is_file() else sorted(root.glob(f"*/{SWEEP_FILE}"))
+    return [path.parent for path in found] or [root]
+
+
+def _sweep_file(root: Path, names: list[str], unreadable: list[Unreadable]) -> SweepFile:
+    path = root / SWEEP_FILE
+    content: Any = {}
+    if os.path.lexists(path):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                unreadable.append(Unreadable(path, "is no JSON object; it is left out"))
+        except OSError as error:
+            unreadable.append(Unreadable(path, f"cannot be read, {error.strerror}"))
+        except (ValueError, RecursionError) as error:
+            unreadable.append(Unreadable(path, f"is not JSON: {error}"))
+    told = mapping(content)
+    name = told.get("name") if isinstance(told.get("name"), str) else root.name
+    if name in names:
+        name = f"{name} ({root})"
+    knobs = told.get("knobs")
+    named = tuple(str(knob) for knob in knobs) if isinstance(knobs, list) else ()
+    return SweepFile(root, str(name), named, mapping(told.get("points")))
+
+
+def _unique(rows: list[RunRow]) -> list[RunRow]:
+    best: dict[str, RunRow] = {}
+    for row in rows:
+        other = best.get(row.id)
+        if other is None or _worth(row) > _worth(other):
+            best[row.id] = row
+    kept = {id(row) for row in best.values()}
+    return [row for row in rows if id(row) in kept]
+
+
+def _worth(row: RunRow) -> tuple[int, str]:
+    return -STATES.index(row.state), str(row.record.get("started"))
+
+
+def _pending(sweep: SweepFile, known: set[str], taken: set[Path]) -> Iterator[Pending]:
+    for digest, point in sweep.points.items():
+        folder = str(mapping(point).get("folder", digest))
+        if digest not in known and sweep.root / folder not in taken:
+            overrides = mapping(point).get("overrides")
+            told = tuple(map(str, overrides)) if isinstance(overrides, list) else ()
+            yield Pending(sweep.name, folder, told)

@@ -1,0 +1,99 @@
+"""The report as text: leaderboard, warnings, failures, what is still to come."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from coreai_opt.report.formatting import n_m_patterns
+from coreai_opt.report.records import Collected, rerun_command
+from coreai_opt.report.tables import Leaderboard, LeaderboardRow
+from coreai_opt.report.text import counts_sentence, first_line, printable, run_name, times
+
+__all__ = ["board_patterns", "entry_cells", "leaderboard", "leaderboard_columns", "print_report"]
+
+FAILURES_SHOWN = 20
+
+
+def print_report(
+    console: Console, collected: Collected, board: Leaderboard, warnings: Sequence[str]
+) -> None:
+    """Print all that the report has to say but for the pictures."""
+    if board.entries:
+        console.print(leaderboard(board))
+        for sentence in board_patterns(board):
+            console.print(Text(sentence))
+    else:
+        console.print(Text("no run has completed yet: there is no leaderboard"))
+    if board.unmeasured:
+        console.print(Text(f"{board.unmeasured:,} completed without {printable(board.metric)}"))
+    for sentence in warnings:
+        console.print(Text(f"warning: {sentence}", style="yellow"))
+    _print_failures(console, collected)
+    for one in collected.unreadable:
+        console.print(Text(f"unreadable: {printable(str(one.path))} {printable(one.reason)}"))
+    console.print(Text(counts_sentence(collected)))
+
+
+def leaderboard(board: Leaderboard) -> Group:
+    """Return the table of groups, dense controls first, then the best first."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, is_text in leaderboard_columns(board):
+        # As markup: a header takes no Text without losing its style.
+        header = escape(printable(name))
+        table.add_column(header, justify="left" if is_text else "right", overflow="fold")
+    for entry in board.entries:
+        cells = entry_cells(board, entry)
+        table.add_row(*map(Text, cells), style="bold" if entry.rank is None else None)
+    best = "largest" if board.mode == "max" else "smallest"
+    title = f"{printable(board.metric)}, mean and std over seeds, {best} first"
+    return Group(Text(title, style="italic"), table)
+
+
+def leaderboard_columns(board: Leaderboard) -> list[tuple[str, bool]]:
+    """Return the headers, and whether what stands below each is text rather than numbers."""
+    sweeps = [("sweep", True)] if any(group.sweep for group in board.groups) else []
+    sizes = ("achieved", "sparsity of all weights", "compression", "speed-up")
+    numbers = ("seeds", board.metric, "std", "vs dense", *sizes)
+    knobs = [(knob, True) for knob in board.knobs]
+    return [("rank", True), *sweeps, *knobs, *((name, False) for name in numbers)]
+
+
+def board_patterns(board: Leaderboard) -> list[str]:
+    """Return what the n:m patterns of the leaderboard mean, a sentence each."""
+    return n_m_patterns(row.config for group in board.groups for row in group.rows[:1])
+
+
+def entry_cells(board: Leaderboard, entry: LeaderboardRow) -> list[str]:
+    """Return a row of the leaderboard as text."""
+    group = entry.group
+    shares = (group.achieved, group.sparsity)
+    sweeps = [printable(group.sweep)] if any(one.sweep for one in board.groups) else []
+    return [
+        "dense control" if entry.rank is None else str(entry.rank),
+        *sweeps,
+        *(printable(group.knobs[knob] or "") for knob in board.knobs),
+        str(group.seeds),
+        board.show(group.mean),
+        board.show_spread(group.std),
+        board.show_spread(entry.delta, sign=True),
+        *("" if share is None else f"{100 * share:.2f} %" for share in shares),
+        times(group.compression),
+        times(group.speedup),
+    ]
+
+
+def _print_failures(console: Console, collected: Collected) -> None:
+    roots: list[Path] = [sweep.root for sweep in collected.sweeps]
+    failed = [row for row in collected.rows if row.state == "failed"]
+    for row in failed[:FAILURES_SHOWN]:
+        kind, message, _ = row.error
+        what = f"{printable(kind)}: {first_line(message)}".strip(": ")
+        console.print(Text(f"failed: {run_name(row, roots)}: {what}", style="red"))
+        console.print(Text(f"  {printable(rerun_command(row.record, row.folder))}"))
+    if len(failed) > FAILURES_SHOWN:
+        console.print(Text(f"and {len(failed) - FAILURES_SHOWN:,} more have failed"))

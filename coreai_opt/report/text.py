@@ -1,0 +1,76 @@
+"""How things are written, in the terminal and on the page alike."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from coreai_opt.report.records import Collected, RunRow
+
+__all__ = ["counts_sentence", "first_line", "plural", "printable", "run_name", "times"]
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which nothing steers a terminal or cannot be encoded.
+
+    Example:
+        >>> printable("a\x1b[31mb\udcff"), printable("ü <b>")
+        ('a\\x1b[31mb\\udcff', 'ü <b>')
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
+def first_line(text: str) -> str:
+    """Return the first line that is not empty, ready to be shown."""
+    lines = (line.strip() for line in text.splitlines())
+    return printable(next((line for line in lines if line), ""))
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number and a noun.
+
+    Example:
+        >>> plural(1, "run"), plural(1200, "run")
+        ('1 run', '1,200 runs')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def times(factor: float | None) -> str:
+    """Return a ratio, empty for none.
+
+    Example:
+        >>> times(9.32), times(120.4), times(None)
+        ('9.32x', '120x', '')
+    """
+    if factor is None:
+        return ""
+    return f"{factor:.0f}x" if factor >= 100 else f"{factor:.3g}x"
+
+
+def run_name(row: RunRow, roots: Sequence[Path]) -> str:
+    """Return the run directory as it is called within its sweep."""
+    for root in roots:
+        if row.folder.is_relative_to(root):
+            name = row.folder.relative_to(root)
+            return printable(str(name) if name.parts else row.folder.name)
+    return printable(str(row.folder))
+
+
+def counts_sentence(collected: Collected) -> str:
+    """Return how many runs are in which state, those that are at work or waiting included."""
+    states = ("completed", "running", "interrupted", "failed")
+    told = [f"{collected.count(state):,} {state}" for state in states if collected.count(state)]
+    if collected.pending:
+        told.append(f"{len(collected.pending):,} pending")
+    if collected.unreadable:
+        told.append(f"{plural(len(collected.unreadable), 'file')} unreadable")
+    sentence = f"{plural(len(collected.rows), 'run')}: {', '.join(told) or 'none readable'}"
+    if collected.duplicates:
+        repeats = plural(collected.duplicates, "repeat")
+        sentence += f"; {repeats} of the same experiment left out"
+    return sentence
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")

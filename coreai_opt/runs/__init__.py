@@ -1,0 +1,1 @@
+"""Run directory: paths, record, sign of life, lock, and what a later run goes on from."""

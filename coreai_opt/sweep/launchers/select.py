@@ -1,0 +1,85 @@
+"""Which of our ways to launch goes with one of Hydra's launchers, and what is not installed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.plugins.launcher import Launcher
+
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.group_options import option_problems
+from coreai_opt.sweep.plugins import GROUP, PLUGINS, is_installed
+
+if TYPE_CHECKING:
+    from coreai_opt.sweep.launchers.base import EntryLauncher
+
+__all__ = ["check_installed", "entry_launcher"]
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A launcher that comes with an extra of ours."""
+
+    name: str
+    plugin: str
+
+
+# By the option of hydra/launcher.
+EXTRAS = {
+    "slurm": Extra("slurm", "hydra_submitit_launcher"),
+    "submitit_slurm": Extra("slurm", "hydra_submitit_launcher"),
+    "submitit_local": Extra("slurm", "hydra_submitit_launcher"),
+    "ray": Extra("ray", "hydra_ray_launcher"),
+    "joblib": Extra("joblib", "hydra_joblib_launcher"),
+}
+
+
+def check_installed(overrides: Sequence[str]) -> None:
+    """Refuse options that cannot be chosen, before Hydra composes anything.
+
+    Args:
+        overrides: as typed, those of Hydra's own settings among them.
+
+    Raises:
+        ConfigError: a launcher's package is not installed, with the command that installs it, or a
+            list has something else than names of options.
+    """
+    if problems := option_problems(overrides):
+        raise ConfigError(problems)
+    chosen = [one.partition("=")[2] for one in overrides if one.partition("=")[0] == GROUP]
+    extra = EXTRAS.get(chosen[-1]) if chosen else None
+    if extra is None or is_installed(extra.plugin):
+        return
+    sentence = f"{GROUP}={chosen[-1]} needs the package {extra.plugin.replace('_', '-')}"
+    raise ConfigError.of(GROUP, f"{sentence}: pip install 'hydra-coreai-opt[{extra.name}]'")
+
+
+def entry_launcher(launcher: Launcher, config: Mapping[str, Any]) -> "EntryLauncher":
+    """Return our way to launch with one of Hydra's launchers.
+
+    Args:
+        launcher: as Hydra has made it.
+        config: the sweep's config, without what varies.
+    """
+    accelerator = str((config.get("trainer") or {}).get("accelerator", "auto"))
+    kind = type(launcher)
+    package, name = kind.__module__.split(".")[:2], kind.__name__
+    if package == [PLUGINS, "hydra_joblib_launcher"]:
+        from coreai_opt.sweep.launchers.joblib_launcher import JoblibLauncher
+
+        return JoblibLauncher(launcher, accelerator)
+    if package == [PLUGINS, "hydra_submitit_launcher"]:
+        from coreai_opt.sweep.launchers.submitit_launcher import (
+            LocalSubmititLauncher,
+            SlurmLauncher,
+        )
+
+        ours = SlurmLauncher if name == "SlurmLauncher" else LocalSubmititLauncher
+        return ours(launcher, accelerator)
+    if package == [PLUGINS, "hydra_ray_launcher"] and name == "RayLauncher":
+        from coreai_opt.sweep.launchers.ray_launcher import RayLauncher
+
+        return RayLauncher(launcher, accelerator)
+    from coreai_opt.sweep.launchers.base import EntryLauncher
+
+    return EntryLauncher(launcher, accelerator)

@@ -1,0 +1,1 @@
+"""Training of one run: build, fit, test, export."""

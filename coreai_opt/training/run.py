@@ -1,0 +1,304 @@
+"""One run: check, build, fit, test, export, record. Torch is imported only once that has begun."""
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from coreai_opt.config.errors import ConfigError, RunFailedError, message_of
+from coreai_opt.config.schemas.trainer import processes_of
+from coreai_opt.config.validation import check_config
+from coreai_opt.distributed.gpu_slots import device_place
+from coreai_opt.distributed.handoff import heard_start, refusal_told, tell_start
+from coreai_opt.distributed.ranks import is_command, launch_problem
+from coreai_opt.runs.context import RunContext, only_process_in
+from coreai_opt.runs.existing_run import ExistingRun, read_json
+from coreai_opt.runs.job_environment import JobEnvironment
+from coreai_opt.runs.paths import RunPaths
+from coreai_opt.runs.processes import is_main_process, launch_id, starts_ranks
+from coreai_opt.runs.record import Heartbeat, Progress, Record
+from coreai_opt.runs.resume import Start, follow_start, plan_start
+from coreai_opt.runs.signals import Interruptions, RunEnded, exit_code_of
+from lightning_callbacks._resume.checkpoint_files import checkpoint_files, remove_all
+
+__all__ = ["run"]
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train, prune, test, export and record one run.
+
+    Args:
+        cfg: the composed config, without Hydra's own node.
+
+    Returns:
+        The objective, for sweepers; None when it was not logged.
+
+    Raises:
+        ConfigError: the config is wrong.
+        RunFailedError: building or training failed; the record says how.
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM, 140 after SIGUSR2.
+    """
+    _check(cfg)
+    paths = RunPaths(Path(cfg.paths.run_dir))
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    # First: what another process has left must not change between the look at it and the start.
+    launch, is_main = launch_id(os.environ), is_main_process()
+    with refusal_told(paths, launch), only_process_in(paths) if is_main else nullcontext():
+        afresh = _follow_orders(paths)
+        start = _start(config, paths, afresh, launch)
+        for sentence in start.sentences:
+            print(sentence)
+        if not start.is_done:
+            return _run_in(config, paths, start)
+        assert start.earlier is not None
+        objective = start.earlier.record.get("objective") or {}
+        value: float | None = objective.get("value")
+        return value
+
+
+def _check(cfg: DictConfig) -> None:
+    """Check a config; a job of a sweep leaves a record of what is wrong with it."""
+    try:
+        check_config(cfg)
+        _check_launch(processes_of(cfg.trainer))
+    except ConfigError as error:
+        if _in_sweep() and is_main_process():
+            paths = RunPaths(Path(HydraConfig.get().runtime.output_dir))
+            if not paths.result.exists():
+                config = _as_far_as_it_resolves(cfg)
+                Record(paths, config, _overrides(), sweep=_sweep_name()).fail("failed", error)
+        raise
+
+
+def _check_launch(processes: int | None) -> None:
+    """Refuse a job of a sweep whose other ranks nobody can start."""
+    if not _in_sweep():
+        return
+    launcher = str(HydraConfig.get().launcher.get("_target_"))
+    problem = launch_problem(launcher, processes, is_command(), by_cluster=starts_ranks(os.environ))
+    if problem is not None:
+        raise ConfigError([problem])
+
+
+def _as_far_as_it_resolves(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException:
+        config = OmegaConf.to_container(cfg, resolve=False)
+    return dict(config)
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _sweep_name() -> str | None:
+    """Return the name of the sweep that the run is a job of, None where it is none."""
+    if not _in_sweep():
+        return None
+    content = read_json(Path(HydraConfig.get().sweep.dir, "sweep.json")) or {}
+    return content.get("name")
+
+
+def _overrides() -> list[str]:
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _follow_orders(paths: RunPaths) -> bool:
+    """Do what the sweep has ordered of what lies in the directory; return whether to begin anew.
+
+    Raises:
+        RunFailedError: the run has failed in another command since the sweep looked at it.
+    """
+    orders = JobEnvironment.received() if _in_sweep() and is_main_process() else None
+    if orders is None or not paths.result.exists():
+        return False
+    earlier = ExistingRun.at(paths.root)
+    if paths.result.stat().st_mtime_ns == orders.since:
+        if orders.is_afresh and earlier is None:
+            paths.set_aside()
+        return orders.is_afresh and earlier is not None
+    if earlier is not None and earlier.state == "failed":
+        error = earlier.record.get("error") or {}
+        raise RunFailedError(f"{error.get('type')}: {error.get('message')}", paths.result)
+    return False
+
+
+def _start(config: Mapping[str, Any], paths: RunPaths, afresh: bool, launch: str | None) -> Start:
+    if not is_main_process():
+        if launch is not None:
+            return heard_start(paths, launch)
+        return follow_start(config, paths)  # rank 0 has decided, and is at work on it
+    if afresh:
+        start = Start(earlier=ExistingRun.at(paths.root))
+    else:
+        start = plan_start(config, paths, _in_sweep())
+    if launch is not None:
+        tell_start(paths, launch, start)
+    return start
+
+
+def _run_in(config: Mapping[str, Any], paths: RunPaths, start: Start) -> float | None:
+    overrides = _overrides()
+    record = _record(paths, config, overrides, start)
+    with Interruptions(_in_sweep()) as interruptions:
+        session = RunContext(paths, record, Progress(start.step), start, interruptions)
+        try:
+            objective = _execute(config, session, overrides)
+        except BaseException as error:
+            outcome = _failed(record, paths, error)
+            if isinstance(outcome, RunEnded):
+                outcome.pressed = interruptions.pressed
+            interruptions.pass_on(error)
+            if outcome is error:
+                raise
+            raise outcome from error
+    if is_main_process():
+        # After the record: what goes wrong here costs the picture or the line, not the run.
+        from coreai_opt.training.summary import show_result
+
+        with suppress(OSError):
+            remove_all(paths.resume)
+        quiet = not sys.stdout.isatty()
+        show_result(record.content, paths, quiet, silent=_in_sweep())
+    return objective
+
+
+def _record(
+    paths: RunPaths, config: Mapping[str, Any], overrides: list[str], start: Start
+) -> Record:
+    earlier = start.earlier
+    sweep = _sweep_name()
+    if earlier is None or not is_main_process():
+        return Record(paths, config, overrides, is_main_process(), sweep=sweep)
+    before: Mapping[str, Any] = {"attempts": earlier.record.get("attempts")}
+    if start.checkpoint is None:
+        paths.set_aside()
+        return Record(paths, config, overrides, earlier=before, sweep=sweep)
+    seconds = earlier.seconds
+    return Record(paths, config, overrides, earlier=earlier.record, seconds=seconds, sweep=sweep)
+
+
+def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str]) -> float | None:
+    record = session.record
+    path, write = session.paths.progress, is_main_process()
+    with Heartbeat(path, session.progress, write, lambda: record.seconds):
+        _ignore_known_warnings()
+        from coreai_opt.distributed.rank_processes import ranks_of_this_run
+        from coreai_opt.training.build import build
+        from coreai_opt.training.train import train
+
+        _quiet_lightning()
+        with _place_on_a_device(), _threads(session.start), ranks_of_this_run():
+            # Copies: what is made of a config may change it, and the record has it as it was.
+            quiet = _in_sweep() or not sys.stdout.isatty()
+            objects = build(deepcopy(config), overrides, quiet)
+            _check_launch(objects.trainer.world_size)  # devices=auto is a number now
+            objective: float | None = train(deepcopy(config), objects, session)
+    record.complete()
+    return objective
+
+
+@contextmanager
+def _place_on_a_device() -> Iterator[None]:
+    """Take a place on one of the GPUs that the sweep hands out to jobs of this machine, if any."""
+    orders = JobEnvironment.received() if _in_sweep() else None
+    if orders is None:
+        yield
+        return
+    with device_place(orders.devices, orders.jobs_per_device):
+        yield
+
+
+@contextmanager
+def _threads(start: Start) -> Iterator[None]:
+    """Compute with as many threads as the run did before: other numbers give other sums."""
+    import torch
+
+    before = torch.get_num_threads()
+    orders = JobEnvironment.received() if _in_sweep() else None
+    share = before if orders is None or orders.threads is None else orders.threads
+    earlier = start.earlier.record.get("threads") if start.checkpoint and start.earlier else None
+    wanted = earlier or share
+    if wanted != share:
+        print(f"threads as before it was interrupted: {wanted}")
+    if wanted != before:
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseException:
+    """Write the record of a run that did not complete, and return what to raise instead."""
+    exit_code = exit_code_of(error)
+    record.fail("interrupted" if exit_code is not None else "failed", error)
+    if exit_code is not None:
+        if is_main_process():
+            onward = _way_on(record.content["config"], paths)
+            print(f"interrupted ({onward}); the record is in {paths.result}", file=sys.stderr)
+        return RunEnded(exit_code)
+    if isinstance(error, ConfigError):
+        return error
+    sentence = " ".join(message_of(error).split()) or type(error).__name__
+    if _is_plain(error):
+        return ConfigError.of("", sentence)
+    if not _in_sweep():  # whose output says how its runs end; the record has the rest
+        traceback.print_exception(error)
+    return RunFailedError(f"{type(error).__name__}: {sentence}", paths.result)
+
+
+def _way_on(config: Mapping[str, Any], paths: RunPaths) -> str:
+    """Return how a run that was interrupted is gone on with."""
+    files = checkpoint_files(paths.resume)
+    if not files:
+        return "no checkpoint"
+    if _in_sweep():
+        command = "the same sweep"
+    else:
+        is_auto = config.get("resume", "auto") == "auto"
+        command = "the same command" if is_auto else f"resume={paths.root}"
+    return f"{command} goes on from step {files[0].step}"
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Whether the message alone tells the user what to change."""
+    if "torch" not in sys.modules:
+        return False
+    from coreai_opt.data import DataMismatchError, MissingPackageError
+    from coreai_opt.pruning import PruningError
+
+    return isinstance(error, DataMismatchError | MissingPackageError | PruningError)
+
+
+def _quiet_lightning() -> None:
+    # "GPU available: False" and its like, before every fit, validation and test. Lightning sets its
+    # level when it is imported.
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _ignore_known_warnings() -> None:
+    # A run directory is never empty: Hydra's files and the record are there first.
+    warnings.filterwarnings("ignore", ".*[Ll]og.* directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty")
+    # The last model is exported then, and the record says what it is.
+    warnings.filterwarnings("ignore", "TargetSparsityCheckpoint has chosen nothing")
+    # Lightning's own use of torch's pytree.
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.. is deprecated")
+    # A machine that has SLURM's programs, and a run that is not to go there.
+    warnings.filterwarnings("ignore", "The .srun. command is available on your system but is not")
+    # Data in memory needs no workers.
+    warnings.filterwarnings("ignore", ".*does not have many workers")

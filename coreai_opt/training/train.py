@@ -1,0 +1,279 @@
+"""What a run does with its objects: fit, choose a checkpoint, validate, test, export."""
+
+import math
+import platform
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.pruning._registry import nearest
+from coreai_opt.pruning.model.stats import SparsityReport, count_sparsity
+from coreai_opt.pruning.model.targets import pruned_tensors
+from coreai_opt.pruning.saving.folding import fold_masks
+from coreai_opt.runs.context import RunContext
+from coreai_opt.runs.data_files import data_files
+from coreai_opt.runs.outcome import shortfall
+from coreai_opt.runs.paths import RunPaths
+from coreai_opt.runs.record import Progress
+from coreai_opt.runs.signals import Interruptions
+from coreai_opt.training.build import Objects
+from coreai_opt.training.checkpoint_content import PlainHyperparameters, refuse_foreign
+from coreai_opt.training.final_model import FinalValidation, checkpoints_of
+from coreai_opt.training.operations_count import ExampleBatch, count_operations
+from coreai_opt.warmup.shared import SharedTrunk, shared_trunk
+from lightning_callbacks import ResumableCheckpoint
+
+__all__ = ["train"]
+
+
+class _ProgressCallback(pl.Callback):
+    """Says how far the training is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        total = float(trainer.estimated_stepping_batches)
+        self._progress.total_steps = int(total) if 0 < total < math.inf else None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        self._progress.step = trainer.global_step
+
+
+class _ObjectiveCallback(pl.Callback):
+    """Ends a run whose objective nobody logs, at the end of the first epoch that could have."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        may_come = trainer.enable_validation and not self._validated
+        if may_come or self._name in trainer.callback_metrics:
+            return
+        logged = sorted(_metrics(trainer))
+        hint = nearest(self._name, logged) if logged else "the model logs none"
+        name = "objective.name"
+        raise ConfigError.of(name, f"{name}={self._name}: no such metric was logged; {hint}")
+
+
+class _SignalCallback(pl.Callback):
+    """Puts the run's signal handlers back after Lightning has put its own in their place."""
+
+    def __init__(self, interruptions: Interruptions) -> None:
+        self._interruptions = interruptions
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Processes that Lightning has started for other ranks know of a signal only by this one.
+        self._interruptions.forward = getattr(trainer.strategy.launcher, "kill", None)
+        self._interruptions.install()
+        # What has arrived until now waits for the step boundary as well.
+        trainer._signal_connector.received_sigterm = False
+
+
+def train(config: Mapping[str, Any], objects: Objects, session: RunContext) -> float | None:
+    """Fit, then measure and export the best checkpoint at target sparsity.
+
+    Args:
+        config: the resolved config.
+        objects: what is made of it.
+        session: the process at work on the run.
+
+    Returns:
+        The objective at that checkpoint, None when no metric of that name was logged.
+    """
+    trainer, model, paths, record = objects.trainer, objects.model, session.paths, session.record
+    record.update(threads=torch.get_num_threads(), device=_device(trainer))
+    if session.start.checkpoint is not None:
+        record.content["resumed_at"].append(session.start.step)
+    record.save()  # now: a run that is killed writes nothing more
+    _fit(config, objects, session)
+    files = data_files(record.content["config"], objects.data)  # now: a first run has fetched them
+    record.update(training=_training(trainer), data={"files": files})
+    metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
+    best, last = checkpoints_of(trainer)
+    metrics |= _evaluate(objects, best or last)
+    report = count_sparsity(model)
+    parameters = _export(objects, paths)
+    name, mode = config["objective"]["name"], config["objective"]["mode"]
+    value = metrics.get(name, metrics.get(f"last/{name}"))
+    record.update(
+        objective={"name": name, "mode": mode, "value": value},
+        metrics=metrics,
+        sparsity=_sparsity(report),
+        parameters=parameters,
+        operations=count_operations(trainer, model),  # last: nothing that is kept comes after
+        checkpoints={
+            "best": best and paths.relative(best),
+            "last": last and paths.relative(last),
+        },
+    )
+    return value
+
+
+def _fit(config: Mapping[str, Any], objects: Objects, session: RunContext) -> None:
+    with _trunk(config, objects, session) as shared:
+        _fit_from(config, objects, session, shared)
+
+
+def _trunk(
+    config: Mapping[str, Any], objects: Objects, session: RunContext
+) -> AbstractContextManager[SharedTrunk | None]:
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if config.get("trunk", "auto") != "auto" or not in_sweep:
+        return nullcontext()
+    return shared_trunk(config, objects.trainer, objects.model, session)
+
+
+def _fit_from(
+    config: Mapping[str, Any], objects: Objects, session: RunContext, shared: SharedTrunk | None
+) -> None:
+    trainer, checkpoint = objects.trainer, session.start.checkpoint
+    resumable = ResumableCheckpoint(
+        session.paths.resume,
+        **config["checkpoint"],
+        interruption=session.interruptions.pending,
+        observer=None if shared is None else shared.observe,
+    )
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    # First: the classes that choose by the objective have an error of their own for its absence.
+    callbacks[:0] = [
+        resumable,
+        PlainHyperparameters(),
+        _ObjectiveCallback(config["objective"]["name"]),
+        _ProgressCallback(session.progress),
+        ExampleBatch(),
+        _SignalCallback(session.interruptions),
+        *([shared] if shared else []),
+    ]
+    callbacks.append(FinalValidation())
+    for logger in trainer.loggers:
+        # TensorBoard would show them, and a metric that belongs to them, once more.
+        if checkpoint is None or not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(config))
+    origin = "resume"
+    if checkpoint is None and shared is not None:
+        checkpoint, origin = shared.checkpoint, "trunk"
+    if checkpoint is not None:
+        refuse_foreign(checkpoint, origin)
+    with session.interruptions.deferred():
+        trainer.fit(objects.model, datamodule=objects.data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _evaluate(objects: Objects, checkpoint: str | None) -> dict[str, float]:
+    """Return the metrics of validation and test at a checkpoint, whose weights the model keeps.
+
+    Without a checkpoint the model is measured as it is.
+    """
+    trainer, model, data = objects.trainer, objects.model, objects.data
+    metrics: dict[str, float] = {}
+    if checkpoint is not None:
+        refuse_foreign(checkpoint, "callbacks")
+    given: dict[str, Any] = {
+        "datamodule": data,
+        "ckpt_path": checkpoint,
+        "verbose": False,
+        "weights_only": True,
+    }
+    if is_overridden("validation_step", model):
+        # Not another point on the curve of the training: it is a checkpoint of before.
+        loggers, trainer.loggers = trainer.loggers, []
+        trainer.validate(model, **given)
+        trainer.loggers = loggers
+        metrics |= _metrics(trainer)
+    if is_overridden("test_step", model) and is_overridden("test_dataloader", data):
+        trainer.test(model, **given)
+        metrics |= _metrics(trainer)
+    return metrics
+
+
+def _metrics(trainer: pl.Trainer) -> dict[str, float]:
+    named = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in named if name != "sparsity"}
+
+
+def _export(objects: Objects, paths: RunPaths) -> dict[str, int]:
+    """Write the weights with the masks folded in, and return how many there are."""
+    if any(pruned_tensors(objects.model)):
+        fold_masks(objects.model)
+    parameters = list(objects.network.parameters())
+    nonzero = sum(int(torch.count_nonzero(parameter)) for parameter in parameters)
+    if objects.trainer.is_global_zero:
+        state = {
+            key: value.cpu() if isinstance(value, torch.Tensor) else value  # extra state is any
+            for key, value in objects.network.state_dict().items()
+        }
+        beside = paths.weights.with_name(f".{paths.weights.name}")
+        torch.save(state, beside)
+        beside.replace(paths.weights)
+    return {"total": sum(parameter.numel() for parameter in parameters), "nonzero": nonzero}
+
+
+def _sparsity(report: SparsityReport) -> dict[str, Any]:
+    layers = [
+        {
+            "name": layer.name,
+            "shape": list(layer.shape),
+            "elements": layer.elements,
+            "nonzero": layer.nonzero,
+            "target": layer.target,
+        }
+        for layer in report.layers
+    ]
+    sparsity: dict[str, Any] = {
+        "target": report.target,
+        "achieved": report.achieved,
+        "of_all_weights": report.of_all_weights,
+        "all_weights": {"elements": report.all_elements, "nonzero": report.all_nonzero},
+        "left_dense": [
+            {
+                "type": kind.kind,
+                "weights": kind.weights,
+                "elements": kind.elements,
+                "nonzero": kind.nonzero,
+            }
+            for kind in report.left_dense
+        ],
+        "layers": layers,
+    }
+    return {**sparsity, "below_target": shortfall(sparsity) is not None}
+
+
+def _training(trainer: pl.Trainer) -> dict[str, Any]:
+    batches = trainer.num_training_batches  # infinite for data without a length
+    known = math.isfinite(batches)
+    return {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "steps_per_epoch": math.ceil(batches / trainer.accumulate_grad_batches) if known else None,
+    }
+
+
+def _device(trainer: pl.Trainer) -> dict[str, str]:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return {"accelerator": "cuda", "name": torch.cuda.get_device_name(device)}
+    return {"accelerator": device.type, "name": _processor()}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

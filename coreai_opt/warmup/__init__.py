@@ -1,0 +1,1 @@
+"""Shared warm-up: dense training that runs of a sweep do once for all."""

@@ -1,0 +1,1 @@
+"""Resume: the state of a Lightning training that checkpoints of Lightning lack."""

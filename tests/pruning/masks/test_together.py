@@ -1,0 +1,154 @@
+"""Masks of many small tensors at once are those of each by itself."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from coreai_opt.pruning import (
+    InPlacePruner,
+    MagnitudePruner,
+    MagnitudePrunerConfig,
+)
+from coreai_opt.pruning.config import PolynomialDecaySchedule
+from coreai_opt.pruning.errors import DivergedWeightError
+from coreai_opt.pruning.masks.selection import Hint, Magnitude, keep_largest_of_each
+from coreai_opt.pruning.masks.together import batches, stacked
+from coreai_opt.pruning.model.targets import pruned_tensors
+from tests.pruning.masks.test_selection import KINDS, Far, reference
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+@st.composite
+def many_rows(draw: st.DrawFn) -> tuple[Tensor, Tensor | None]:
+    """Rows of hard values, with and without what was kept before."""
+    torch.manual_seed(draw(st.integers(0, 2**20)))
+    size = draw(st.sampled_from([2, 3, 40, 300]))
+    kinds = draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=5))
+    rows = torch.stack([KINDS[kind](size) for kind in kinds]).to(draw(st.sampled_from(DTYPES)))
+    kept = torch.rand(rows.shape) < draw(st.floats(0, 1)) if draw(st.booleans()) else None
+    return rows, kept
+
+
+@given(many_rows(), st.lists(st.floats(0, 1), min_size=1, max_size=4), st.floats(0, 0.1))
+@settings(max_examples=300, deadline=None)
+def test_each_row_has_the_mask_of_a_stable_sort(
+    drawn: tuple[Tensor, Tensor | None], shares: list[float], move: float
+) -> None:
+    """The count goes up and down, and the values move: hints may be good or bad."""
+    rows, kept = drawn
+    hints = [Hint() for _ in rows]
+    for share in shares:
+        pruned = int(rows.shape[1] * share)
+        masks = keep_largest_of_each(rows, kept, pruned, hints)
+        for place, row in enumerate(rows):
+            alone = Magnitude(row, None if kept is None else kept[place]).tensor()
+            assert torch.equal(masks[place], reference([alone], pruned)[0])
+        rows = rows + (torch.rand(rows.shape) * move).to(rows.dtype)
+
+
+@pytest.mark.parametrize("many", [2, 1 << 20], ids=["by-cut", "by-sort"])
+@given(many_rows(), st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_on_a_device_as_well(many: int, drawn: tuple[Tensor, Tensor | None], share: float) -> None:
+    rows, kept = drawn
+    pruned = int(rows.shape[1] * share)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("coreai_opt.pruning.masks.device_selection.MANY", many)
+        masks = keep_largest_of_each(
+            rows.as_subclass(Far), kept, pruned, [Hint() for _ in rows]
+        ).as_subclass(Tensor)
+    for place, row in enumerate(rows):
+        alone = Magnitude(row, None if kept is None else kept[place]).tensor()
+        assert torch.equal(masks[place], reference([alone], pruned)[0])
+
+
+@given(st.lists(st.integers(-(10**40), 10**40), min_size=3, max_size=3), st.integers(1, 199))
+@settings(max_examples=100, deadline=None)
+def test_whatever_is_in_the_hints(cuts: list[int], pruned: int) -> None:
+    rows = torch.stack([torch.randn(200), torch.zeros(200), torch.randint(-2, 3, (200,)).float()])
+    masks = keep_largest_of_each(rows, None, pruned, [Hint(cut, cut // 2) for cut in cuts])
+    for mask, row in zip(masks, rows, strict=True):
+        assert torch.equal(mask, reference([row.abs()], pruned)[0])
+
+
+def test_what_is_alike_and_small_is_put_together() -> None:
+    model: Any = nn.Sequential(
+        nn.Linear(8, 4), nn.Linear(4, 8), nn.Linear(8, 4), nn.Linear(256, 256), nn.Linear(256, 256)
+    )
+    model[2].half()
+    model.append(nn.Linear(8, 4))
+    pruner = InPlacePruner(model, MagnitudePrunerConfig.uniform(0.5))
+    pruner.prepare()
+    assert batches(list(pruned_tensors(model))) == [[0, 5], [1], [2], [3], [4]]
+
+
+def test_no_more_are_put_together_than_stay_in_the_cache() -> None:
+    model = nn.Sequential(*[nn.Linear(128, 128) for _ in range(20)])
+    InPlacePruner(model, MagnitudePrunerConfig.uniform(0.5)).prepare()
+    assert list(map(len, batches(list(pruned_tensors(model))))) == [16, 4]
+
+
+def test_rows_of_a_tensor_are_taken_as_they_are() -> None:
+    base = torch.arange(6.0).view(2, 3)
+    assert stacked(base.unbind()).data_ptr() == base.data_ptr()
+    for others in (base.flip(0).unbind(), (base[1], base[0]), (base[0], base[0]), (base[1],) * 2):
+        assert torch.equal(stacked(others), torch.stack(list(others)))
+        assert stacked(others).data_ptr() != base.data_ptr()
+
+
+class MyMagnitudes(nn.Module):
+    """Twelve layers alike, and each in a shape of its own."""
+
+    def __init__(self, alike: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        weights = [torch.randn(6, 10) for _ in range(12)]
+        shapes = [(6, 10)] * 12 if alike else [(60 // n, n) for n in (1, 2, 3, 4, 5, 6)] * 2
+        self.layers = nn.ModuleList(nn.Linear(n, m, bias=False) for m, n in shapes)
+        for layer, weight, shape in zip(self.layers, weights, shapes, strict=True):
+            layer.weight.data = weight.view(shape)
+
+
+@pytest.mark.parametrize("way", [InPlacePruner, MagnitudePruner])
+@pytest.mark.parametrize("regrowth", [True, False])
+def test_a_ramp_has_the_masks_and_counts_of_each_by_itself(way: Any, regrowth: bool) -> None:
+    found = []
+    for alike in (True, False):
+        model = MyMagnitudes(alike)
+        ramp = PolynomialDecaySchedule(total_iters=10, power=1)
+        config = MagnitudePrunerConfig.uniform(0.8, ramp)
+        config.allow_regrowth = regrowth
+        pruner = way(model, config)
+        pruner.prepare()
+        for step in range(12):
+            pruner.step()
+            generator = torch.Generator().manual_seed(step)
+            for tensor in pruned_tensors(model):
+                noise = torch.randn(60, generator=generator).view(tensor.shape)
+                tensor.original.data += noise * (tensor.impl.mask if way is InPlacePruner else 1)
+        found.append([(t.impl.mask.flatten(), t.impl.revived) for t in pruned_tensors(model)])
+    for (mask, revived), (other, count) in zip(*found, strict=True):
+        assert torch.equal(mask, other)
+        assert revived == count
+    assert any(revived for _, revived in found[0]) == regrowth
+
+
+def test_nan_in_one_of_many_is_named() -> None:
+    model: Any = nn.Sequential(*[nn.Linear(4, 4) for _ in range(5)])
+    pruner = InPlacePruner(
+        model, MagnitudePrunerConfig.uniform(0.5, PolynomialDecaySchedule(total_iters=4))
+    )
+    pruner.prepare()
+    with torch.no_grad():
+        model[3].weight[1, 1] = torch.nan
+        model[1].weight[0, 0] = torch.inf
+        model[1].weight[0, 1] = -torch.inf
+    with pytest.raises(DivergedWeightError, match=r"3\.weight") as raised:
+        pruner.step()
+    assert "1.weight" not in str(raised.value)
+    assert not any(tensor.impl.sparsity for tensor in pruned_tensors(model))
