@@ -1,20 +1,16 @@
 """The command, as far as ``--help`` needs it: what runs anything is imported when it is to."""
 
 import functools
-import gc
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from coreai_opt.cli.argv import asks_for_help
 from coreai_opt.requirements import require_train
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 __all__ = ["hydra_app"]
-
-# Hydra's flags for what composes a config, shows it and ends.
-SHOWING = {"--cfg", "-c", "--hydra-help", "--shell-completion", "-sc"}
 
 
 def hydra_app(task: "Callable[[DictConfig], Any]") -> Callable[[], None]:
@@ -30,19 +26,15 @@ def hydra_app(task: "Callable[[DictConfig], Any]") -> Callable[[], None]:
 
     @functools.wraps(task)
     def main() -> None:
-        if {"--help", "-h"} & set(sys.argv[1:]):
+        if asks_for_help():
             from coreai_opt.cli.help import help_text
             from coreai_opt.report.formatting import program
 
             print(help_text(program()))
             return
         require_train()
-        # Imports make objects that stay: looking for garbage among them takes a tenth of the time.
-        gc.disable()
         from coreai_opt.cli.command_line import run_command
 
-        if not SHOWING & set(sys.argv[1:]):
-            gc.enable()
         run_command(task)
 
     return main

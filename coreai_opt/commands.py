@@ -1,11 +1,8 @@
 """The console commands of an installation: what ``train.py`` and the scripts are in a checkout."""
 
-import sys
-from pathlib import Path
+from coreai_opt.cli.argv import become_preview
 
 __all__ = ["preview", "report", "train", "trunks"]
-
-TRAIN = "coreai-train"
 
 
 def train() -> None:
@@ -17,13 +14,7 @@ def train() -> None:
 
 def preview() -> None:
     """``coreai-preview``: show what ``coreai-train`` would run with the same arguments."""
-    # Under that name: the commands that a preview shows are those that run.
-    sys.argv[0] = str(Path(sys.argv[0]).with_name(TRAIN))
-    if not {"--help", "-h"} & set(sys.argv[1:]):
-        # Beside the other overrides: Hydra's parser wants them in one piece.
-        words = enumerate(sys.argv[1:], start=1)
-        given = (at for at, word in words if "=" in word and not word.startswith("-"))
-        sys.argv.insert(next(given, len(sys.argv)), "preview=true")
+    become_preview("coreai-train")
     train()
 
 

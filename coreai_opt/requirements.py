@@ -9,7 +9,7 @@ __all__ = ["TRAIN", "missing_for_training", "release_of", "require_train"]
 
 TRAIN: Mapping[str, str] = {
     "pytorch-lightning": ">=2.6.4",
-    "hydra-core": ">=1.3.8,<1.4",
+    "hydra-core": ">=1.3.2,<1.5",
     "omegaconf": ">=2.3",
     "filelock": ">=4.2",
 }
@@ -74,7 +74,7 @@ def _allows(allowed: str, version: str) -> bool:
     """Return whether a version is in a range.
 
     Example:
-        >>> [_allows(">=1.3.8,<1.4", version) for version in ("1.3.2", "1.3.10", "1.4.0rc3")]
+        >>> [_allows(">=1.3.2,<1.5", version) for version in ("1.3.1", "1.3.10", "1.5.0rc1")]
         [False, True, False]
     """
     there = release_of(version)

@@ -22,7 +22,7 @@ TRAIN = str(ROOT / "train.py")
 APP = """
 import time
 import hydra, hydra.core.hydra_config
-from hydra._internal.utils import create_config_search_path
+from coreai_opt.config.hydra_internals import create_config_search_path
 from hydra.core.plugins import Plugins
 Plugins.instance()
 import sys

@@ -23,7 +23,7 @@ MUST_S, AIM_S = 0.5, 0.3
 
 OVERRIDES = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=1", "total_iters=10"]
 
-RUN, FIT = "coreai_opt.sweep.job_configs:JobConfigs.load_sweep_config", "fit"
+RUN, FIT = "coreai_opt.config.hydra_internals:ConfigLoaderImpl.load_sweep_config", "fit"
 
 # What is timed, each without what it calls of the others; the second ones once torch is there.
 EXPERIMENT = "coreai_opt.experiment"

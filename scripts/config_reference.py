@@ -227,7 +227,7 @@ def _rows(file: Path, group: str) -> Iterator[Row]:
             if name.endswith("_target_"):
                 text = "the class, whose other arguments may be added"
             yield Row(name, _shown(value), text, allowed[name])
-    if any(str(item).startswith("base_") for item in content.get("defaults") or []):
+    if any(str(item).startswith("/schema/") for item in content.get("defaults") or []):
         for below, node in schemas.items():
             listed = [f"{key}." for key in allowed]
             for row in _of_schema(below, node):
@@ -246,10 +246,9 @@ def _own_schemas(group: str, file: Path, prefix: str) -> Iterator[tuple[str, Nod
     items = [item for item in _content(file).get("defaults") or [] if isinstance(item, str)]
     for item in items:
         name, _, package = item.partition("@")
-        named = name.removeprefix("base_")
         for node in nodes():
-            if name.startswith("base_") and (node.group, node.name) == (group, named):
-                yield ".".join(filter(None, (prefix, package))), node
+            if name == f"/schema/{node.group}/{node.name}":
+                yield ".".join(filter(None, (prefix, package.removeprefix("_here_")))), node
 
 
 def _of_schema(below: str, node: Node) -> Iterator[Row]:

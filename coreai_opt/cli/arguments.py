@@ -1,7 +1,6 @@
 """What a command line asks for, seen before anything is composed, and without what plans sweeps."""
 
 import re
-import sys
 from argparse import Namespace
 
 from hydra.core.global_hydra import GlobalHydra
@@ -9,6 +8,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from coreai_opt.cli.argv import take_out
 from coreai_opt.config.composing import command_context
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.sweep.preview.request import read_request, without_png
@@ -26,8 +26,8 @@ SHOWING = (*COMPOSING, "info", "experimental_rerun")
 def wants_preview(arguments: Namespace) -> bool:
     """Return whether a command line asks what would be run.
 
-    What only the preview understands is taken out of the command line, here and in ``sys.argv``:
-    Hydra has no key for it. Where Hydra itself is asked to show something, it answers.
+    What only the preview understands is taken out of the command line, here and in what Hydra
+    reads: Hydra has no key for it. Where Hydra itself is asked to show something, it answers.
 
     Args:
         arguments: as Hydra's own parser returns them.
@@ -39,7 +39,7 @@ def wants_preview(arguments: Namespace) -> bool:
     is_wanted = request.is_wanted and not shows(arguments)
     kept = request.overrides if is_wanted else without_png(arguments.overrides)
     taken = [text for text in arguments.overrides if text not in kept]
-    sys.argv[1:] = [word for word in sys.argv[1:] if word not in taken]
+    take_out(taken)
     arguments.overrides, arguments.png = list(kept), request.png
     return is_wanted
 

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.cli.arguments import composes_only, is_sweep, shows, wants_preview
+from coreai_opt.cli.system_errors import system_error
 from coreai_opt.config.errors import ConfigError, RunFailedError, print_problems
-from coreai_opt.config.files import register_files
+from coreai_opt.config.hydra_internals import VERSION_BASE, get_args_parser, trusted
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.config.target_policy import check_hydra_targets
@@ -53,14 +52,13 @@ def run_command(task: Task) -> None:
     # As with python -m: the user's own modules lie where the command is typed.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    register_files()
     register_nodes()
     _register_plugins(arguments)
-    decorate = hydra.main(str(conf_dir()), "config", version_base="1.3")
+    decorate = hydra.main(str(conf_dir()), "config", **VERSION_BASE)
     if os.environ.get("HYDRA_FULL_ERROR") == "1" and SENTENCES not in os.environ:
-        _run(decorate(job_of(task)))
+        _run(decorate(job_of(task)), arguments)
     else:
-        _run_with_sentences(decorate(_leaving_a_single_run(job_of(task))))
+        _run_with_sentences(decorate(_leaving_a_single_run(job_of(task))), arguments)
 
 
 def _arguments() -> Namespace:
@@ -71,23 +69,16 @@ def _arguments() -> Namespace:
 
 
 def _register_plugins(arguments: Namespace) -> None:
-    if arguments.info:
-        Plugins.instance()  # which lists them all
     if composes_only(arguments):
         take_names()
-        if arguments.shell_completion:
-            from coreai_opt.cli.completion import hide_schemas
-
-            hide_schemas()
         return
     from coreai_opt.sweep.sweeper import register_sweepers
 
     register_sweepers()
 
 
-def _run(hydra_main: Callable[[], None]) -> None:
+def _run(hydra_main: Callable[[], None], arguments: Namespace) -> None:
     """Preview, sweep or run, as the command line says."""
-    arguments = get_args_parser().parse_args()
     check_installed(arguments.overrides)
     if wants_preview(arguments):
         from coreai_opt.cli.sweep_command import show_preview
@@ -97,10 +88,11 @@ def _run(hydra_main: Callable[[], None]) -> None:
     sweep = _sweep(arguments)
     if sweep is None:
         check_hydra_targets(arguments)
-        hydra_main()
+        with trusted():
+            hydra_main()
         return
-    with sweep.announced():
-        check_hydra_targets(get_args_parser().parse_args())
+    with sweep.announced(), trusted():
+        check_hydra_targets(Namespace(**vars(arguments) | {"overrides": sweep.fitting}))
         hydra_main()
     if sweep.has_failed:
         sys.exit(RUN_FAILED)
@@ -132,11 +124,11 @@ def _leaving_a_single_run(task: Task) -> Task:
     return run_task
 
 
-def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
+def _run_with_sentences(hydra_main: Callable[[], None], arguments: Namespace) -> None:
     # With this set Hydra hands its errors on instead of printing them.
     os.environ |= {"HYDRA_FULL_ERROR": "1", SENTENCES: "1"}
     try:
-        _run(hydra_main)
+        _run(hydra_main, arguments)
     except KeyboardInterrupt:
         print("interrupted by Ctrl-C", file=sys.stderr)
         sys.exit(CTRL_C)
@@ -145,14 +137,16 @@ def _run_with_sentences(hydra_main: Callable[[], None]) -> None:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         from coreai_opt.config.explain_errors import diagnose
 
-        _exit_with(ConfigError(diagnose(error, get_args_parser().parse_args().overrides)))
+        _exit_with(ConfigError(diagnose(error, arguments.overrides)))
     except OSError as error:
-        name = f" {error.filename!r}" if error.filename else ""
-        reason = f"the run directory cannot be written: {error.strerror}{name}"
-        _exit_with(ConfigError.of("", f"{reason}; allowed: paths.output_root=DIR, writable"))
+        _exit_with(system_error(error, _directories()))
     finally:
         for name in ("HYDRA_FULL_ERROR", SENTENCES):
             os.environ.pop(name, None)
+
+
+def _directories() -> list[str]:
+    return [HydraConfig.get().run.dir] if HydraConfig.initialized() else []
 
 
 def _exit_with(error: ConfigError | RunFailedError) -> NoReturn:

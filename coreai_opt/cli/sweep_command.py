@@ -1,6 +1,5 @@
 """A command line as a sweep or a preview, before Hydra composes anything."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 
 from coreai_opt.cli.arguments import is_sweep, shows
+from coreai_opt.cli.argv import replaced
+from coreai_opt.cli.system_errors import system_error
 from coreai_opt.config.composing import command_context
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.search.sweeper import planned_search
@@ -27,7 +28,7 @@ class AnnouncedSweep:
     """
 
     def __init__(self, sweep: SweepRun, fitting: list[str], command: tuple[str, ...]) -> None:
-        self._sweep, self._fitting, self._command = sweep, fitting, command
+        self._sweep, self.fitting, self._command = sweep, fitting, command
 
     @property
     def has_failed(self) -> bool:
@@ -37,13 +38,13 @@ class AnnouncedSweep:
     @contextmanager
     def announced(self) -> Iterator[None]:
         """Let the sweeper that Hydra makes meanwhile be this sweep's."""
-        before, token = list(sys.argv), current_sweep.set(self._sweep)
-        kept = [word for word in sys.argv[1:] if word not in self._command]
-        sys.argv[1:] = [*kept, *self._fitting]
+        token = current_sweep.set(self._sweep)
         try:
-            yield
+            with replaced(self._command, self.fitting):
+                yield
+        except OSError as error:
+            raise system_error(error, [self._sweep.plan.root]) from error
         finally:
-            sys.argv[:] = before
             current_sweep.reset(token)
 
 

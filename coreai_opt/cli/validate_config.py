@@ -1,19 +1,21 @@
 """What Hydra calls before a run or a sweep makes its first directory."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.config.aliases import shadowed_knobs
 from coreai_opt.config.composing import first_point, task_config
 from coreai_opt.config.errors import ConfigError, Problem, print_problems
-from coreai_opt.config.validation import find_problems
+from coreai_opt.config.hydra_internals import writable
+from coreai_opt.config.validation import find_problems, resolve
 from coreai_opt.distributed.handoff import heard_directory, tell_directory
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id
@@ -35,14 +37,14 @@ class ValidateConfig(Callback):
         except OmegaConfBaseException:  # it names what is not there
             _refuse(find_problems(task_config(config, ".")))
             raise
-        task = task_config(config, str(own))
-        _refuse(find_problems(task))
-        plain: dict[str, Any] = OmegaConf.to_container(task, resolve=True)  # type: ignore[assignment]
+        resolved = resolve(task_config(config, str(own)))
+        _refuse(resolved.problems)
+        plain = resolved.values
         is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
         launch, output_root = launch_id(os.environ), Path(plain["paths"]["output_root"])
         if not is_main_process():
             if launch is not None:
-                with read_write(config):
+                with writable(config):
                     config.hydra.run.dir = str(_heard_directory(output_root, launch))
             return
         root = own
@@ -59,7 +61,7 @@ class ValidateConfig(Callback):
         typed: Any = OmegaConf.to_container(config.hydra.overrides.task)
         for sentence in [*shadowed_knobs(typed, str(config.hydra.job.config_name)), *sentences]:
             print(sentence)
-        with read_write(config), open_dict(config):
+        with writable(config):
             # Hydra makes the directory that stands here when this hook returns.
             if root != own:
                 config.hydra.run.dir = str(root)
@@ -99,8 +101,8 @@ def _point_problems(point: list[str], config_name: str, root: str) -> list[Probl
     return find_problems(task_config(config, root))
 
 
-def _refuse(problems: list[Problem]) -> None:
+def _refuse(problems: Sequence[Problem]) -> None:
     if not problems:
         return
-    print_problems(problems)
+    print_problems(list(problems))
     raise SystemExit(1)

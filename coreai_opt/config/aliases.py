@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from coreai_opt.config.hydra_internals import child_node, has_value, raw_text
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.validation import ALIAS
 
@@ -23,10 +24,10 @@ __all__ = ["alias_of", "keys_of", "shadowed_knobs", "shadowing"]
 def alias_of(config: DictConfig, key: str) -> str | None:
     """Return the key that a value is taken from by ``${KEY}``, None where it is taken from none."""
     node: Any = config
-    for part in key.split("."):
-        is_node = isinstance(node, DictConfig) and isinstance(node._content, dict)
-        node = node._content.get(part) if is_node else None
-    match = ALIAS.match(str(node._value())) if node is not None else None
+    *parents, last = key.split(".")
+    for part in parents:
+        node = child_node(node, part) if isinstance(node, DictConfig) and has_value(node) else None
+    match = ALIAS.match(raw_text(node, last)) if node is not None and has_value(node) else None
     return None if match is None else match[1]
 
 

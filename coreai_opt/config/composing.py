@@ -7,15 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 
+from coreai_opt.config.hydra_internals import (
+    VERSION_BASE,
+    create_config_search_path,
+    create_hydra,
+    writable,
+)
 from coreai_opt.config.locations import conf_dir
 
 __all__ = ["command_context", "first_point", "task_config"]
@@ -40,9 +44,10 @@ def command_context(arguments: Namespace) -> Iterator[str]:
         folder = f"file://{Path(own).absolute()}"
         search.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
-    version.setbase("1.3")
+    for base in VERSION_BASE.values():
+        version.setbase(base)
     try:
-        Hydra.create_main_hydra2(task_name="app", config_search_path=search)
+        create_hydra(task_name="app", config_search_path=search)
         yield arguments.config_name or "config"
     finally:
         GlobalHydra.instance().hydra = running
@@ -76,7 +81,7 @@ def _values(override: Override, text: str) -> Iterator[str]:
 def task_config(config: DictConfig, run_dir: str) -> DictConfig:
     """Return the config as the job will see it, with the directory that it will have."""
     config = config.copy()
-    with read_write(config), open_dict(config):
+    with writable(config):
         config.hydra.runtime.output_dir = os.path.abspath(run_dir)  # noqa: PTH100
         HydraConfig.instance().set_config(config)
         task = config.copy()

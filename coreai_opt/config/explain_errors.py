@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 from hydra import compose
-from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +19,7 @@ from coreai_opt.config.errors import Problem
 from coreai_opt.config.field_problems import described
 from coreai_opt.config.group_options import option_names
 from coreai_opt.config.groups import ConfigGroup, config_groups, find_group
+from coreai_opt.config.hydra_internals import child_node, get_args_parser, has_value
 from coreai_opt.config.schemas.nodes import model_of_target
 from coreai_opt.config.validation import find_problems
 from coreai_opt.pruning._registry import nearest
@@ -32,6 +32,9 @@ OVERRIDE = re.compile(
 )
 KEY = re.compile(r"Could not (?:override|append|delete) '([^'=]+)|(?:at|of|config\.) '([^']+)'")
 TWICE = re.compile(r"Multiple values for (\S+?)\.")
+
+# The schemas stood beside the options until version 0.1.
+OLD_SCHEMA = re.compile(r"(?:hydra/)?(.+)/base_(\w+)")
 
 # A list of values for one of Hydra's own settings, and for what would vary.
 OF_HYDRA = re.compile(
@@ -78,6 +81,13 @@ def _unattributed(error: Refusal, overrides: list[str]) -> list[Problem]:
         way = f"{param}={values}" if param else "one value"
         sentence = f"{typed}: a list of values, and settings of Hydra's own do not vary"
         return [Problem(key, f"{sentence}; allowed: {way}")]
+    if isinstance(error, MissingConfigException) and (
+        (match := OLD_SCHEMA.fullmatch(str(error.missing_cfg_file))) is not None
+    ):
+        group, name = match.groups()
+        first, new = str(error).partition(".\n")[0], f"/schema/{group}/{name}"
+        allowed = f"{new}@_here_ for base_{name}, {new}@NODE for base_{name}@NODE"
+        return [Problem(group, f"{first}: the schemas have moved; allowed: {allowed}")]
     # A plain ValueError where all composes is validation's own.
     if isinstance(error, HydraException | OmegaConfBaseException) and _refusal(overrides) is None:
         found = _remaining(overrides)
@@ -133,8 +143,7 @@ def _explain(error: Refusal, bad: str, others: list[str]) -> Problem:
     if isinstance(error, MissingConfigException):
         option = str(error.missing_cfg_file).rpartition("/")[2]
         # Of a list of options Hydra tells none.
-        known = error.options or option_names(key)
-        options = [name for name in known if not name.startswith("base_")]
+        options = list(error.options or option_names(key))
         is_alone = bad.partition("=")[2] == option
         none = f"{key}={option}: there is no such option"
         told = none if is_alone else f"{bad}: there is no option {option!r}"
@@ -249,8 +258,8 @@ def _dotted(config: Any, prefix: str = "") -> Iterator[str]:
         if str(key).startswith("_") or (not prefix and key == "hydra"):
             continue
         yield f"{prefix}{key}"
-        child = config._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+        child = child_node(config, key)
+        if isinstance(child, DictConfig) and has_value(child):
             yield from _dotted(child, f"{prefix}{key}.")
 
 

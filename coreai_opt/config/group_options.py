@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,6 +12,7 @@ from hydra.errors import HydraException
 from coreai_opt.config.composing import command_context
 from coreai_opt.config.errors import Problem
 from coreai_opt.config.groups import config_groups
+from coreai_opt.config.hydra_internals import get_args_parser
 
 __all__ = ["option_names", "option_problems"]
 
@@ -22,8 +22,8 @@ def option_names(group: str) -> list[str]:
     arguments = get_args_parser().parse_known_args()[0]
     with command_context(arguments):
         loader = GlobalHydra.instance().config_loader()
-        names = loader.get_group_options(group, ObjectType.CONFIG)
-    return [name for name in names if not name.startswith("base_")]
+        names: list[str] = loader.get_group_options(group, ObjectType.CONFIG)
+    return names
 
 
 def option_problems(overrides: Sequence[str]) -> list[Problem]:

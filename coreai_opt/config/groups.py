@@ -1,6 +1,6 @@
 """What the config tree offers: groups, options and root knobs, read from its files.
 
-Help and error messages need it without composing a config, and without Hydra's ``base_*`` nodes.
+Help and error messages need it without composing a config.
 """
 
 import re

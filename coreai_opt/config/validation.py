@@ -9,7 +9,8 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf, ValueNode
@@ -18,6 +19,8 @@ from pydantic import BaseModel
 
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.field_problems import Path, described, field_problems, name_of, named_once
+from coreai_opt.config.hydra_internals import child_node, has_value, plain_value, raw_text
+from coreai_opt.config.identity import config_hash
 from coreai_opt.config.locations import typed_path, why_no_file
 from coreai_opt.config.schemas.absent_nodes import absent_problems, unresolved
 from coreai_opt.config.schemas.callback_nodes import callback_problems
@@ -31,10 +34,9 @@ from coreai_opt.config.schemas.settings import (
 from coreai_opt.config.schemas.trainer import strategy_problem
 from coreai_opt.config.target_policy import named_targets, why_refused
 from coreai_opt.config.training_length import ramp_problem
-from coreai_opt.config.unchanged_nodes import UnchangedNodes
 from coreai_opt.pruning._registry import nearest
 
-__all__ = ["ALIAS", "Reading", "check_config", "find_problems", "problems_of"]
+__all__ = ["ALIAS", "ResolvedConfig", "find_problems", "resolve"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
@@ -69,22 +71,20 @@ OWN_NODES: dict[str, type[BaseModel]] = {
 _found: set[tuple[str, ...]] = set()
 
 
-class Reading:
+class _Reading:
     """A config read into plain values, with the names under which its values are known.
 
     Args:
         cfg: the composed config, without Hydra's own node.
-        constants: what is known of it from earlier readings with other values of some keys.
 
     Attributes:
-        values: the resolved values, nested as in the config; None for what cannot be read. What is
-            constant is one object in all readings: it must not be changed.
+        values: the resolved values, nested as in the config; None for what cannot be read.
         names: the key that a value at a path was taken from by ``${key}``.
         problems: what cannot be read, and what is not given.
     """
 
-    def __init__(self, cfg: DictConfig, constants: UnchangedNodes | None = None) -> None:
-        self._constants = constants
+    def __init__(self, cfg: DictConfig) -> None:
+        self._cfg = cfg
         self.names: dict[Path, str] = {}
         self.problems: list[Problem] = []
         self.values: dict[str, Any] = {}
@@ -97,30 +97,23 @@ class Reading:
 
     def _read(self, parent: Any, key: Any, path: Path) -> Any:
         # Most values stand there as they are; OmegaConf's own way to them takes ten times as long.
-        node = parent._get_node(key)
-        if (plain := _plain_value(node)) is not None:
+        node = child_node(parent, key)
+        if (plain := plain_value(node)) is not None:
             return plain
-        if self._constants is None:
-            return self._resolved(parent, key, path)
-        if (known := self._constants.get(path, node)) is not None:
-            self.names |= known[1]
-            return known[0]
-        before = len(self.problems)
-        value = self._resolved(parent, key, path)
-        if len(self.problems) == before:
-            self._constants.keep(path, node, value, self.names)
-        return value
-
-    def _resolved(self, parent: Any, key: Any, path: Path) -> Any:
+        if isinstance(node, DictConfig | ListConfig) and has_value(node):
+            return self._below(node, path)
         raw = self._alias(parent, key, path)
         try:
             missing = OmegaConf.is_missing(parent, key)
             value = None if missing else self._value(parent, key, raw)
         except OmegaConfBaseException as error:
-            return self._unreadable(parent, error, path, raw)
+            return self._unreadable(error, path, raw)
         if missing:
             name = self.name(path)
             self.problems.append(Problem(name, f"{name} is not given; give {name}=VALUE"))
+        return self._below(value, path)
+
+    def _below(self, value: Any, path: Path) -> Any:
         if isinstance(value, DictConfig):
             return {str(child): self._read(value, child, (*path, str(child))) for child in value}
         if isinstance(value, ListConfig):
@@ -128,66 +121,75 @@ class Reading:
         return value
 
     def _value(self, parent: Any, key: Any, alias: str | None) -> Any:
-        if alias is not None and isinstance(node := parent._get_node(key), ValueNode):
-            target = parent._get_root()
+        if alias is not None and isinstance(node := child_node(parent, key), ValueNode):
+            target: Any = self._cfg
             for part in alias.split("."):
-                target = target._get_node(part) if isinstance(target, DictConfig) else None
-            if (plain := _plain_value(target)) is not None:
+                target = child_node(target, part) if isinstance(target, DictConfig) else None
+            if (plain := plain_value(target)) is not None:
                 return node.validate_and_convert(plain)
             # A whole node, which OmegaConf hands on as it is where no type is asked for.
-            is_node = isinstance(target, DictConfig | ListConfig) and not target._is_interpolation()
-            if (
-                is_node
-                and type(node) is AnyNode
-                and not (target._is_none() or target._is_missing())
-            ):
+            is_node = isinstance(target, DictConfig | ListConfig) and has_value(target)
+            if is_node and type(node) is AnyNode:
                 return target
         return parent[key]
 
     def _alias(self, parent: Any, key: Any, path: Path) -> str | None:
-        node = parent._get_node(key)
-        match = ALIAS.match(str(node._value())) if node is not None else None
-        if match and match[1].partition(".")[0] in parent._get_root():
+        match = ALIAS.match(raw_text(parent, key))
+        if match and match[1].partition(".")[0] in self._cfg:
             self.names[path] = match[1]
             return match[1]
         return None
 
-    def _unreadable(
-        self, parent: Any, error: OmegaConfBaseException, path: Path, alias: str | None
-    ) -> Any:
+    def _unreadable(self, error: OmegaConfBaseException, path: Path, alias: str | None) -> Any:
         # The value does not fit the schema's type. Where it stands elsewhere under a name, it is
         # taken from there, and the pydantic class says what is wrong with it.
         if alias is not None:
             with suppress(OmegaConfBaseException):  # that value has a problem of its own
-                return OmegaConf.select(parent._get_root(), alias, default=None)
+                return OmegaConf.select(self._cfg, alias, default=None)
         name = self.name(path)
         text = str(error).splitlines()[0]
-        self.problems.append(unresolved(name, text, parent._get_root()))
+        self.problems.append(unresolved(name, text, self._cfg))
         return None
 
 
-def _plain_value(node: Any) -> Any:
-    is_value = isinstance(node, ValueNode) and not node._is_interpolation()
-    return node._value() if is_value and not node._is_missing() else None
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """A config as plain values, resolved and validated once and handed down.
 
-
-def check_config(cfg: DictConfig) -> None:
-    """Raise a ``ConfigError`` with everything that is wrong in a config.
-
-    Args:
-        cfg: the composed config, without Hydra's own node.
+    Attributes:
+        values: nested as in the config; None for what cannot be read.
+        names: the key that a value at a path was taken from by ``${key}``.
+        problems: everything that can be seen to be wrong without heavy imports.
     """
-    if problems := find_problems(cfg):
-        raise ConfigError(problems)
+
+    values: dict[str, Any]
+    names: Mapping[Path, str]
+    problems: tuple[Problem, ...]
+
+    @cached_property
+    def hash(self) -> str:
+        """What is equal for configs of the same experiment."""
+        return config_hash(self.values)
+
+    def checked(self) -> "ResolvedConfig":
+        """Return the config, or raise a ``ConfigError`` with its problems."""
+        if self.problems:
+            raise ConfigError(list(self.problems))
+        return self
+
+
+def resolve(cfg: DictConfig) -> ResolvedConfig:
+    """Resolve and validate a composed config without Hydra's own node."""
+    reading = _Reading(cfg)
+    return ResolvedConfig(reading.values, reading.names, tuple(_problems(reading)))
 
 
 def find_problems(cfg: DictConfig) -> list[Problem]:
     """Return everything that can be seen to be wrong in a config without heavy imports."""
-    return problems_of(Reading(cfg))
+    return list(resolve(cfg).problems)
 
 
-def problems_of(reading: Reading) -> list[Problem]:
-    """Return everything that can be seen to be wrong in a config that has been read."""
+def _problems(reading: _Reading) -> list[Problem]:
     problems = absent_problems(reading.values, reading.problems)
     if refused := _refused_targets(reading):
         return named_once([*problems, *refused])  # looking further would import them
@@ -219,7 +221,7 @@ def _checked_nodes(
             yield path, model, fields
 
 
-def _name_below(reading: Reading, path: Path, location: Path) -> str:
+def _name_below(reading: _Reading, path: Path, location: Path) -> str:
     return reading.name((*path, *location))
 
 
@@ -249,7 +251,7 @@ def _is_special(key: str) -> bool:
     return key.startswith("_") and key.endswith("_")
 
 
-def _refused_targets(reading: Reading) -> list[Problem]:
+def _refused_targets(reading: _Reading) -> list[Problem]:
     problems = []
     for path, target in named_targets(reading.values):
         if reason := why_refused(target):
@@ -258,7 +260,7 @@ def _refused_targets(reading: Reading) -> list[Problem]:
     return problems
 
 
-def _target_problems(reading: Reading) -> list[Problem]:
+def _target_problems(reading: _Reading) -> list[Problem]:
     problems = []
     for path, node in _nodes_with_target(reading.values, ()):
         target, name = str(node["_target_"]), reading.name((*path, "_target_"))
@@ -277,7 +279,7 @@ def _target_problems(reading: Reading) -> list[Problem]:
     return problems
 
 
-def _missing_weights(reading: Reading) -> list[Problem]:
+def _missing_weights(reading: _Reading) -> list[Problem]:
     given, name = reading.values.get("init_from"), reading.name(("init_from",))
     reason = why_no_file(typed_path(given)) if isinstance(given, str) else None
     if reason is None:
@@ -286,7 +288,7 @@ def _missing_weights(reading: Reading) -> list[Problem]:
     return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
 
 
-def _strategy(reading: Reading) -> list[Problem]:
+def _strategy(reading: _Reading) -> list[Problem]:
     trainer = reading.values.get("trainer")
     if not isinstance(trainer, Mapping):
         return []

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch.distributed as dist
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import read_write
 from pytorch_lightning.strategies.launchers import subprocess_script
 
 from coreai_opt.config.errors import message_of
+from coreai_opt.config.hydra_internals import get_args_parser, raw_text
 from coreai_opt.distributed.ranks import is_command, rank_arguments, run_dir_text
 from coreai_opt.runs.processes import is_main_process
 from lightning_callbacks._lightning.method_patches import MethodPatches
@@ -157,7 +157,7 @@ def _command_of_one_run() -> Iterator[None]:
         yield
         return
     hydra: Any = HydraConfig.get()
-    arguments, run_dir = list(sys.argv), hydra.run._get_node("dir")._value()
+    arguments, run_dir = list(sys.argv), raw_text(hydra.run, "dir")
     if hydra.mode == RunMode.MULTIRUN:
         typed = get_args_parser().parse_args(arguments[1:])
         flags = {

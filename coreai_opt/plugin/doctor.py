@@ -20,7 +20,9 @@ WITHDRAWN = ("2.6.2", "2.6.3")
 APP = """
 import hydra
 
-@hydra.main(config_path=None, version_base="1.3")
+from coreai_opt.config.hydra_internals import VERSION_BASE
+
+@hydra.main(config_path=None, **VERSION_BASE)
 def main(cfg):
     print(cfg)
 

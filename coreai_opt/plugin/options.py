@@ -118,9 +118,9 @@ def _content(group: str, name: str) -> dict[str, Any]:
     parents = content.pop("defaults", [])
     merged: dict[str, Any] = {}
     for parent in parents:
-        base, at, package = parent.partition("@")
-        if base.startswith("base_"):
-            merged = {package: {"base": base.removeprefix("base_")}} if at else merged
+        base, _, package = parent.partition("@")
+        if base.startswith("/schema/"):
+            merged = {package: {"base": base.rpartition("/")[2]}}
         elif base != "_self_":
             merged = _merged(merged, _content(group, base))
     return _merged(merged, content)

@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Override
 
 from coreai_opt.config.errors import ConfigError
 
@@ -197,8 +197,6 @@ def _axis(override: Override, loader: ConfigLoader) -> Axis:
             key, f"{override.input_line}: a grid needs a list of values; {allowed}"
         )
     values = list(override.sweep_string_iterator())
-    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
-        values = [value for value in values if not value.startswith("base_")]
     if not values:
         raise ConfigError.of(key, f"{override.input_line}: no option fits; allowed: a list of them")
     texts = [f"{key}={value}" for value in values]

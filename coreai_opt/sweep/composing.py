@@ -4,27 +4,25 @@ Composing takes 0.1 s; setting the values of a point in a composed config, and r
 on them, takes a millisecond.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from coreai_opt.config.aliases import alias_of
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.explain_errors import diagnose
-from coreai_opt.config.unchanged_nodes import UnchangedNodes
-from coreai_opt.config.validation import Reading
+from coreai_opt.config.hydra_internals import apply_overrides, raw_text, writable
+from coreai_opt.config.validation import ResolvedConfig, resolve
 from coreai_opt.sweep.axes import Assignment
 
 __all__ = ["Composer"]
@@ -44,7 +42,6 @@ class _Base:
     task: DictConfig
     hydra: Any
     lacks: dict[str, bool] = field(default_factory=dict)
-    constant: dict[frozenset[str], UnchangedNodes] = field(default_factory=dict)
 
 
 class Composer:
@@ -97,7 +94,7 @@ class Composer:
             base.lacks[key] = _misses(base.task, assignment)
         return base.lacks[key]
 
-    def read(self, options: Sequence[Assignment], values: Sequence[Assignment]) -> Reading:
+    def read(self, options: Sequence[Assignment], values: Sequence[Assignment]) -> ResolvedConfig:
         """Return the resolved config of a point.
 
         Args:
@@ -108,14 +105,13 @@ class Composer:
             ConfigError: Hydra does not take one of the overrides.
         """
         base = self._base(options)
-        touched = frozenset(one.root for one in values)
-        with _copied(base.task, touched) as task:
-            try:
-                ConfigLoaderImpl._apply_overrides_to_config([one.override for one in values], task)
-            except (HydraException, OmegaConfBaseException, ValueError) as error:
-                raise self._refusal(error, [*options, *values]) from error
-            with _as_job(base.hydra):
-                return Reading(task, base.constant.setdefault(touched, UnchangedNodes(touched)))
+        task = base.task.copy()
+        try:
+            apply_overrides([one.override for one in values], task)
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise self._refusal(error, [*options, *values]) from error
+        with _as_job(base.hydra):
+            return resolve(task)
 
     def hydra(self, options: Sequence[Assignment]) -> DictConfig:
         """Return Hydra's own settings where these options are chosen."""
@@ -128,7 +124,7 @@ class Composer:
 
     def subdir(self, options: Sequence[Assignment]) -> str | None:
         """Return ``hydra.sweep.subdir`` where somebody has set it, None where it is the default."""
-        raw = str(self._base(options).hydra.hydra.sweep._get_node("subdir")._value())
+        raw = raw_text(self._base(options).hydra.hydra.sweep, "subdir")
         return None if raw == DEFAULT_SUBDIR else raw
 
     def sweep_dir(
@@ -145,16 +141,16 @@ class Composer:
             ConfigError: it refers to what is not there.
         """
         base = self._base(options)
-        raw = str(base.hydra.hydra.sweep._get_node("dir")._value())
+        raw = raw_text(base.hydra.hydra.sweep, "dir")
         if raw == DEFAULT_DIR:
             return None
         config = base.task.copy()
-        ConfigLoaderImpl._apply_overrides_to_config([one.override for one in values], config)
+        apply_overrides([one.override for one in values], config)
         own = base.hydra.hydra.copy()
         with read_write(own):
             own.sweep.dir = raw.replace("${sweep_name}", name)
             own.sweep.subdir = ""  # a job's, and it would be resolved when the node is moved
-        with read_write(config), open_dict(config):
+        with writable(config):
             config.hydra = own
         try:
             with _as_job(base.hydra):
@@ -173,9 +169,9 @@ class Composer:
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise self._refusal(error, options) from error
             task = whole.copy()
-            with read_write(task), open_dict(task):
+            with writable(task):
                 del task["hydra"]
-            with read_write(whole), open_dict(whole):
+            with writable(whole):
                 whole.hydra.runtime.output_dir = str(SOMEWHERE.absolute())
             with _as_job(None):
                 HydraConfig.instance().set_config(whole)
@@ -192,11 +188,11 @@ def _misses(task: DictConfig, *assignments: Assignment) -> bool:
     task, last = task.copy(), assignments[-1]
     try:
         before = [one.override for one in assignments[:-1]]
-        ConfigLoaderImpl._apply_overrides_to_config(before, task)
+        apply_overrides(before, task)
     except (HydraException, OmegaConfBaseException, ValueError):
         return True
     try:
-        ConfigLoaderImpl._apply_overrides_to_config([last.override], task)
+        apply_overrides([last.override], task)
     except ConfigCompositionException as error:
         is_missing = isinstance(error.__cause__, ConfigAttributeError | ConfigKeyError)
         # A dict with a key too many has a place, and is wrong.
@@ -210,30 +206,7 @@ def _exists(task: DictConfig, key: str) -> bool:
         node = OmegaConf.select(task, parent) if parent else task
     except OmegaConfBaseException:
         return False
-    content = node._content if isinstance(node, DictConfig) else None
-    return isinstance(content, dict) and name in content
-
-
-@contextmanager
-def _copied(task: DictConfig, keys: Iterable[str]) -> Iterator[DictConfig]:
-    """Yield a config whose nodes at some keys are copies; it is as it was afterwards.
-
-    To copy all of it takes longer than to read it.
-    """
-    content: dict[Any, Any] = task._content  # type: ignore[assignment]
-    before = dict(content)
-    for key in keys:
-        if key in content:
-            node = content[key]
-            node._set_parent(None)  # or it would be copied too
-            content[key] = deepcopy(node)
-            node._set_parent(task)
-            content[key]._set_parent(task)
-    try:
-        yield task
-    finally:
-        content.clear()
-        content.update(before)
+    return isinstance(node, DictConfig) and name in node.keys()  # noqa: SIM118, values may be ???
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.identity import config_hash, identity_config
 from coreai_opt.config.locations import typed_path
 from coreai_opt.config.schemas.settings import SweepSettings
-from coreai_opt.config.validation import Reading, problems_of
+from coreai_opt.config.validation import ResolvedConfig
 from coreai_opt.sweep.axes import (
     OF_THE_SWEEP,
     Assignment,
@@ -175,7 +175,7 @@ class Planner:
         return [one.text for one in (*self.options, *self._fitting_values)]
 
     @cached_property
-    def common(self) -> Reading:
+    def common(self) -> ResolvedConfig:
         """The config without what varies, and without what only some of the points can take."""
         return self.composer.read(self.options, self._fitting_values)
 
@@ -200,14 +200,13 @@ class Planner:
         fitting = self.composer.fitting(options, values)
         dropped = [one for one in values if one not in fitting]
         kept = [one for one in assignments if one not in dropped]
-        reading = self.composer.read(options, fitting)
-        problems = problems_of(reading)
-        if any(not one.key.startswith(LEFT_TO_THE_RUN) for one in problems):
-            raise ConfigError(problems)
+        config = self.composer.read(options, fitting)
+        if any(not one.key.startswith(LEFT_TO_THE_RUN) for one in config.problems):
+            raise ConfigError(list(config.problems))
         names = tuple(one.name for one in dropped)
         counting = {key: value for key, value in varied.items() if key not in names}
         texts = tuple(one.text for one in kept)
-        return Point(texts, counting, names, reading.values, tuple(problems))
+        return Point(texts, counting, names, config.values, config.problems)
 
     def plan(self) -> Plan:
         """Return the points of the command line.
@@ -262,8 +261,7 @@ class Planner:
         return self.composer.fitting(self.options, values)
 
     def _settings(self) -> SweepSettings:
-        problems = problems_of(self.common)
-        own = [one for one in problems if one.key.startswith(("sweep", "preview"))]
+        own = [one for one in self.common.problems if one.key.startswith(("sweep", "preview"))]
         lists = [one for one in self.of_task if one.is_sweep_override()]
         for one in lists:
             if one.key_or_group.startswith(OF_THE_SWEEP):
@@ -370,7 +368,7 @@ class Planner:
         if given is not None:
             return name, typed_path(given)
         if "paths" not in values:
-            raise ConfigError(problems_of(self.common))
+            raise ConfigError(list(self.common.problems))
         root = typed_path(values["paths"]["sweep_root"]) / slug(name)
         if root == typed_path(values["paths"]["trunks"]):
             sentence = f"sweep_name={name}: {root} holds shared warm-ups; allowed: another name"

@@ -10,20 +10,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.hydra_internals import writable
 from coreai_opt.config.schemas.trainer import processes_of
-from coreai_opt.distributed.ranks import BASIC
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepFolder, SweepJob
-from coreai_opt.sweep.job_configs import JobConfigs
 from coreai_opt.sweep.launchers.base import EntryLauncher, JobEnd
 from coreai_opt.sweep.launchers.select import entry_launcher
 from coreai_opt.sweep.plan import Plan, Planner
@@ -163,9 +161,7 @@ class GridSweeper(Sweeper):
         self.sweep_run = sweep
         place_sweep(config, sweep.plan.root)
         self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=_of_jobs(hydra_context, config),
-            task_function=task_function,
-            config=config,
+            hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -180,19 +176,10 @@ class GridSweeper(Sweeper):
         return returns
 
 
-def _of_jobs(context: HydraContext, config: DictConfig) -> HydraContext:
-    """Return what a launcher composes its jobs with; those of this process are composed faster."""
-    loader = context.config_loader
-    is_here = str(config.hydra.launcher.get("_target_")).endswith(BASIC)
-    if not is_here or type(loader) is not ConfigLoaderImpl:
-        return context
-    return HydraContext(config_loader=JobConfigs(loader), callbacks=context.callbacks)
-
-
 def place_sweep(config: DictConfig, root: Path) -> None:
     """Make a directory the sweep's, for its launcher and for the jobs that compose anew."""
     place = str(root).replace("\\", "\\\\").replace("'", "\\'")
-    with read_write(config), open_dict(config):
+    with writable(config):
         config.hydra.sweep.dir = str(root)
         # As typed: what refers to a job's number cannot be resolved here.
         typed: Any = OmegaConf.to_container(config.hydra.overrides.hydra)

@@ -23,6 +23,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from torch import nn
 
 from coreai_opt.config.errors import ConfigError, message_of
+from coreai_opt.config.hydra_internals import TRUSTED
 from coreai_opt.config.locations import typed_path
 from coreai_opt.config.schemas.nodes import nodes
 from coreai_opt.models import Classifier
@@ -246,7 +247,7 @@ def _reason(cause: BaseException) -> str:
 
 def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | None = None) -> Any:
     try:
-        return instantiate(dict(node), _convert_="all", **(extra or {}))
+        return instantiate(dict(node), _convert_="all", **TRUSTED, **(extra or {}))
     except HydraException as error:
         refusal = error
     cause = refusal.__cause__

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.config.errors import ConfigError, RunFailedError, message_of
 from coreai_opt.config.schemas.trainer import processes_of
-from coreai_opt.config.validation import check_config
+from coreai_opt.config.validation import resolve
 from coreai_opt.distributed.gpu_slots import device_place
 from coreai_opt.distributed.handoff import heard_start, refusal_told, tell_start
 from coreai_opt.distributed.ranks import is_command, launch_problem
@@ -70,7 +70,7 @@ def run(cfg: DictConfig) -> float | None:
 def _check(cfg: DictConfig) -> None:
     """Check a config; a job of a sweep leaves a record of what is wrong with it."""
     try:
-        check_config(cfg)
+        resolve(cfg).checked()
         _check_launch(processes_of(cfg.trainer))
     except ConfigError as error:
         if _in_sweep() and is_main_process():

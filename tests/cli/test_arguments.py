@@ -4,10 +4,10 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from hydra._internal.utils import get_args_parser
 
 from coreai_opt.cli import arguments as asked
 from coreai_opt.cli.arguments import is_sweep
+from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.sweep.sweeper import register_sweepers

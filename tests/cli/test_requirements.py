@@ -51,11 +51,12 @@ ENOUGH = {
         ({"pytorch_lightning": "2.10.0rc1", "hydra_core": "1.3.10"}, []),
         ({"pytorch_lightning": "2.6.3"}, ["pytorch-lightning>=2.6.4 (2.6.3 is installed)"]),
         ({"pytorch_lightning": None}, ["pytorch-lightning>=2.6.4 (not installed)"]),
-        ({"hydra_core": "1.4.0rc3"}, ["hydra-core>=1.3.8,<1.4 (1.4.0rc3 is installed)"]),
+        ({"hydra_core": "1.4.0rc3"}, []),
+        ({"hydra_core": "1.5.0"}, ["hydra-core>=1.3.2,<1.5 (1.5.0 is installed)"]),
         (
-            {"hydra_core": "1.3.2", "filelock": "3.20.0"},
+            {"hydra_core": "1.3.1", "filelock": "3.20.0"},
             [
-                "hydra-core>=1.3.8,<1.4 (1.3.2 is installed)",
+                "hydra-core>=1.3.2,<1.5 (1.3.1 is installed)",
                 "filelock>=4.2 (3.20.0 is installed)",
             ],
         ),
@@ -75,16 +76,16 @@ def test_what_is_missing_is_named_with_what_is_there(
 def test_the_first_of_two_counts_as_it_does_in_an_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder, version in (("first", "1.3.2"), ("second", "1.3.8")):
+    for folder, version in (("first", "1.3.1"), ("second", "1.3.8")):
         (tmp_path / folder).mkdir()
         put(tmp_path / folder, **ENOUGH | {"hydra_core": version})
     monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
-    assert missing_for_training() == ["hydra-core>=1.3.8,<1.4 (1.3.2 is installed)"]
+    assert missing_for_training() == ["hydra-core>=1.3.2,<1.5 (1.3.1 is installed)"]
 
 
 @pytest.mark.parametrize("arguments", [["schedule=poly", "power=2"], ["--cfg", "job"]])
 def test_the_command_exits_with_one_sentence(tmp_path: Path, arguments: list[str]) -> None:
-    put(tmp_path, hydra_core="1.3.2", pytorch_lightning="2.4.0")
+    put(tmp_path, hydra_core="1.3.1", pytorch_lightning="2.4.0")
     done = subprocess.run(
         [sys.executable, ROOT / "train.py", *arguments],
         cwd=tmp_path,
@@ -96,6 +97,6 @@ def test_the_command_exits_with_one_sentence(tmp_path: Path, arguments: list[str
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "error: training needs pytorch-lightning>=2.6.4 (2.4.0 is installed), "
-        "hydra-core>=1.3.8,<1.4 (1.3.2 is installed); allowed: "
+        "hydra-core>=1.3.2,<1.5 (1.3.1 is installed); allowed: "
         "pip install 'hydra-coreai-opt[train]'\n"
     )

@@ -2,13 +2,13 @@
 
 import pytest
 from hydra import compose
-from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.config.composing import command_context
 from coreai_opt.config.explain_errors import diagnose
 from coreai_opt.config.group_options import option_problems
+from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.schemas.nodes import register_nodes
 
 WEIGHT = "pruning.global_config.op_state_spec.weight"

@@ -66,7 +66,7 @@ def test_registering_twice_does_no_harm_and_every_node_is_there() -> None:
     register_nodes()
     repository = ConfigStore.instance().repo
     for node in nodes():
-        assert f"base_{node.name}.yaml" in repository[node.group]
+        assert f"{node.name}.yaml" in repository["schema"][node.group]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def own_schedule() -> Iterator[type[SparsityScheduleBase]]:
             return target_sparsity if step_count > self.middle else target_sparsity / 2
 
     yield HalfWay
-    ConfigStore.instance().repo["schedule"].pop("base_half_way.yaml", None)
+    ConfigStore.instance().repo["schema"]["schedule"].pop("half_way.yaml", None)
 
 
 def test_a_registered_schedule_gets_its_node(own_schedule: type[SparsityScheduleBase]) -> None:

@@ -145,3 +145,10 @@ def test_an_app_spawns_processes_with_it_and_hydra_runs_it_again(tmp_path: Path)
     assert first[-1] == "child poly"
     assert "'power': 2" in first[0]
     assert ask("--experimental-rerun", "out/.hydra/config.pickle") == first
+
+
+def test_other_classes_of_the_process_are_pickled_as_before() -> None:
+    program = "import copyreg, re; before = set(copyreg.dispatch_table)\n"
+    program += "import coreai_opt.config.schemas.nodes as ours\n"
+    program += "assert set(copyreg.dispatch_table) - before == {ours.SchemaType}"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.field_problems import described
 from coreai_opt.config.schemas.settings import SGDSettings, TrainerSettings
-from coreai_opt.config.validation import check_config, find_problems
+from coreai_opt.config.validation import find_problems, resolve
 from coreai_opt.pruning.config import MagnitudePrunerConfig
 
 
@@ -154,10 +154,10 @@ def test_a_knob_is_named_as_it_was_typed(compose_config: Any) -> None:
     assert sentences(compose_config, "power=-1")[0].startswith("power=-1:")
 
 
-def test_check_config_raises_with_the_problems(compose_config: Any) -> None:
-    check_config(compose_config())
+def test_a_checked_config_raises_with_the_problems(compose_config: Any) -> None:
+    resolve(compose_config()).checked()
     with pytest.raises(ConfigError, match="power=-1") as caught:
-        check_config(compose_config("power=-1", "seed=-1"))
+        resolve(compose_config("power=-1", "seed=-1")).checked()
     assert [problem.key for problem in caught.value.problems] == ["seed", "power"]
 
 

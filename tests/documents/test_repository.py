@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 
 from coreai_opt.cli.sweep_command import planned_sweep
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.groups import config_groups, root_knobs
+from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.config.validation import find_problems
 from coreai_opt.report.__main__ import main as report

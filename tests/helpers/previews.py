@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 
 from coreai_opt.config.composing import command_context
+from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.runs.record import code_and_versions

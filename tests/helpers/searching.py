@@ -9,12 +9,12 @@ from typing import Any
 import optuna
 import pytest
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from coreai_opt.config.hydra_internals import ConfigLoaderImpl
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.runs.job_environment import JobEnvironment

@@ -126,9 +126,6 @@ assert not heavy, heavy
 
 HEAVY = [
     *("torch", "pytorch_lightning", "sklearn", "matplotlib", "numpy", "joblib", "submitit", "ray"),
-    "hydra_plugins.hydra_joblib_launcher.config",
-    "hydra_plugins.hydra_ray_launcher._config",
-    "hydra_plugins.hydra_submitit_launcher.config",
     "coreai_opt.sweep.plan",
 ]
 LIGHT = {
@@ -249,3 +246,12 @@ def only_record(work: Path) -> dict[str, Any]:
     (path,) = work.glob("outputs/*/*/result.json")
     record: dict[str, Any] = json.loads(path.read_text())
     return record
+
+
+def test_a_schema_under_its_former_name_is_told_its_new_one(command: Command, work: Path) -> None:
+    (work / "mine" / "optimizer").mkdir(parents=True)
+    (work / "mine" / "optimizer" / "own.yaml").write_text("defaults:\n  - base_sgd\n")
+    done = command("--config-dir", "mine", "optimizer=own", "--cfg", "job")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: In 'optimizer/own': Could not load 'optimizer/base_sgd'")
+    assert "allowed: /schema/optimizer/sgd@_here_ for base_sgd" in done.stderr

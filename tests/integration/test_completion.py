@@ -57,10 +57,6 @@ def test_groups_options_and_keys_are_suggested(
     assert suggested(f"python train.py {typed}", tmp_path) == expected
 
 
-def test_a_schema_is_suggested_to_who_types_it(tmp_path: Path) -> None:
-    assert suggested("python train.py schedule=base_p", tmp_path) == ["schedule=base_poly"]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["python train.py", "coreai-train"])
 @pytest.mark.parametrize("shell", [pytest.param("bash", marks=no_space_in_the_path), "fish"])

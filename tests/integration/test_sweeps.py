@@ -245,7 +245,7 @@ def test_options_of_ones_own_are_found_by_sweeps_and_by_the_command_that_is_told
     command: Command, work: Path
 ) -> None:
     (work / "mine" / "optimizer").mkdir(parents=True)
-    option = "defaults:\n  - base_sgd\n  - _self_\nlr: 1.0e+9\n"
+    option = "defaults:\n  - /schema/optimizer/sgd@_here_\n  - _self_\nlr: 1.0e+9\n"
     (work / "mine" / "optimizer" / "hot.yaml").write_text(option)
     flags = ["--config-dir", "mine"]
     done = command(*flags, "-m", *SHORT, "optimizer=sgd,hot", "hydra.job.chdir=true", timeout=100)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra._internal.utils import get_args_parser
 
 from coreai_opt.cli.sweep_command import planned_sweep
 from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.sweep.sweeper import register_sweepers
 from tests.conftest import ROOT

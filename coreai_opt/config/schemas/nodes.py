@@ -1,24 +1,24 @@
-"""The structured configs: ``base_*`` nodes that carry ``_target_``, derived from pydantic classes.
+"""Structured configs: ``schema/GROUP/NAME``, with a ``_target_``, derived from pydantic classes.
 
 One table says which node has which class. The schemas in Hydra's ConfigStore are made from it, and
 validation looks up the class of a node in it by ``_target_``, so that the two cannot differ.
 """
 
 import copyreg
-import dataclasses
+import sys
 import types
-from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, make_dataclass
-from functools import cache, partial
+from functools import cache
+from itertools import count
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.utils import setup_globals
 from omegaconf import MISSING, OmegaConf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from coreai_opt.config.schemas import settings
-from coreai_opt.config.schemas.lazy_nodes import store_lazily
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec.schemes import PruningScheme
@@ -27,6 +27,9 @@ __all__ = ["Node", "model_of_target", "nodes", "register_nodes", "schema_of"]
 
 PRIMITIVES = (int, float, str, bool)
 
+SCHEMAS = "schema"
+"""The group that Hydra finds them in."""
+
 # Our schedules are exported by this package, whichever of its modules defines them.
 SCHEDULE_PACKAGE = "coreai_opt.pruning.config"
 
@@ -34,18 +37,13 @@ SCHEDULE_PACKAGE = "coreai_opt.pruning.config"
 SCHEDULE_NAMES = {"polynomial_decay": "poly"}
 
 
-# Launchers send the schemas to their workers by cloudpickle, which takes classes apart. A dataclass
-# tells a field without a default, and a field from what is none, by these very objects, and pickle
-# would make other ones (cloudpickle from 3 on knows the second kind).
-copyreg.pickle(type(NO_DEFAULT), lambda _: "MISSING")
-copyreg.pickle(type(dataclasses._FIELD), lambda kind: kind.name)  # type: ignore[attr-defined]
+NUMBERS = count()
 
 
 class SchemaType(type):
     """The type of the schemas, which pickle makes anew from the class that they are derived from.
 
-    No module has them by name. A process that reads a pickled config needs to have imported
-    nothing before.
+    A process that reads a pickled config needs to have imported nothing before.
     """
 
     _origin: tuple[Any, ...]
@@ -72,7 +70,7 @@ def _unpickled(*origin: Any) -> type:
 
 @dataclass(frozen=True)
 class Node:
-    """A ``base_*`` node: its group and name, what it instantiates, and the class of its fields."""
+    """A schema: its group and name, what it instantiates, and the class of its fields."""
 
     group: str
     name: str
@@ -87,10 +85,11 @@ def nodes() -> list[Node]:
 
 
 def register_nodes() -> None:
-    """Let Hydra's ConfigStore make the schema of every node; doing it twice does no harm."""
+    """Put every schema into Hydra's ConfigStore; doing it twice does no harm."""
+    store = ConfigStore.instance()
     for node in nodes():
-        make = partial(schema_of, node.model, node.target, node.partial)
-        store_lazily(node.group, f"base_{node.name}", make, "coreai_opt")
+        schema = schema_of(node.model, node.target, node.partial)
+        store.store(node.name, schema, group=f"{SCHEMAS}/{node.group}", provider="coreai_opt")
 
 
 def model_of_target(target: str) -> type[BaseModel] | None:
@@ -120,7 +119,11 @@ def schema_of(model: type[BaseModel], target: str | None = None, is_partial: boo
         else:
             fields.append((name, _omegaconf_type(info.annotation), _default(info)))
     own = {"__doc__": model.__doc__, "_origin": (model, target, is_partial)}
-    return make_dataclass(f"{model.__name__}Schema", fields, bases=(Schema,), namespace=own)
+    schema = make_dataclass(f"{model.__name__}Schema", fields, bases=(Schema,), namespace=own)
+    # cloudpickle takes a class apart unless its module has it by its name.
+    schema.__module__, schema.__qualname__ = __name__, f"{schema.__name__}{next(NUMBERS)}"
+    setattr(sys.modules[__name__], schema.__qualname__, schema)
+    return schema
 
 
 def _is_absent_dict(info: FieldInfo) -> bool:

@@ -13,7 +13,7 @@ from coreai_opt.config.aliases import shadowed_knobs
 from coreai_opt.config.composing import command_context, task_config
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.locations import typed_path
-from coreai_opt.config.validation import Reading, problems_of
+from coreai_opt.config.validation import resolve
 from coreai_opt.report.formatting import duration
 from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.paths import RunPaths
@@ -106,8 +106,8 @@ def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Probl
     assert hydra is not None
     config = hydra.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=False)
     own = Path(config.hydra.run.dir)
-    reading = Reading(task_config(config, str(own)))
-    if problems := problems_of(reading) or resume_problems(reading.values, is_sweep=False):
+    reading = resolve(task_config(config, str(own)))
+    if problems := list(reading.problems) or resume_problems(reading.values, is_sweep=False):
         raise ConfigError(problems)
     is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
     root, sentences = choose_directory(reading.values, own, is_given)
@@ -143,7 +143,7 @@ def _standing_of_run(config: Mapping[str, Any], paths: RunPaths) -> tuple[Standi
 
 
 def _show_search(planner: Planner, loader: ConfigLoader) -> None:
-    if problems := problems_of(planner.common):
+    if problems := list(planner.common.problems):
         raise ConfigError(problems)
     space, config = search_space(planner, loader), planner.common.values
     told = planner.told([])

@@ -67,11 +67,9 @@ def _choices(override: Override, value: Any) -> list[Any]:
     values = getattr(value, "list", None) or override.sweep_iterator()
     # As they are typed: a text may have a comma in it.
     choices = [one if isinstance(one, int | float) else Transformer.str(one) for one in values]
-    is_glob = getattr(value, "list", None) is None
-    kept = [one for one in choices if not (is_glob and str(one).startswith("base_"))]
-    if not kept:
+    if not choices:
         raise ValueError("no option fits")
-    return kept
+    return choices
 
 
 class Space:

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.hydra_internals import TRUSTED
 from coreai_opt.sweep.names import slug
 from coreai_opt.sweep.scheduler import Outcome
 from coreai_opt.sweep.search.settings import NODE, SearchSettings
@@ -268,7 +269,7 @@ def _shown(distribution: Any) -> str:
 def _storage(given: Any) -> Any:
     """Return the storage, which is made where the config describes it by ``_target_``."""
     try:
-        made = instantiate(given) if isinstance(given, Mapping) else given
+        made = instantiate(given, **TRUSTED) if isinstance(given, Mapping) else given
         return optuna.storages.get_storage(made)
     except Exception as error:  # every database has errors of its own
         text = " ".join(str(error).split()) or type(error).__name__
@@ -283,7 +284,7 @@ def _sampler(given: Mapping[str, Any], trials: int) -> optuna.samplers.BaseSampl
     if settings.get("seed") is not None:
         settings["seed"] += trials
     try:
-        sampler = instantiate(settings)
+        sampler = instantiate(settings, **TRUSTED)
     except HydraException as error:
         cause = " ".join(str(error.__cause__ or error).split())
         sentence = f"{NODE}.sampler={given.get('_target_')}: {cause}"
