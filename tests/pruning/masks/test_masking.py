@@ -17,7 +17,7 @@ from coreai_opt.pruning.masks.masking import (
     put_back,
 )
 from coreai_opt.pruning.masks.selection import count_true, has_nan
-from tests.pruning.masks.test_of_scores import DTYPES, Elsewhere
+from tests.helpers.mask_values import DTYPES, Elsewhere
 
 EDGES = [0.0, -0.0, 1.5, -2.0, torch.inf, -torch.inf, torch.nan, -torch.nan, 1e-45, 65504.0]
 AT_ONCE = 8
@@ -89,14 +89,6 @@ def test_what_is_trained_is_masked_without_autograd(dtype: torch.dtype) -> None:
     before = torch.full_like(leaf, 3.0)
     put_back(leaf, mask, before)
     assert bool((leaf[~mask] == 3).all())
-
-
-def test_a_room_is_written_to_and_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masking, "SMALL", 0)
-    values, mask, room = torch.ones(3, 7), torch.rand(3, 7) < 0.5, torch.full((3, 7), 9.0)
-    result = masked(values, mask, room)
-    assert result.data_ptr() == room.data_ptr()
-    assert torch.equal(room, mask.float())
 
 
 def test_a_lazily_negated_tensor() -> None:
