@@ -160,14 +160,14 @@ def _run_inside(times: Path, command: list[str]) -> None:
     sys.path.insert(0, str(ROOT))
     timers.attach(LIGHT)
     run = importlib.import_module(f"{EXPERIMENT}.run")
-    quiet = run._quiet_lightning
+    quiet = run.quiet_lightning
 
     def heavy_is_there() -> None:
-        run._quiet_lightning = quiet
+        run.quiet_lightning = quiet
         timers.attach(HEAVY)
         quiet()
 
-    run._quiet_lightning = heavy_is_there
+    run.quiet_lightning = heavy_is_there
     sys.argv = [str(ROOT / "train.py"), *command]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

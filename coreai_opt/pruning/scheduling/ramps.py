@@ -100,7 +100,7 @@ def shortfalls(
         end = end_of_ramps(schedules)
         ends = "" if end is None else f", which ends at {end}"
         found.append(
-            f"the training ended at {interval} {pruner.step_count} of the schedule{ends}, below the "
-            f"target sparsity: {report.achieved:.4f} of {report.target:.4f}"
+            f"the training ended at {interval} {pruner.step_count} of the schedule{ends}, below "
+            f"the target sparsity: {report.achieved:.4f} of {report.target:.4f}"
         )
     return found
