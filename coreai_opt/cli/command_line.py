@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.cli.arguments import composes_only, is_sweep, shows, wants_preview
 from coreai_opt.cli.system_errors import system_error
+from coreai_opt.config.composing import typed_flags
 from coreai_opt.config.errors import ConfigError, RunFailedError, print_problems
 from coreai_opt.config.hydra_internals import VERSION_BASE, get_args_parser, trusted
 from coreai_opt.config.locations import conf_dir
@@ -48,6 +49,7 @@ def run_command(task: Task) -> None:
         task: takes the composed config, returns the objective.
     """
     arguments = _arguments()
+    typed_flags.set(arguments)
     remember_command()
     # As with python -m: the user's own modules lie where the command is typed.
     if str(Path.cwd()) not in sys.path:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from coreai_opt.cli.sweep_command import plan_of
-from coreai_opt.config.composing import command_context
+from coreai_opt.config.composing import command_context, typed_flags
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.explain_errors import diagnose
 from coreai_opt.config.schemas.nodes import register_nodes
@@ -69,8 +69,9 @@ def sweep(
     check_installed(typed)
     register_nodes()
     register_sweepers()
-    arguments = Namespace(config_dir=None if config_dir is None else str(config_dir))
-    arguments.config_name = config_name
+    folder = None if config_dir is None else str(config_dir)
+    arguments = Namespace(config_path=None, config_name=config_name, config_dir=folder)
+    typed_flags.set(arguments)
     with command_context(arguments) as name:
         running = GlobalHydra.instance()
         loader = running.config_loader()

@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from hydra import version
@@ -22,7 +23,13 @@ from coreai_opt.config.hydra_internals import (
 )
 from coreai_opt.config.locations import conf_dir
 
-__all__ = ["command_context", "first_point", "task_config"]
+__all__ = ["command_context", "first_point", "task_config", "typed_flags"]
+
+
+NO_FLAGS = Namespace(config_path=None, config_name=None, config_dir=None)
+
+typed_flags: ContextVar[Namespace] = ContextVar("typed_flags", default=NO_FLAGS)
+"""What the command was given to find its configs, as Hydra's own parser returns it."""
 
 
 @contextmanager

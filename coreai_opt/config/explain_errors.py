@@ -14,12 +14,12 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from coreai_opt.config.composing import command_context, first_point, task_config
+from coreai_opt.config.composing import command_context, first_point, task_config, typed_flags
 from coreai_opt.config.errors import Problem
 from coreai_opt.config.field_problems import described
 from coreai_opt.config.group_options import option_names
 from coreai_opt.config.groups import ConfigGroup, config_groups, find_group
-from coreai_opt.config.hydra_internals import child_node, get_args_parser, has_value
+from coreai_opt.config.hydra_internals import child_node, has_value
 from coreai_opt.config.schemas.nodes import model_of_target
 from coreai_opt.config.validation import find_problems
 from coreai_opt.pruning._registry import nearest
@@ -289,8 +289,7 @@ def _compose(overrides: tuple[str, ...]) -> DictConfig:
     """Compose with Hydra's own node, once for each command line: it takes 0.2 s."""
     # Hydra may be in the middle of a command. With --config-dir the user's own options are composed
     # as well.
-    arguments = get_args_parser().parse_known_args()[0]
-    with command_context(arguments) as name:
+    with command_context(typed_flags.get()) as name:
         return compose(name, list(overrides), return_hydra_config=True)
 
 

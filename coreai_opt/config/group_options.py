@@ -9,18 +9,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
-from coreai_opt.config.composing import command_context
+from coreai_opt.config.composing import command_context, typed_flags
 from coreai_opt.config.errors import Problem
 from coreai_opt.config.groups import config_groups
-from coreai_opt.config.hydra_internals import get_args_parser
 
 __all__ = ["option_names", "option_problems"]
 
 
 def option_names(group: str) -> list[str]:
     """Return the names of a group's options, those of the user's own and of Hydra's among them."""
-    arguments = get_args_parser().parse_known_args()[0]
-    with command_context(arguments):
+    with command_context(typed_flags.get()):
         loader = GlobalHydra.instance().config_loader()
         names: list[str] = loader.get_group_options(group, ObjectType.CONFIG)
     return names

@@ -16,11 +16,13 @@ from hydra.types import RunMode
 from omegaconf import read_write
 from pytorch_lightning.strategies.launchers import subprocess_script
 
+from coreai_opt.config.composing import typed_flags
 from coreai_opt.config.errors import message_of
-from coreai_opt.config.hydra_internals import get_args_parser, raw_text
+from coreai_opt.config.hydra_internals import raw_text
 from coreai_opt.distributed.ranks import is_command, rank_arguments, run_dir_text
 from coreai_opt.runs.processes import is_main_process
 from lightning_callbacks._lightning.method_patches import MethodPatches
+from lightning_callbacks._lightning_internals import PROCESS_OBSERVER
 
 __all__ = ["RankLostError", "ranks_of_this_run"]
 
@@ -65,7 +67,7 @@ def ranks_of_this_run() -> Iterator[None]:
     had_group = dist.is_available() and dist.is_initialized()
     try:
         # Lightning's own watch kills this process as soon as a rank has ended with an error.
-        hooks.instead(subprocess_script, "_launch_process_observer", ranks.watch)
+        hooks.instead(subprocess_script, PROCESS_OBSERVER, ranks.watch)
         with _command_of_one_run():
             yield
     except BaseException as error:
@@ -159,7 +161,7 @@ def _command_of_one_run() -> Iterator[None]:
     hydra: Any = HydraConfig.get()
     arguments, run_dir = list(sys.argv), raw_text(hydra.run, "dir")
     if hydra.mode == RunMode.MULTIRUN:
-        typed = get_args_parser().parse_args(arguments[1:])
+        typed = typed_flags.get()
         flags = {
             "--config-path": typed.config_path,
             "--config-name": typed.config_name,
