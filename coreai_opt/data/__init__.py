@@ -1,4 +1,4 @@
-"""Small data sets that make the first run work."""
+"""Small data sets for the first run."""
 
 from typing import TYPE_CHECKING
 

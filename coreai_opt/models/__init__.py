@@ -1,4 +1,4 @@
-"""Small models that make the first run work."""
+"""Small models for the first run."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Files of the report: written beside and renamed, and the table of all runs as CSV."""
+"""Files of the report: written beside and renamed; the table of all runs as CSV."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ LAST = ("started", "git_sha", "git_changes", "error_type", "error_message")
 
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file beside its place and rename it: a reader never sees half of one."""
-    # A name of a file may hold what is no text; it was made printable where it is shown.
+    # A file name may hold bytes that are no text; the page shows it escaped.
     data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""Records of the runs of sweeps, read from disk; whatever lies there, nothing is raised."""
+"""Records of runs, read from disk; a damaged file is listed and never raises."""
 
 import json
 import os
@@ -46,13 +46,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run; what its record does not tell, or tells in another form, is None or empty.
+    """One run; values that its record lacks, or has in another form, are None or empty.
 
     Attributes:
         folder: the run directory.
         sweep: name of the sweep that it belongs to.
         state: ``completed``, ``failed``, ``interrupted`` or ``running``.
-        overrides: what was set, by key, as text.
+        overrides: values as typed, by key.
         record: the record as it is.
         layers: empty while nothing has been counted.
     """
@@ -76,7 +76,7 @@ class RunRow:
 
     @property
     def choices(self) -> Mapping[str, Any]:
-        """The option of each group, empty in records of before they were told."""
+        """The option of each group, empty in older records."""
         return mapping(self.record.get("choices"))
 
     @property
@@ -91,7 +91,7 @@ class RunRow:
 
     @property
     def objective(self) -> str | None:
-        """Name of what the run is judged by."""
+        """Name of the objective."""
         for node in (self.record.get("objective"), self.config.get("objective")):
             name = mapping(node).get("name")
             if isinstance(name, str):
@@ -184,7 +184,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class SweepFile:
-    """What ``sweep.json`` says; a name alone where there is none."""
+    """Content of ``sweep.json``; a name alone where there is none."""
 
     root: Path
     name: str
@@ -194,7 +194,7 @@ class SweepFile:
 
 @dataclass(frozen=True)
 class Collected:
-    """All that was found.
+    """Records below some directories.
 
     Attributes:
         duplicates: runs that are left out, because another one is of the same experiment.

@@ -1,4 +1,4 @@
-"""What is odd in the runs of a preview, and what would make them tell more."""
+"""Warnings and hints of a preview."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ MOST_NAMED = 3
 
 
 def caution(preview: Preview) -> None:
-    """Add to a preview what its patterns mean, its warnings and its hints."""
+    """Add the meaning of patterns, warnings and hints to a preview."""
     preview.sentences += _cut(n_m_patterns(run.point.config for run in preview.runs))
     preview.warnings += [*_unknown_lengths(preview), *_never_reached(preview)]
     if preview.is_sweep:

@@ -1,4 +1,4 @@
-"""What a command line says of the preview: ``preview=true`` and ``preview.png=true``."""
+"""Request for a preview on the command line: ``preview=true``, ``preview.png=true``."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class PreviewRequest:
-    """What is to be shown.
+    """Preview that a command line asks for.
 
     Attributes:
-        is_wanted: whether to show what would be run, instead of running it.
+        is_wanted: whether to show the runs instead of running them.
         png: whether to draw the picture as well.
         overrides: the others, as typed.
     """
@@ -27,7 +27,7 @@ class PreviewRequest:
 
 
 def read_request(overrides: Iterable[str]) -> PreviewRequest:
-    """Return what overrides say of the preview, and the overrides without that.
+    """Return the request for a preview in overrides, and the other overrides.
 
     The picture alone asks for the preview too; of two for one key the last counts.
 
@@ -58,7 +58,7 @@ def read_request(overrides: Iterable[str]) -> PreviewRequest:
 
 
 def without_png(overrides: Iterable[str]) -> tuple[str, ...]:
-    """Return overrides without what the config has no key for.
+    """Return overrides without ``preview.png``, which the config does not have.
 
     Example:
         >>> without_png(["preview=false", "preview.png=true", "power=2"])

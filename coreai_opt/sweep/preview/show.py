@@ -1,4 +1,4 @@
-"""Shows what a command line would run, and runs nothing; imports no torch."""
+"""Printing of a preview; imports no torch and runs nothing."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -32,19 +32,19 @@ from coreai_opt.sweep.scheduler import WAITED_FOR
 from coreai_opt.sweep.selection import select
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile
 
-__all__ = ["show"]
+__all__ = ["preview_command"]
 
 
-def show(arguments: Namespace, is_sweep: bool, png: bool) -> None:
-    """Print what would be run.
+def preview_command(arguments: Namespace, is_sweep: bool, png: bool) -> None:
+    """Print the runs of a command.
 
     Args:
-        arguments: as Hydra's own parser returns them, without what the preview itself is told.
+        arguments: as Hydra's own parser returns them, without the preview's own.
         is_sweep: whether lists of values are crossed.
         png: whether to draw ``preview.png`` in the current directory.
 
     Raises:
-        ConfigError: what is wrong with the command line, or in the way of its runs.
+        ConfigError: everything wrong with the command line, or in the way of its runs.
     """
     with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
@@ -95,7 +95,7 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
 
 
 def _failures(plan: Plan) -> list[str]:
-    """Return what will fail when it is run."""
+    """Return a sentence for each run that will fail."""
     bad = [point for point in plan.points if point.problems]
     told = dict.fromkeys(str(problem) for point in bad for problem in point.problems)
     return [f"a run will fail: {sentence}" for sentence in told]
