@@ -128,23 +128,23 @@ def _write(
     """Write what the installed packages allow, and return a sentence on each."""
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "results.csv", results_csv(collected, board))
-    told = [f"written: {out / 'results.csv'}"]
+    sentences = [f"written: {out / 'results.csv'}"]
     try:
         from coreai_opt.report.html import report_html
     except ModuleNotFoundError as error:
-        told.append(f"no report.html: {_package(error)} {MISSING}")
+        sentences.append(f"no report.html: {_package(error)} {MISSING}")
     else:
         page = report_html(out, collected, board, warnings, arguments.knobs)
         write_file(out / "report.html", page)
-        told.append(f"written: {out / 'report.html'}")
+        sentences.append(f"written: {out / 'report.html'}")
     if arguments.no_figures:
-        return told
+        return sentences
     try:
         from coreai_opt.report.static import draw_figures
     except ModuleNotFoundError as error:
-        return [*told, f"no figures: {_package(error)} {MISSING}"]
+        return [*sentences, f"no figures: {_package(error)} {MISSING}"]
     drawn = draw_figures(out / "figures", collected, board, arguments.knobs)
-    return [*told, f"written: {out / 'figures'} ({', '.join(drawn) or 'nothing to draw yet'})"]
+    return [*sentences, f"written: {out / 'figures'} ({', '.join(drawn) or 'nothing to draw yet'})"]
 
 
 def _name() -> str:

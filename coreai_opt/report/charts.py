@@ -197,8 +197,8 @@ def schedules(rows: Iterable[RunRow]) -> Schedules:
     keys: dict[str, RunRow] = {}
     for row in rows:
         if row.config.get("schedule") is not None:
-            told = [row.config["schedule"], row.target, row.config.get("interval")]
-            keys.setdefault(json.dumps(told, sort_keys=True, default=str), row)
+            parts = [row.config["schedule"], row.target, row.config.get("interval")]
+            keys.setdefault(json.dumps(parts, sort_keys=True, default=str), row)
     settings = [(_settings(row), row, _length(row)) for row in keys.values()]
     known = [(set_, row, end) for set_, row, end in settings if end and _is_known(row)]
     units = {_interval(row) for _, row, _ in known}
@@ -258,9 +258,9 @@ def _length(row: RunRow) -> int | None:
     trained = mapping(row.record.get("training"))
     if interval == "percent":
         return 100
-    told = number(trained.get("steps" if interval == "step" else "epochs"))
-    if told:
-        return int(told)
+    length = number(trained.get("steps" if interval == "step" else "epochs"))
+    if length:
+        return int(length)
     if interval == "epoch":
         epochs = number(mapping(row.config.get("trainer")).get("max_epochs"))
         return int(epochs) if epochs and epochs > 0 else None
@@ -286,5 +286,5 @@ def _curve(row: RunRow, name: str, end: int, scale: float) -> ScheduleCurve:
 
 
 def _corners(schedule: Any) -> list[int]:
-    told = [getattr(schedule, "begin_step", None), schedule.end_step]
-    return [step for step in (*told, *getattr(schedule, "milestones", ())) if step is not None]
+    steps = [getattr(schedule, "begin_step", None), schedule.end_step]
+    return [step for step in (*steps, *getattr(schedule, "milestones", ())) if step is not None]

@@ -46,7 +46,7 @@ def _counted(rows: Sequence[RunRow], tell: Callable[[RunRow], str]) -> list[tupl
     counts = Counter(value for row in rows if (value := tell(row)))
     return sorted(
         ((safe_text(value), count) for value, count in counts.items()),
-        key=lambda told: (-told[1], told[0]),
+        key=lambda pair: (-pair[1], pair[0]),
     )
 
 
@@ -64,8 +64,8 @@ def _version(row: RunRow, package: str) -> str:
 
 
 def _device(row: RunRow) -> str:
-    told = mapping(row.record.get("device"))
-    return ", ".join(_text(told[key]) for key in ("accelerator", "name") if told.get(key))
+    device = mapping(row.record.get("device"))
+    return ", ".join(_text(device[key]) for key in ("accelerator", "name") if device.get(key))
 
 
 def _text(value: Any) -> str:

@@ -65,10 +65,10 @@ def results_csv(collected: Collected, board: Leaderboard) -> str:
     for row in rows:
         writer.writerow(_csv_row(row, roots, board.knobs, metrics))
     for point in collected.pending:
-        told = dict(_parted(point.overrides))
-        knobs = [told.get(knob) for knob in board.knobs]
+        values = dict(_parted(point.overrides))
+        knobs = [values.get(knob) for knob in board.knobs]
         blank = [None] * (len(metrics) + len(NUMBERS) + len(LAST))
-        fixed = [point.sweep, point.folder, None, "pending", told.get("seed"), None]
+        fixed = [point.sweep, point.folder, None, "pending", values.get("seed"), None]
         writer.writerow([*fixed, *knobs, *blank])
     return text.getvalue()
 

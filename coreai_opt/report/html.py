@@ -150,9 +150,9 @@ def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[TableCel
 
 def _pending_row(point: Pending, board: Leaderboard, by_sweep: bool) -> dict[str, Any]:
     parted = [override.lstrip("+~").partition("=") for override in point.overrides]
-    told = {key: value for key, _, value in parted}
-    texts = [*([point.sweep] if by_sweep else []), *(told.get(knob) for knob in board.knobs)]
-    cells = [_text_cell(text) for text in (*texts, told.get("seed"))]
+    values = {key: value for key, _, value in parted}
+    texts = [*([point.sweep] if by_sweep else []), *(values.get(knob) for knob in board.knobs)]
+    cells = [_text_cell(text) for text in (*texts, values.get("seed"))]
     name = safe_text(point.folder)
     return {"name": name, "link": None, "status": "pending", "cells": [*cells, *[("", "")] * 6]}
 

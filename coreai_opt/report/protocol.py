@@ -72,9 +72,9 @@ def _few_points(board: Leaderboard) -> str | None:
     few = {name: count for name, count in counts.items() if count < POINTS}
     if not few:
         return None
-    told = ", ".join(f"{name} {count}".strip() for name, count in few.items())
+    listed = ", ".join(f"{name} {count}".strip() for name, count in few.items())
     return safe_text(
-        f"fewer than {POINTS} operating points (sparsities): {told}; "
+        f"fewer than {POINTS} operating points (sparsities): {listed}; "
         f"a trade-off needs at least {POINTS}, for example {SUGGESTED}"
     )
 

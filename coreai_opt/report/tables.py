@@ -92,11 +92,11 @@ class SeedGroup:
     @property
     def label(self) -> str:
         """The knobs as typed, or a name where none varies."""
-        told = [f"{key}={value}" for key, value in self.knobs.items() if value is not None]
+        parts = [f"{key}={value}" for key, value in self.knobs.items() if value is not None]
         if self.is_dense and "schedule" not in self.knobs:
-            told.insert(0, "dense control")
-        told += [f"[{self.sweep}]"] if self.sweep else []
-        return " ".join(told) or "all runs"
+            parts.insert(0, "dense control")
+        parts += [f"[{self.sweep}]"] if self.sweep else []
+        return " ".join(parts) or "all runs"
 
 
 @dataclass(frozen=True)
@@ -332,5 +332,5 @@ def _control(group: SeedGroup, dense: Sequence[SeedGroup]) -> SeedGroup | None:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    told = [value for value in values if value is not None]
-    return fmean(told) if told else None
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -60,12 +60,12 @@ def run_name(row: RunRow, roots: Sequence[Path]) -> str:
 def counts_sentence(collected: Collected) -> str:
     """Return how many runs are in which state, those that are at work or waiting included."""
     states = ("completed", "running", "interrupted", "failed")
-    told = [f"{collected.count(state):,} {state}" for state in states if collected.count(state)]
+    parts = [f"{collected.count(state):,} {state}" for state in states if collected.count(state)]
     if collected.pending:
-        told.append(f"{len(collected.pending):,} pending")
+        parts.append(f"{len(collected.pending):,} pending")
     if collected.unreadable:
-        told.append(f"{plural(len(collected.unreadable), 'file')} unreadable")
-    sentence = f"{plural(len(collected.rows), 'run')}: {', '.join(told) or 'none readable'}"
+        parts.append(f"{plural(len(collected.unreadable), 'file')} unreadable")
+    sentence = f"{plural(len(collected.rows), 'run')}: {', '.join(parts) or 'none readable'}"
     if collected.duplicates:
         repeats = plural(collected.duplicates, "repeat")
         sentence += f"; {repeats} of the same experiment left out"

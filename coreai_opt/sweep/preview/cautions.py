@@ -35,8 +35,8 @@ def _never_reached(preview: Preview) -> list[str]:
     for ramp in preview.ramps:
         if ramp.is_never_reached and ramp.final is not None:
             name = _name(ramp, preview)
-            told = f"{100 * ramp.final:.1f} % of {100 * ramp.target:g} % when the training ends"
-            sentences.append(f"{name}the target sparsity is never reached: {told}")
+            reached = f"{100 * ramp.final:.1f} % of {100 * ramp.target:g} % when the training ends"
+            sentences.append(f"{name}the target sparsity is never reached: {reached}")
     return _cut(sentences)
 
 

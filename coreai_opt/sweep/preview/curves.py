@@ -127,10 +127,10 @@ def _mark(cells: list[list[ChartCell]], owners: list[list[set[int]]], count: int
 
 def _with_scale(cells: list[list[ChartCell]], top: float) -> list[list[ChartCell]]:
     height = len(cells)
-    told = {0: top, height - 1: 0.0}
+    marks = {0: top, height - 1: 0.0}
     if height > 6:
-        told[height // 2] = top * (1 - (height // 2) / (height - 1))
-    scales = [f"{100 * told[row]:.0f} %" if row in told else "" for row in range(height)]
+        marks[height // 2] = top * (1 - (height // 2) / (height - 1))
+    scales = [f"{100 * marks[row]:.0f} %" if row in marks else "" for row in range(height)]
     return [[*_plain(f"{scale:>6} |"), *line] for scale, line in zip(scales, cells, strict=True)]
 
 

@@ -72,13 +72,13 @@ class History:
             self._by_kind.setdefault(training.kind, []).append(training)
 
     @classmethod
-    def read(cls, places: Sequence[Path]) -> "History":
+    def read(cls, folders: Sequence[Path]) -> "History":
         """Read the newest records below some directories, one or two levels down.
 
         Args:
-            places: directories, which may be missing; records of the first one count first.
+            folders: directories, which may be missing; records of the first one count first.
         """
-        paths = list(dict.fromkeys(path for place in places for path in _newest(place)))
+        paths = list(dict.fromkeys(path for folder in folders for path in _newest(folder)))
         records = (read_json(path) for path in paths[:MOST_RECORDS])
         trainings = (_training(record) for record in records if record is not None)
         return cls(training for training in trainings if training is not None)
@@ -161,8 +161,8 @@ def _training(record: Mapping[str, Any]) -> EarlierTraining | None:
     )
 
 
-def _newest(place: Path) -> list[Path]:
-    found = [(written, path) for path in _records(place) if (written := _written(path))]
+def _newest(root: Path) -> list[Path]:
+    found = [(written, path) for path in _records(root) if (written := _written(path))]
     found.sort(key=lambda pair: pair[0], reverse=True)
     return [path for _, path in found[:MOST_RECORDS]]
 
@@ -174,15 +174,15 @@ def _written(path: Path) -> float | None:
         return None
 
 
-def _records(place: Path) -> Iterator[Path]:
-    for folder in _folders(place):
+def _records(root: Path) -> Iterator[Path]:
+    for folder in _folders(root):
         yield RunPaths(folder).result
         yield from (RunPaths(inner).result for inner in _folders(folder))
 
 
-def _folders(place: Path) -> list[Path]:
+def _folders(root: Path) -> list[Path]:
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(root) as entries:
             return [Path(one.path) for one in entries if one.is_dir() and one.name[0] != "."]
     except OSError:
         return []

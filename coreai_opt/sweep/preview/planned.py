@@ -198,13 +198,13 @@ def label_of(ramp: Ramp, preview: Preview) -> str:
     """
     mine = preview.ramps[ramp]
     others = [run for known, runs in preview.ramps.items() if known != ramp for run in runs]
-    told = []
+    parts = []
     for knob in (known for known in preview.knobs if known != SEED):
         values = {run.point.varied.get(knob) for run in mine}
         is_telling = any(run.point.varied.get(knob) not in values for run in others)
         if len(values) == 1 and None not in values and is_telling:
-            told.append(f"{knob}={next(iter(values))}")
-    if told:
-        return " ".join(told)
+            parts.append(f"{knob}={next(iter(values))}")
+    if parts:
+        return " ".join(parts)
     key = type(ramp.schedule).registry_key() or ""
     return f"{SCHEDULE_NAMES.get(key, key)} to {100 * ramp.target:g} %"

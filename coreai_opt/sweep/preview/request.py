@@ -40,7 +40,7 @@ def read_request(overrides: Iterable[str]) -> PreviewRequest:
         >>> read_request(["preview=false", "power=2"])
         PreviewRequest(is_wanted=False, png=False, overrides=('power=2',))
     """
-    told: dict[str, bool] = {}
+    values: dict[str, bool] = {}
     rest: list[str] = []
     problems: list[Problem] = []
     for text in overrides:
@@ -50,11 +50,11 @@ def read_request(overrides: Iterable[str]) -> PreviewRequest:
         elif (problem := _problem(text)) is not None:
             problems.append(problem)
         else:
-            told[key] = _truth(text) is True
+            values[key] = _truth(text) is True
     if problems:
         raise ConfigError(problems)
-    png = told.get(PNG, False)
-    return PreviewRequest(told.get(KEY, png), png, tuple(rest))
+    png = values.get(PNG, False)
+    return PreviewRequest(values.get(KEY, png), png, tuple(rest))
 
 
 def without_png(overrides: Iterable[str]) -> tuple[str, ...]:

@@ -52,17 +52,17 @@ class SearchSpace:
     Attributes:
         sweeper: its name.
         dimensions: the knobs, those that vary first.
-        told: settings of the sweeper.
+        settings: settings of the sweeper.
     """
 
     sweeper: str
     dimensions: tuple[Dimension, ...]
-    told: Mapping[str, str]
+    settings: Mapping[str, str]
 
     @property
     def trials(self) -> int | None:
         """How many runs there are to be, None where the sweeper does not say."""
-        count = self.told.get("n_trials", "")
+        count = self.settings.get("n_trials", "")
         return int(count) if count.isdigit() else None
 
 
@@ -79,9 +79,9 @@ def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
     merged = {one.get_key_element(): one for one in [*parse(params, loader), *typed]}
     dimensions = sorted(map(dimension, merged.values()), key=lambda one: one.kind == "fixed")
     shown = _in_place(planner, str(_plain(settings, "sweep.dir")))
-    told = {key: shown(_text(value)) for key in TOLD if (value := _plain(node, key)) is not None}
+    chosen = {key: shown(_text(value)) for key in TOLD if (value := _plain(node, key)) is not None}
     name = OmegaConf.select(settings, "runtime.choices", default={}).get("hydra/sweeper")
-    return SearchSpace(str(name or node.get("_target_")), tuple(dimensions), told)
+    return SearchSpace(str(name or node.get("_target_")), tuple(dimensions), chosen)
 
 
 def _in_place(planner: Planner, composed: str) -> Callable[[str], str]:

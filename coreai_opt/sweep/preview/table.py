@@ -190,9 +190,9 @@ def _chart(out: Console, ramps: Sequence[Ramp], unit: str, preview: Preview) -> 
     top = max(max(ramp.target, ramp.at(0), ramp.at(span)) for ramp in ramps) or 1.0
     is_unknown = any(ramp.total is None for ramp in ramps)
     width = max(16, min(out.width, WIDEST_CHART) - 10)
-    told = f"{unit}, length unknown" if is_unknown else unit
+    label = f"{unit}, length unknown" if is_unknown else unit
     chart = Text("\nsparsity\n", no_wrap=True)
-    for line in draw_curves(curves, span, told, top, width, braille=not _is_plain(out)):
+    for line in draw_curves(curves, span, label, top, width, braille=not _is_plain(out)):
         for character, owner in line:
             chart.append(character, None if owner is None else COLORS[owner])
         chart.rstrip()
