@@ -8,6 +8,8 @@ import pytest
 from tests.helpers.quick_runs import QUICK
 from tests.helpers.stopping import Stop, assert_same, left_by, record_of, run_in, run_until_done
 
+pytestmark = pytest.mark.usefixtures("without_picture")
+
 BASE = [item for item in QUICK if not item.startswith("total_iters")]
 # Overrides, and after how many of 18 batches (6 in an epoch) the run is stopped. Every option of
 # every group stands in one of them; all pairs of options are tried by test_resume_pairs.py.
@@ -29,12 +31,6 @@ CASES = {
     "trainer.limit_train_batches=5 +trainer.val_check_interval=2": [5, 8],
     "schedule=none +trainer.gradient_clip_val=0.5": [1, 18],
 }
-
-
-@pytest.fixture(autouse=True)
-def _without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes longest and is not compared."""
-    monkeypatch.setattr("coreai_opt.training.summary.show_result", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize(("overrides", "stops"), CASES.items())
