@@ -31,6 +31,7 @@ from coreai_opt.training.final_model import FinalValidation, checkpoints_of
 from coreai_opt.training.operations_count import ExampleBatch, count_operations
 from coreai_opt.warmup.shared import SharedTrunk, shared_trunk
 from lightning_callbacks import ResumableCheckpoint
+from lightning_callbacks._lightning_internals import drop_sigterm
 
 __all__ = ["train"]
 
@@ -82,7 +83,7 @@ class _SignalCallback(pl.Callback):
         self._interruptions.forward = getattr(trainer.strategy.launcher, "kill", None)
         self._interruptions.install()
         # What has arrived until now waits for the step boundary as well.
-        trainer._signal_connector.received_sigterm = False
+        drop_sigterm(trainer)
 
 
 def train(config: Mapping[str, Any], objects: Objects, session: RunContext) -> float | None:

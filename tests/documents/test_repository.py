@@ -31,7 +31,7 @@ PACKAGES = [
 SOURCES = [
     *sorted((ROOT / "coreai_opt").rglob("*.py")),
     *sorted((ROOT / "lightning_callbacks").rglob("*.py")),
-    *sorted((ROOT / "scripts").glob("*.py")),
+    *sorted((ROOT / "scripts").rglob("*.py")),
     *sorted((ROOT / "examples").rglob("*.py")),
     *sorted((ROOT / "tests").rglob("*.py")),
     ROOT / "train.py",
@@ -169,9 +169,9 @@ def test_the_values_of_the_schedules_page_are_those_of_the_code(option: str) -> 
 
 def test_the_picture_of_the_schedules_is_what_they_do() -> None:
     image = pytest.importorskip("PIL.Image", reason="needs the extra demo")
-    drawing = runpy.run_path(str(ROOT / "scripts" / "draw_schedules.py"))
+    drawing = runpy.run_path(str(ROOT / "scripts" / "drawings" / "schedules.py"))
     with image.open(drawing["PICTURE"]) as picture:
-        assert picture.info["Comment"] == drawing["shown"](), "python scripts/draw_schedules.py"
+        assert picture.info["Comment"] == drawing["shown"](), "python scripts/drawings/schedules.py"
 
 
 def test_every_knob_says_what_it_is() -> None:
