@@ -15,7 +15,7 @@ from coreai_opt.pruning import (
 from coreai_opt.pruning.config import ConstantSparsitySchedule, SparsityScheduleBase
 from coreai_opt.pruning.spec import ChannelStructured
 from tests.helpers.pruning import impl, net
-from tests.helpers.reference_masks import (
+from tests.helpers.pruning.reference_masks import (
     LAYERS,
     numbers,
     of,

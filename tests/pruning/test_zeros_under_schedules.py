@@ -17,8 +17,8 @@ from coreai_opt.pruning.spec import (
     PruneImplBase,
     Unstructured,
 )
-from tests.helpers.in_place import CountingImpl
-from tests.helpers.zeros import RAMP, asking, counts, net, started, train, zeros_of
+from tests.helpers.pruning.in_place import CountingImpl
+from tests.helpers.pruning.zeros import RAMP, asking, counts, net, started, train, zeros_of
 
 WHOLE = ChannelStructured(axis=0)
 

@@ -17,7 +17,7 @@ from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import DivergedWeightError
 from coreai_opt.pruning.masks.selection import Hint, Magnitude, keep_largest_of_each
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.mask_values import KINDS, Far, reference
+from tests.helpers.pruning.mask_values import KINDS, Far, reference
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
