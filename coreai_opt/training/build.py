@@ -1,4 +1,4 @@
-"""The one place where objects are made from a config."""
+"""Object construction: the one place where objects are made from a config."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""What a run's checkpoints hold, and that nothing but tensors and plain values is read from them.
+"""Checkpoint content: nothing but tensors and plain values is written to and read from a run.
 
 To unpickle anything else runs code that the file names.
 """

@@ -1,4 +1,4 @@
-"""Where a constructor's error was raised: by its refusal of arguments, or while it was at work."""
+"""Origin of a constructor error: refused arguments, or a failure inside."""
 
 import dis
 import inspect

@@ -1,4 +1,4 @@
-"""The model at the end of a training: validated, and what the last checkpoint holds.
+"""Final model: its validation, and the content of the last checkpoint.
 
 Lightning validates in a rhythm of its own, which may leave out the last steps: the best checkpoint
 and the last one would be of an earlier model, whose sparsity may be below the target.

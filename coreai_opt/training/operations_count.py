@@ -1,4 +1,4 @@
-"""What one forward pass costs, dense and pruned, counted when a run has ended."""
+"""Operation count: the cost of one forward pass, dense and pruned."""
 
 from typing import Any
 

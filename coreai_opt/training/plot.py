@@ -1,4 +1,4 @@
-"""The picture of a run: sparsity and accuracy over steps."""
+"""Plot of a run: sparsity and accuracy over steps."""
 
 import csv
 from pathlib import Path

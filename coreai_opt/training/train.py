@@ -1,4 +1,4 @@
-"""What a run does with its objects: fit, choose a checkpoint, validate, test, export."""
+"""Training of built objects: fit, choice of a checkpoint, validation, test, export."""
 
 import math
 import platform

@@ -26,7 +26,7 @@ pytestmark = LIGHTNING_WARNINGS
 
 WITHOUT = "import sys; sys.modules[{name!r}] = None"
 IS_OF = """
-pl = callbacks._lightning.pl
+pl = callbacks._lightning.root.pl
 assert pl.__name__ == {root!r}, pl
 from lightning_callbacks import ScheduledPruning, SparsityProgressBar, TargetSparsityCheckpoint
 from lightning_callbacks._lightning.roots import root_of

@@ -164,8 +164,8 @@ def test_stopped_where_the_items_draw_random_numbers(
     tmp_path: Path, data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noisy = NoisyData(*dataset().tensors)
-    for module in ("exactness", "test_going_on_loaders"):
-        monkeypatch.setattr(f"tests.lightning_callbacks.{module}.dataset", lambda: noisy)
+    for module in ("tests.helpers.exactness", __name__):
+        monkeypatch.setattr(f"{module}.dataset", lambda: noisy)
     Training(tmp_path, data).assert_goes_on(at_step(2), at_step(4), at_step(BATCHES + 2))
 
 
