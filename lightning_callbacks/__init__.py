@@ -1,4 +1,4 @@
-"""Adapters from Lightning's hooks to coreai_opt.pruning."""
+"""Lightning callbacks: adapters from the hooks of Lightning to coreai_opt.pruning."""
 
 from typing import TYPE_CHECKING
 

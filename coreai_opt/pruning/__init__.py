@@ -1,4 +1,4 @@
-"""Pruning for PyTorch: schedules, masks, the pruner. Knows neither Hydra nor Lightning."""
+"""Pruning library for PyTorch: schedules, masks, pruners. It knows neither Hydra nor Lightning."""
 
 from typing import TYPE_CHECKING
 

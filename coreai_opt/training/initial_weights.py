@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.pruning import PruningError, plain_state_dict
+from coreai_opt.pruning._text import listed
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.roots import of_root
 from lightning_callbacks._resume.unsafe_globals import (
@@ -28,8 +29,6 @@ __all__ = ["load_initial_weights", "start_from"]
 
 SAFETENSORS = ".safetensors"
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # under which people save a state dict
-LISTED = 3  # names of each kind that a message lists
-
 # Stand-ins of torch for objects that it does not build with weights_only.
 FOREIGN = re.compile(r"GLOBAL (\S+)")
 
@@ -122,8 +121,7 @@ def _content(path: Path) -> Any:
 
 
 def _not_unpickled(path: Path, foreign: Collection[str]) -> ConfigError:
-    listed = _listed(list(foreign))
-    reason = f"holds more than weights ({listed}), and that is not unpickled"
+    reason = f"holds more than weights ({listed(foreign, str)}), and that is not unpickled"
     return _refusal(path, reason, STATE_DICT)
 
 
@@ -138,7 +136,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
         raise _refusal(path, f"holds no state dict, but a {type(state).__name__}", FILES)
     named = all(isinstance(key, str) for key in state)
     if not named or not any(isinstance(value, Tensor) for value in state.values()):
-        keys = _listed([str(key) for key in state]) or "none"
+        keys = listed(state, str) or "none"
         where = ", ".join(CONTAINERS)
         reason = f"holds no tensors by their names; its keys are: {keys}"
         raise _refusal(path, reason, f"{FILES}; under one of {where}, or not under a key")
@@ -222,16 +220,13 @@ def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
         "unexpected keys": [key for key in state if key not in own],
         "other shapes": shapes,
     }
-    return [f"{what}: {len(names)} ({_listed(names)})" for what, names in found.items() if names]
+    return [
+        f"{what}: {len(names)} ({listed(names, str)})" for what, names in found.items() if names
+    ]
 
 
 def _shape(value: Any) -> str:
     return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
 
 
 def _refusal(path: Path, reason: str, allowed: str) -> ConfigError:

@@ -1,4 +1,4 @@
-"""What is done to one tensor: scheme, spec, and the parametrization that holds the mask."""
+"""Pruning spec of one tensor: scheme, criterion, and the parametrization that holds the mask."""
 
 from typing import TYPE_CHECKING
 
