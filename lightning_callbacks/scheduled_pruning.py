@@ -8,6 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningError
+from coreai_opt.pruning.config.dense_reading import last_dense_reading
 from coreai_opt.pruning.config.given import schedules_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
@@ -16,7 +17,7 @@ from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.saving.folding import fold_former_masks
 from coreai_opt.pruning.scheduling.ramps import check_choices
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
-from lightning_callbacks._lightning.clock import OptimizerSteps, last_dense_reading
+from lightning_callbacks._lightning.clock import OptimizerSteps
 from lightning_callbacks._lightning.compatibility import (
     refuse_other_pruners,
     refuse_sharding,

@@ -18,7 +18,15 @@ from coreai_opt.runs.processes import is_main_process
 from coreai_opt.runs.record import write_json
 from coreai_opt.runs.resume import Start
 
-__all__ = ["heard_directory", "heard_start", "refusal_told", "tell_directory", "tell_start"]
+__all__ = [
+    "await_warmup",
+    "heard_directory",
+    "heard_start",
+    "publish_warmup",
+    "refusal_told",
+    "tell_directory",
+    "tell_start",
+]
 
 PATIENCE_S = 120.0
 POLL_S = 0.2
@@ -70,6 +78,20 @@ def heard_start(paths: RunPaths, launch: str) -> Start:
     # Without a checkpoint what lies there is being set aside.
     earlier = ExistingRun.at(paths.root) if path is not None or is_done else None
     return Start(path, earlier, is_done=is_done)
+
+
+def publish_warmup(paths: RunPaths, launch: str, folder: str) -> None:
+    """Say which warm-up run a launch starts from; empty = none."""
+    write_json(paths.warmup, {"launch": launch, "folder": folder, "time": time.time()})
+
+
+def await_warmup(paths: RunPaths, launch: str) -> str:
+    """Return the warm-up run that rank 0 has decided to start from; waits for it.
+
+    Raises:
+        ConfigError: rank 0 says nothing.
+    """
+    return str(_wait(paths.warmup, launch)["folder"])
 
 
 @contextmanager

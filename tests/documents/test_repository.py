@@ -25,7 +25,6 @@ from coreai_opt.config.validation import find_problems
 from coreai_opt.report.__main__ import main as report
 from coreai_opt.sweep.preview.request import read_request
 from coreai_opt.sweep.sweeper import register_sweepers
-from coreai_opt.warmup import command as trunks
 from tests.conftest import ROOT
 from tests.documents.test_troubleshooting import WRONG
 from tests.examples.running import COMMANDS
@@ -96,7 +95,6 @@ TRAIN = [
 ]
 
 REPORT = [line for line in commands() if line.startswith("scripts/report")]
-TRUNKS = [line for line in commands() if line.startswith("scripts/trunks")]
 USAGES = "".join(
     (ROOT / "scripts" / name).read_text().partition("set -e")[0] for name in ("test", "docs")
 )
@@ -226,15 +224,6 @@ def test_documented_searches_can_be_planned(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("line", TRUNKS)
-def test_documented_commands_of_the_store_work(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    trunks.main(shlex.split(line)[1:])
-    assert capsys.readouterr().out
-
-
 @pytest.mark.parametrize("line", REPORT)
 def test_documented_reports_work(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -293,7 +282,7 @@ def test_every_block_is_of_a_kind_that_is_tested(page: Path) -> None:
 
 
 def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    tested = [*TRAIN, *SEARCH, *TRUNKS, *REPORT, *CLUSTER, *CHECK, *CLI, *APP, *EXTENDING]
+    tested = [*TRAIN, *SEARCH, *REPORT, *CLUSTER, *CHECK, *CLI, *APP, *EXTENDING]
     # Run by bootstrap.sh, tests/integration/test_installation.py and test_completion.py there.
     assert {line for line in commands() if line not in (*tested, *EXAMPLE)} == {
         *INSTALL,
@@ -368,7 +357,16 @@ def test_the_picture_of_the_schedules_is_what_they_do() -> None:
 
 
 def test_every_knob_says_what_it_is() -> None:
-    knobs = {"init_from", "seed", "resume", "resume_force", "trunk", "preview", "sweep_name"}
+    knobs = {
+        "init_from",
+        "seed",
+        "resume",
+        "resume_force",
+        "trunk",
+        "warmup",
+        "preview",
+        "sweep_name",
+    }
     assert {knob.name for knob in root_knobs()} == knobs
     for group in config_groups():
         for option in group.options:

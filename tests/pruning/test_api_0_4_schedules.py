@@ -9,8 +9,8 @@ import pytest
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule, SparsityScheduleBase
 from coreai_opt.pruning.config.asking import asking_of
+from coreai_opt.pruning.config.dense_reading import last_dense_reading
 from coreai_opt.pruning.scheduling import groups
-from lightning_callbacks._lightning.clock import last_dense_reading
 from tests.helpers.pruning import net, zeros
 
 
