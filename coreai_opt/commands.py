@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-__all__ = ["preview", "report", "train", "trunks"]
+__all__ = ["preview", "report", "train"]
 
 TRAIN = "coreai-train"
 
@@ -30,12 +30,5 @@ def preview() -> None:
 def report() -> None:
     """``coreai-report``: report on sweeps from their records."""
     from coreai_opt.report.__main__ import main
-
-    main()
-
-
-def trunks() -> None:
-    """``coreai-trunks``: show and remove the warm-ups that jobs of a sweep share."""
-    from coreai_opt.warmup.command import main
 
     main()

@@ -8,6 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningError
+from coreai_opt.pruning.config.dense_reading import last_dense_reading
 from coreai_opt.pruning.config.given import config_of, schedules_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
@@ -18,7 +19,6 @@ from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
 from coreai_opt.pruning.scheduling.ramps import check_choices, shortfalls
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
-from lightning_callbacks._lightning.clock import last_dense_reading
 from lightning_callbacks._lightning.compatibility import (
     refuse_other_pruners,
     refuse_sharding,

@@ -20,8 +20,10 @@ from coreai_opt.runs.resume import Start
 __all__ = [
     "await_directory",
     "await_start",
+    "await_warmup",
     "publish_directory",
     "publish_start",
+    "publish_warmup",
     "refusal_published",
 ]
 
@@ -75,6 +77,20 @@ def await_start(paths: RunPaths, launch: str) -> Start:
     # Without a checkpoint the earlier attempt is being archived.
     earlier = ExistingRun.at(paths.root) if path is not None or is_done else None
     return Start(path, earlier, is_done=is_done)
+
+
+def publish_warmup(paths: RunPaths, launch: str, folder: str) -> None:
+    """Say which warm-up run a launch starts from; empty = none."""
+    write_json(paths.warmup, {"launch": launch, "folder": folder, "time": time.time()})
+
+
+def await_warmup(paths: RunPaths, launch: str) -> str:
+    """Return the warm-up run that rank 0 has decided to start from; waits for it.
+
+    Raises:
+        ConfigError: rank 0 says nothing.
+    """
+    return str(_wait(paths.warmup, launch)["folder"])
 
 
 @contextmanager

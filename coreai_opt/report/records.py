@@ -31,6 +31,7 @@ __all__ = [
 
 SWEEP_FILE = "sweep.json"
 DEPTH = 4
+# A store of warm-ups of a former version lies in "trunks".
 SKIPPED = ("trunks", "checkpoints", "resume", "tensorboard", ".hydra")
 STATES = ("completed", "running", "interrupted", "failed")
 
@@ -225,7 +226,10 @@ def collect(roots: list[Path]) -> Collected:
         sweeps.append(sweep)
         for folder in _run_folders(root, DEPTH, unreadable):
             row = row_of(folder, sweep.name)
-            (rows if isinstance(row, RunRow) else unreadable).append(row)  # type: ignore[arg-type]
+            if isinstance(row, Unreadable):
+                unreadable.append(row)
+            elif row.record.get("kind") != "warmup":  # what other runs start from
+                rows.append(row)
     unique = _unique(rows)
     taken = {row.folder for row in rows}
     known = {row.id for row in rows}
@@ -328,7 +332,7 @@ def _run_folders(root: Path, depth: int, unreadable: list[Unreadable]) -> Iterat
         unreadable.append(Unreadable(root, f"cannot be read, {error.strerror}"))
         return
     for folder in folders if depth else []:
-        if folder.name not in SKIPPED and not RunPaths(folder).is_set_aside:
+        if folder.name not in SKIPPED and not RunPaths(folder).is_archived:
             yield from _run_folders(folder, depth - 1, unreadable)
 
 

@@ -21,7 +21,6 @@ from coreai_opt.config.validation import find_problems
 from coreai_opt.report.__main__ import main as report
 from coreai_opt.sweep.preview.request import read_request
 from coreai_opt.sweep.sweeper import register_sweepers
-from coreai_opt.warmup import command as trunks
 from tests.conftest import ROOT
 from tests.helpers.apps import stock_hydra
 from tests.helpers.documents import PAGES, Block, blocks
@@ -50,7 +49,6 @@ RUNS = [line for line in LINES if line.startswith(OURS) and line not in SEARCHES
 README = PAGES[0].read_text().splitlines()
 SLOW = [pytest.mark.slow]
 REPORTS = [line for line in LINES if line.startswith("scripts/report")]
-TRUNKS = [line for line in LINES if line.startswith("scripts/trunks")]
 # An app of somebody else's, which stands for any: the example.
 APPS = [line for line in LINES if line.startswith(("python -m digits_app", "python my_app.py"))]
 # Running scripts/test would run this test; the others are run by their own tests.
@@ -96,15 +94,6 @@ def test_searches_can_be_planned(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("line", TRUNKS)
-def test_commands_of_the_store_work(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    trunks.main(shlex.split(line)[1:])
-    assert capsys.readouterr().out
-
-
 @pytest.mark.parametrize("line", REPORTS)
 def test_reports_work(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -130,7 +119,7 @@ def test_commands_of_other_apps_compose(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in LINES if line not in (*RUNS, *SEARCHES, *TRUNKS, *REPORTS, *APPS)]
+    "line", [line for line in LINES if line not in (*RUNS, *SEARCHES, *REPORTS, *APPS)]
 )
 def test_other_commands_are_in_the_usage_of_a_script(line: str) -> None:
     usage = [words.lstrip("# ").partition("  ")[0] for words in USAGES.splitlines()]

@@ -204,7 +204,6 @@ def test_the_console_commands_do_what_the_scripts_do(with_demo: Installed) -> No
     assert done.returncode == 0, done.stderr
     assert "2 runs" in done.stdout
     assert not (with_demo.work / "multirun").exists()
-    assert with_demo.run("coreai-trunks", "list").returncode == 0
 
 
 def test_its_help_names_the_command(with_demo: Installed) -> None:

@@ -45,7 +45,7 @@ SWEEP = [
     "experiment=quick",
     "trainer.max_epochs=3",
     "total_iters=30",
-    "trunk=off",
+    "warmup=off",
     "trainer._target_=mine.OnTheCPU",
     "+callbacks.note._target_=mine.Note",
 ]

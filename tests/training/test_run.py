@@ -23,9 +23,9 @@ pytestmark = pytest.mark.usefixtures("without_picture")
 QuickRun = Callable[..., dict[str, Any]]
 
 FIELDS = (
-    "schema run_id sweep status started finished wall_seconds attempts resumed_at overrides "
+    "schema kind run_id sweep status started finished wall_seconds attempts resumed_at overrides "
     "choices flags config config_hash planned_hash seed git versions data threads device training "
-    "objective metrics sparsity parameters operations checkpoints trunk error"
+    "objective metrics sparsity parameters operations checkpoints warmup error"
 )
 
 

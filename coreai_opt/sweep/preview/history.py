@@ -144,14 +144,15 @@ def _limits_of(config: Mapping[str, Any]) -> str:
 
 def _training(record: Mapping[str, Any]) -> EarlierTraining | None:
     config, training = record.get("config"), record.get("training")
-    is_done = record.get("status") == "completed"
+    is_done = record.get("status") == "completed" and record.get("kind") != "warmup"
     if not is_done or not isinstance(config, Mapping) or not isinstance(training, Mapping):
         return None
     steps, per_epoch = training.get("steps"), training.get("steps_per_epoch")
     if not isinstance(steps, int) or steps < 1:
         return None
     seconds = record.get("wall_seconds")
-    saved = (record.get("trunk") or {}).get("seconds_saved") or 0.0
+    warmup = record.get("warmup") or record.get("trunk")  # its former name
+    saved = (warmup or {}).get("seconds_saved") or 0.0
     return EarlierTraining(
         model_and_data_of(config),
         _limits_of(config),

@@ -30,6 +30,7 @@ from coreai_opt.sweep.preview.search_space import SearchSpace, search_space, spa
 from coreai_opt.sweep.preview.table import console, print_preview, say
 from coreai_opt.sweep.scheduler import WAITED_FOR
 from coreai_opt.sweep.selection import select
+from coreai_opt.sweep.warmups import add_warmups, counted
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile
 
 __all__ = ["preview_command"]
@@ -76,12 +77,14 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
         mild = plan.settings.model_copy(update={"on_code_change": "warn"})
         selection = select(entries, mild)
     else:
-        warnings = selection.sentences
+        warnings = list(selection.sentences)
+    known = len(selection.sentences)
+    add_warmups(selection, plan.root, plan.settings)
     history = _history(plan.config, plan.root)
-    chosen = {entry.point.digest for entry in selection.to_run}
+    chosen = {entry.point.config_hash for entry in selection.to_run}
     runs = []
     for entry in entries:
-        state, digest = selection.states[entry.point.digest], entry.point.digest
+        state, digest = selection.states[entry.point.config_hash], entry.point.config_hash
         will_run = digest in chosen and state not in WAITED_FOR
         how = standing(entry.paths, state, will_run, resume)
         runs.append(planned_run(entry.point, how, history))
@@ -89,7 +92,11 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
     title = f"preview, nothing is run: sweep {plan.name} in {plan.root}, {count}"
     preview = Preview(title, plan.knobs, tuple(runs), is_sweep=True)
     preview.earlier = history.count(run.point.config for run in preview.to_run)
-    preview.sentences = plan.sentences
+    preview.sentences = [*plan.sentences, *selection.sentences[known:]]
+    if selection.warmups:
+        number = len(selection.warmup_of)
+        told = f"{number} runs share {counted(len(selection.warmups))}, run before them"
+        preview.sentences.append(told)
     preview.warnings = [*warnings, *_failures(plan), *_changes()]
     return preview, problems
 

@@ -8,7 +8,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from coreai_opt.config.errors import ConfigError
-from coreai_opt.sweep.launchers.select import entry_launcher
+from coreai_opt.sweep.launchers.select import sweep_launcher
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.sweeper import GridSweeper, current_sweep
 
@@ -55,7 +55,7 @@ class OptunaSearch(GridSweeper):
             raise ConfigError(problems)
         search.plan.root.mkdir(parents=True, exist_ok=True)
         search.config = self._config
-        search.run(entry_launcher(self._launcher, search.plan.config))
+        search.run(sweep_launcher(self._launcher, search.plan.config))
         return []
 
     @property

@@ -14,9 +14,9 @@ from coreai_opt.pruning.config import (
     MultiStepSparsitySchedule,
     PolynomialDecaySchedule,
 )
+from coreai_opt.pruning.config.dense_reading import last_dense_reading
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks._lightning.clock import last_dense_reading
 
 Multi = MultiStepSparsitySchedule
 RAMPS = (PolynomialDecaySchedule, CosineSparsitySchedule, ExponentialSparsitySchedule)

@@ -1,4 +1,4 @@
-"""Dense part of a schedule: the last reading of the clock before pruning begins."""
+"""Last dense reading: until when a schedule prunes nothing, as far as it tells."""
 
 from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
