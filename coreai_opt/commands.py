@@ -2,7 +2,7 @@
 
 from coreai_opt.cli.argv import become_preview
 
-__all__ = ["preview", "report", "train", "trunks"]
+__all__ = ["preview", "report", "train"]
 
 
 def train() -> None:
@@ -21,12 +21,5 @@ def preview() -> None:
 def report() -> None:
     """``coreai-report``: report on sweeps from their records."""
     from coreai_opt.report.__main__ import main
-
-    main()
-
-
-def trunks() -> None:
-    """``coreai-trunks``: show and remove the warm-ups that jobs of a sweep share."""
-    from coreai_opt.warmup.command import main
 
     main()

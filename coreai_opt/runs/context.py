@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from filelock import FileLock, Timeout
 
 from coreai_opt.config.errors import RunBusyError
+from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.record import Progress, Record
 from coreai_opt.runs.resume import Start
@@ -24,6 +25,7 @@ class RunContext:
     progress: Progress
     start: Start
     interruptions: Interruptions
+    environment: JobEnvironment | None = None
 
 
 @contextmanager

@@ -142,7 +142,7 @@ def _with_checkpoints(root: Path) -> Iterator[Path]:
     folder = RunPaths(Path()).resume.name
     for pattern in (f"*/{folder}", f"*/*/{folder}"):
         for path in root.glob(pattern):
-            if not RunPaths(path.parent).is_set_aside:
+            if not RunPaths(path.parent).is_archived:
                 yield path.parent
 
 

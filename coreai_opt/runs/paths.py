@@ -65,15 +65,20 @@ class RunPaths:
         return self.root / ".start.json"
 
     @property
+    def warmup(self) -> Path:
+        """Says to the other ranks of a launch which warm-up run rank 0 starts from."""
+        return self.root / ".warmup.json"
+
+    @property
     def plot(self) -> Path:
         return self.root / "run.png"
 
     @property
-    def is_set_aside(self) -> bool:
-        """Whether this is what ``set_aside`` has made of an earlier attempt."""
+    def is_archived(self) -> bool:
+        """Whether this is what ``archive_attempt`` has made of an earlier attempt."""
         return self.root.name.startswith("attempt-")
 
-    def set_aside(self) -> Path:
+    def archive_attempt(self) -> Path:
         """Move what an earlier attempt has left into a folder of its own, and return that.
 
         What else lies in the directory is somebody else's.

@@ -78,6 +78,7 @@ class Record:
         earlier: the record of the interrupted run that is gone on with, or begun anew.
         seconds: wall time that was spent on it.
         sweep: name of the sweep that the run is a job of.
+        warmup_key: key of the warm-up that the run makes, None = it is no warm-up run.
     """
 
     def __init__(
@@ -89,12 +90,15 @@ class Record:
         earlier: Mapping[str, Any] | None = None,
         seconds: float = 0.0,
         sweep: str | None = None,
+        warmup_key: str | None = None,
     ) -> None:
         self._paths, self._write = paths, write
         self._began = time.monotonic() - seconds
-        digest = config_hash(config)
+        # Runs of one key may have other schedules: a warm-up run is known by its key alone.
+        digest = warmup_key or config_hash(config)
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
+            "kind": "run" if warmup_key is None else "warmup",
             "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{digest[:8]}-{os.getpid()}",
             "sweep": sweep,
             "status": "running",
@@ -121,12 +125,17 @@ class Record:
             "parameters": None,
             "operations": None,
             "checkpoints": None,
-            "trunk": None,
+            "warmup": None,
             "error": None,
         }
         if earlier is not None:
             self._continue(earlier)
         self.save()
+
+    @property
+    def is_warmup(self) -> bool:
+        """Whether the run ends where its first mask would be made, for others to start from."""
+        return bool(self.content["kind"] == "warmup")
 
     @property
     def seconds(self) -> float:
@@ -163,7 +172,7 @@ class Record:
     def _continue(self, earlier: Mapping[str, Any]) -> None:
         self.content["attempts"] = int(earlier.get("attempts") or 1) + 1
         # Threads: they are not known before torch is there, and a run may be killed until then.
-        for name in ("run_id", "started", "resumed_at", "threads", "trunk"):
+        for name in ("run_id", "started", "resumed_at", "threads", "warmup"):
             self.content[name] = earlier.get(name, self.content[name])
 
     def _finish(self, status: str, error: dict[str, str] | None) -> None:
@@ -293,8 +302,8 @@ def _flags() -> list[str]:
 
 def _planned_otherwise(digest: str) -> str | None:
     """Return the hash of the experiment that a sweep has planned, None where it is this one."""
-    orders = JobEnvironment.received()
-    planned = "" if orders is None else orders.digest
+    environment = JobEnvironment.received()
+    planned = "" if environment is None else environment.config_hash
     return planned if planned not in ("", digest) else None
 
 
@@ -318,12 +327,14 @@ def code_of_this_run() -> dict[str, Any]:
     The jobs of one sweep in one process are of the code that the first of them has found: what is
     changed in files later is not imported again.
     """
-    orders = JobEnvironment.received()
-    return deepcopy(code_and_versions() if orders is None else _code_in_sweep(orders.token))
+    environment = JobEnvironment.received()
+    if environment is None:
+        return deepcopy(code_and_versions())
+    return deepcopy(_code_in_sweep(environment.command_id))
 
 
 @lru_cache(maxsize=1)
-def _code_in_sweep(token: str) -> dict[str, Any]:
+def _code_in_sweep(command_id: str) -> dict[str, Any]:
     return code_and_versions()
 
 

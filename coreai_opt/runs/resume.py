@@ -10,6 +10,7 @@ from coreai_opt.config.errors import ConfigError, Problem, RunBusyError
 from coreai_opt.config.identity import config_hash
 from coreai_opt.config.locations import typed_path
 from coreai_opt.runs.existing_run import ExistingRun, differing_keys, same_code, unfinished_runs
+from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.record import code_and_versions, code_of_this_run
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile, newest_checkpoint
@@ -229,7 +230,7 @@ def _running(run: ExistingRun) -> list[Problem]:
 
 
 def _differing(run: ExistingRun, config: Mapping[str, Any]) -> list[Problem]:
-    if config.get("resume_force"):
+    if config.get("resume_force") or _is_warmup_of_this_job(run):
         return []
     keys = differing_keys(run.record["config"], config)
     if not keys:
@@ -240,6 +241,13 @@ def _differing(run: ExistingRun, config: Mapping[str, Any]) -> list[Problem]:
         f"config ({command}), another directory, or resume_force=true"
     )
     return [Problem("resume", sentence)]
+
+
+def _is_warmup_of_this_job(run: ExistingRun) -> bool:
+    # Runs of one key do the same before they prune, and differ in what comes after.
+    environment = JobEnvironment.received() or JobEnvironment()
+    is_same = run.record.get("config_hash") == environment.config_hash
+    return environment.makes_warmup and is_same
 
 
 def _occupied(paths: RunPaths, what: str) -> Problem:

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from coreai_opt.runs.record import Record, write_json
 from coreai_opt.sweep.folder import SweepJob
 
-__all__ = ["LostProcessError", "record_lost"]
+__all__ = ["LostProcessError", "record_crash"]
 
 
 class LostProcessError(Exception):
     """The process of a run ended without a word: killed, out of memory, or its node went down."""
 
 
-def record_lost(entry: SweepJob, cause: str, trace: str) -> None:
+def record_crash(entry: SweepJob, cause: str, trace: str) -> None:
     """Write into the record of a run that it has failed.
 
     Args:
@@ -28,7 +28,8 @@ def record_lost(entry: SweepJob, cause: str, trace: str) -> None:
         if run is None:
             entry.paths.root.mkdir(parents=True, exist_ok=True)
             config = dict(entry.point.config)
-            record = Record(entry.paths, config, list(entry.point.overrides)).content
+            texts, key = list(entry.point.overrides), entry.point.warmup_key
+            record = Record(entry.paths, config, texts, warmup_key=key).content
         else:
             record = dict(run.record)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")

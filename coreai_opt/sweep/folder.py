@@ -42,7 +42,7 @@ class SweepJob:
         if run is None:
             return None
         hashes = (run.record.get("config_hash"), run.record.get("planned_hash"))
-        return run if self.point.digest in hashes else None
+        return run if self.point.config_hash in hashes else None
 
     def found(self) -> ExistingRun | None:
         """Return the run that its directory holds now, whichever experiment it is."""
@@ -58,7 +58,7 @@ class SweepJob:
         job = None if state == "running" else self.job()
         # What has ended since the job was submitted has ended in it.
         has_ended = state in ("completed", "failed")
-        is_over = job is not None and has_ended and self.stamp() != job.since
+        is_over = job is not None and has_ended and self.mtime_ns() != job.since
         return (
             "queued" if job is not None and not is_over and slurm_queue().is_active(job) else state
         )
@@ -67,7 +67,7 @@ class SweepJob:
         """Return the job of a cluster that was last submitted for it, None where there is none."""
         return read_job(self.paths.job)
 
-    def stamp(self) -> int:
+    def mtime_ns(self) -> int:
         """Return something that changes when the run is begun or ends, 0 where it never was."""
         try:
             return self.paths.result.stat().st_mtime_ns
@@ -89,13 +89,13 @@ class SweepFolder:
     def file(self) -> Path:
         return self.root / "sweep.json"
 
-    def stop(self, token: str) -> Path:
+    def stop(self, command_id: str) -> Path:
         """Is there when no more runs of a command are to begin.
 
         Args:
-            token: the command's.
+            command_id: the command's.
         """
-        return self.root / f".stop-{token}"
+        return self.root / f".stop-{command_id}"
 
     @cached_property
     def content(self) -> Mapping[str, Any]:
@@ -133,7 +133,7 @@ class SweepFolder:
         """Return the points with their folders; an experiment that has one keeps it."""
         known = self._folders()
         return [
-            SweepJob(point, RunPaths(self.root / known.get(point.digest, point.folder)))
+            SweepJob(point, RunPaths(self.root / known.get(point.config_hash, point.folder)))
             for point in points
         ]
 
@@ -146,7 +146,7 @@ class SweepFolder:
             command = list(plan.command)
             commands = [one for one in before.get("commands") or [] if one != command]
             points = {
-                entry.point.digest: {
+                entry.point.config_hash: {
                     "folder": entry.paths.root.name,
                     "overrides": list(entry.point.overrides),
                 }

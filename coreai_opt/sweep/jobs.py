@@ -30,7 +30,7 @@ def job_of(task: Task) -> Task:
         task: takes the composed config, returns the objective.
     """
     # Processes of other machines, and of containers, may have the same number.
-    driver, stops = _this_process(), [0]
+    sweep_process, stops = _this_process(), [0]
 
     @functools.wraps(task)
     def run_job(cfg: DictConfig) -> Any:
@@ -38,16 +38,15 @@ def job_of(task: Task) -> Task:
             return task(cfg)
         from coreai_opt.sweep.folder import SweepFolder
 
-        orders = JobEnvironment.received()
-        stops_all = orders is not None and orders.is_fail_fast
-        token = "" if orders is None else orders.token
-        stop = SweepFolder(Path(HydraConfig.get().sweep.dir)).stop(token)
+        environment = JobEnvironment.received() or JobEnvironment()
+        stops_all = environment.fail_fast
+        stop = SweepFolder(Path(HydraConfig.get().sweep.dir)).stop(environment.command_id)
         if stops_all and stop.exists():
             raise SweepStoppedError("not begun: another run had failed (sweep.fail_fast=true)")
         try:
             return task(cfg)
         except Exception:
-            if stops_all:
+            if stops_all and not environment.makes_warmup:
                 stop.touch()
             raise
         except BaseException as error:
@@ -55,7 +54,7 @@ def job_of(task: Task) -> Task:
             if code == CTRL_C:
                 stops[0] += signals_of(error)
             is_last = code == CTRL_C and stops[0] < 2
-            if code is not None and (is_last or _this_process() != driver):
+            if code is not None and (is_last or _this_process() != sweep_process):
                 raise RunInterruptedError(code) from error
             raise
 

@@ -50,7 +50,8 @@ class Point:
         dropped: keys that the config has no place for here.
         config: the resolved config; its own directory is not known yet.
         problems: what is wrong with it and left to the run to say.
-        digest: ``config_hash`` of it.
+        warmup_key: of a run that ends where its first mask would be made; None = it is no warm-up.
+        config_hash: of its config; of a warm-up run its key.
     """
 
     overrides: tuple[str, ...]
@@ -58,15 +59,16 @@ class Point:
     dropped: tuple[str, ...]
     config: Mapping[str, Any] = field(repr=False)
     problems: tuple[Problem, ...] = ()
+    warmup_key: str | None = None
 
     @cached_property
-    def digest(self) -> str:
-        return config_hash(self.config)
+    def config_hash(self) -> str:
+        return self.warmup_key or config_hash(self.config)
 
     @property
     def folder(self) -> str:
         """The name of its folder, where it has none yet."""
-        return run_folder(self.varied, self.digest)
+        return run_folder(self.varied, self.config_hash)
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,8 @@ class Planner:
             raise ConfigError.of("", f"{count} points; allowed: at most {MOST_POINTS} in a sweep")
         self._refuse_unknown(axes)
         points = self._points(axes)
-        distinct = {point.digest: point for point in reversed(points)}
-        kept = tuple(point for point in points if distinct[point.digest] is point)
+        distinct = {point.config_hash: point for point in reversed(points)}
+        kept = tuple(point for point in points if distinct[point.config_hash] is point)
         knobs = tuple(sorted({name for axis in axes if axis.is_varied for name in axis.names}))
         name, root = self.place(knobs)
         return Plan(
@@ -369,11 +371,7 @@ class Planner:
             return name, typed_path(given)
         if "paths" not in values:
             raise ConfigError(list(self.common.problems))
-        root = typed_path(values["paths"]["sweep_root"]) / slug(name)
-        if root == typed_path(values["paths"]["trunks"]):
-            sentence = f"sweep_name={name}: {root} holds shared warm-ups; allowed: another name"
-            raise ConfigError.of("sweep_name", sentence)
-        return name, root
+        return name, typed_path(values["paths"]["sweep_root"]) / slug(name)
 
     def _in_common(self, knobs: Sequence[str]) -> dict[str, Any]:
         """Return what all points share, whichever values the knobs have."""

@@ -22,6 +22,7 @@ from coreai_opt.sweep.launchers.slurm_queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.scheduler import LOOKS_A_SECOND, Outcome, outcome_of
 from coreai_opt.sweep.selection import Selection
+from coreai_opt.sweep.warmups import counted
 
 __all__ = ["LiveTable", "PlainLines", "SweepProgress", "show"]
 
@@ -51,21 +52,28 @@ class SweepProgress:
     def __init__(self, plan: Plan, selection: Selection) -> None:
         self.name, self.total = plan.name, len(plan.points)
         self.outcomes: list[Outcome] = list(selection.settled)
-        self._open = {entry.point.digest: entry for entry in selection.to_run}
+        self._open = {entry.point.config_hash: entry for entry in selection.to_run}
+        self._warmups = {entry.point.config_hash: entry for entry in selection.warmups}
         objective = plan.config.get("objective") or {}
         self.objective, self.mode = objective.get("name", "objective"), objective.get("mode", "max")
         self._since = time.monotonic()
 
     def settle(self, outcome: Outcome) -> bool:
-        """Count a run as ended; false where it was counted before."""
-        if self._open.pop(outcome.entry.point.digest, None) is None:
+        """Count a run as ended; false where it was counted before. Warm-up runs are not counted."""
+        if outcome.entry.point.warmup_key is not None:
+            return self._warmups.pop(outcome.entry.point.config_hash, None) is not None
+        if self._open.pop(outcome.entry.point.config_hash, None) is None:
             return False
         self.outcomes.append(outcome)
         return True
 
     def open_entries(self) -> list[SweepJob]:
-        """Return what has not ended yet."""
+        """Return what has not ended yet, but for warm-up runs."""
         return list(self._open.values())
+
+    def open_warmups(self) -> list[SweepJob]:
+        """Return the warm-up runs that have not ended yet."""
+        return list(self._warmups.values())
 
     def count(self, *ends: str) -> int:
         """Return how many runs ended so."""
@@ -80,7 +88,7 @@ class SweepProgress:
 
     def running(self) -> list[ExistingRun]:
         """Return the runs whose process has said something lately."""
-        runs = [entry.earlier() for entry in self.open_entries()]
+        runs = [entry.earlier() for entry in [*self.open_warmups(), *self.open_entries()]]
         return [
             run
             for run in runs
@@ -91,13 +99,20 @@ class SweepProgress:
 
     def queued(self) -> list[tuple[SweepJob, str]]:
         """Return what stands in a cluster's queue, with its job and that one's state."""
-        jobs = [(entry, entry.job()) for entry in self.open_entries()]
+        jobs = [(entry, entry.job()) for entry in [*self.open_warmups(), *self.open_entries()]]
         queue = slurm_queue()
         return [
             (entry, f"SLURM job {job.id} {queue.state(job)}")
             for entry, job in jobs
             if job is not None and entry.state() == "queued"
         ]
+
+    def waiting_count(
+        self, running: Sequence[ExistingRun], queued: Sequence[tuple[SweepJob, str]]
+    ) -> int:
+        """Return how many runs have not begun, warm-up runs not among them."""
+        begun = {run.paths.root for run in running} | {job.paths.root for job, _ in queued}
+        return sum(entry.paths.root not in begun for entry in self.open_entries())
 
     def seconds_left(self) -> float | None:
         """Return how long the rest will take at the pace so far, None where none has ended."""
@@ -127,9 +142,9 @@ class _Events:
 
     def launched(self, entries: Sequence[SweepJob]) -> None:
         for entry in entries:
-            if entry.point.digest in self._began and entry.state() == "interrupted":
+            if entry.point.config_hash in self._began and entry.state() == "interrupted":
                 self._say(f"launched again: {entry.paths.root.name}")
-            self._began[entry.point.digest] = entry.stamp()
+            self._began[entry.point.config_hash] = entry.mtime_ns()
 
     def waiting(self, entries: Sequence[SweepJob]) -> None:
         raise NotImplementedError
@@ -143,9 +158,9 @@ class _Events:
 
     def look(self) -> None:
         """Settle the runs whose records have ended since they were launched."""
-        for entry in self._board.open_entries():
-            digest = entry.point.digest
-            if digest not in self._began or entry.stamp() == self._began[digest]:
+        for entry in [*self._board.open_warmups(), *self._board.open_entries()]:
+            digest = entry.point.config_hash
+            if digest not in self._began or entry.mtime_ns() == self._began[digest]:
                 continue
             run = entry.earlier()
             if run is not None and run.record.get("status") in ("completed", "failed"):
@@ -168,16 +183,18 @@ class PlainLines(_Events):
         self._has_waited = False
 
     def waiting(self, entries: Sequence[SweepJob]) -> None:
-        jobs = {entry.point.digest: entry.job() for entry in entries}
-        others = [one for one in entries if one.state() == "running" and not jobs[one.point.digest]]
+        jobs = {entry.point.config_hash: entry.job() for entry in entries}
+        others = [
+            one for one in entries if one.state() == "running" and not jobs[one.point.config_hash]
+        ]
         if others and not self._has_waited:
             names = ", ".join(entry.paths.root.name for entry in others)
             self._say(f"waiting for runs that another process is at work on: {names}")
             self._has_waited = True
         for entry, state in self._board.queued():
-            if self._told.get(entry.point.digest) != state and "COMPLETING" not in state:
+            if self._told.get(entry.point.config_hash) != state and "COMPLETING" not in state:
                 self._say(f"{state}: {entry.paths.root.name}")
-            self._told[entry.point.digest] = state
+            self._told[entry.point.config_hash] = state
 
 
 class LiveTable(_Events):
@@ -224,7 +241,7 @@ class LiveTable(_Events):
             str(len(running)),
             *([str(len(queued))] if queued else []),
             str(board.count("failed", "interrupted")),
-            str(len(board.open_entries()) - len(running) - len(queued)),
+            str(board.waiting_count(running, queued)),
             "" if left is None else duration(left),
             f"{shown} {best.entry.paths.root.name}" if best is not None else "",
         )
@@ -244,12 +261,23 @@ class LiveTable(_Events):
 
 def line_of(board: SweepProgress, outcome: Outcome) -> str:
     """Return what is said of a run that has ended."""
+    if outcome.entry.point.warmup_key is not None:
+        return _line_of_warmup(outcome)
     ended = f"[{len(board.outcomes)}/{board.total}] {outcome.end}"
     name = outcome.entry.paths.root.name
     run = outcome.entry.found()
     if outcome.end == "completed" and run is not None:
         return f"{ended} {summary_line(run.record, Path(name))}"
     return f"{ended} {name}: {outcome.cause}"
+
+
+def _line_of_warmup(outcome: Outcome) -> str:
+    name, run = outcome.entry.paths.root.name, outcome.entry.found()
+    facts = None if run is None else run.record.get("warmup")
+    if outcome.end == "completed" and run is not None and facts:
+        return f"dense warm-up {outcome.end}: {facts['steps']} steps, {run.seconds:.1f} s, {name}"
+    cause = f": {outcome.cause}" if outcome.cause else ""
+    return f"dense warm-up {outcome.end}: {name}{cause}; each of its runs trains its own"
 
 
 @contextmanager
@@ -272,8 +300,10 @@ def opening(board: SweepProgress, selection: Selection) -> str:
         parts.append(f"{done} done before")
     if failed := board.count("failed"):
         parts.append(f"{failed} failed before and not run again (sweep.retry=failed does)")
-    states = [selection.states[entry.point.digest] for entry in selection.to_run]
+    states = [selection.states[entry.point.config_hash] for entry in selection.to_run]
     for state, told in TO_RUN.items():
         if number := states.count(state):
             parts.append(f"{number} {told}")
+    if selection.warmups:
+        parts.append(f"after {counted(len(selection.warmups))} that they share")
     return ", ".join(parts)

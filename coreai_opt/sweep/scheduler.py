@@ -18,13 +18,13 @@ from coreai_opt.config.errors import (
     printable,
 )
 from coreai_opt.runs.existing_run import ExistingRun, differing_keys
-from coreai_opt.sweep.crashed import record_lost
+from coreai_opt.sweep.crashed import record_crash
 from coreai_opt.sweep.folder import SweepJob
-from coreai_opt.sweep.launchers.base import JobEnd, LostJob, NotLaunchedError
+from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, NotLaunchedError
 from coreai_opt.sweep.launchers.slurm_outcome import job_end
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 
-__all__ = ["ATTEMPTS", "Driver", "Listener", "Outcome", "cause_of", "objective_of", "outcome_of"]
+__all__ = ["ATTEMPTS", "Listener", "Outcome", "Scheduler", "cause_of", "objective_of", "outcome_of"]
 
 ATTEMPTS = 3  # of a run whose process is lost before it gets further, in one command
 POLL_S = 1.0
@@ -33,9 +33,10 @@ CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 LONGEST_CAUSE = 300  # characters; the record has the rest
 BUSY_S = 5.0  # until a run is tried again whose lock somebody held
 
-Launch = Callable[[Sequence[SweepJob]], Sequence[JobEnd]]
+Launch = Callable[[Sequence[SweepJob]], Sequence[JobEnd | None]]
 WAITED_FOR = ("running", "queued")
 End = Literal["completed", "failed", "interrupted", "stopped"]
+Turn = Literal["now", "later", "never"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Listener(Protocol):
         """This one is settled."""
 
 
-class Driver:
+class Scheduler:
     """Launches points and settles each of them by its record.
 
     What the records show as unfinished after a launch is launched again: first what was not begun,
@@ -84,15 +85,27 @@ class Driver:
     Args:
         launch: runs the given entries; may raise, may lose processes, and may leave jobs in a
             queue.
-        seen: the stamps of the records, by digest, when it was decided what to run. What has
-            failed since has failed in another command, and is not run a second time.
+        seen: times of change of the records, by config hash, when it was decided what to run. What
+            has failed since has failed in another command, and is not run a second time.
         isolates: a process that is killed leaves those of other runs alone.
+        warmups: config hashes: of a job, and of the warm-up run that it waits for.
+        in_turn: the launcher itself asks for the ``turn`` of each job. Else a job is held back
+            until its warm-up run is settled.
     """
 
     def __init__(
-        self, launch: Launch, seen: Mapping[str, int] | None = None, isolates: bool = False
+        self,
+        launch: Launch,
+        seen: Mapping[str, int] | None = None,
+        isolates: bool = False,
+        warmups: Mapping[str, str] | None = None,
+        in_turn: bool = False,
     ) -> None:
         self._launch, self._isolates = launch, isolates
+        self._warmups, self._in_turn = dict(warmups or {}), in_turn
+        self._open: dict[str, SweepJob] = {}
+        self._before: dict[str, int] = {}  # mtimes before the last launch
+        self._turns: dict[str, tuple[float, Turn]] = {}  # by warm-up run: when it was looked at
         self._seen = dict(seen or {})
         self._over: set[tuple[str, str]] = set()  # jobs whose end has been looked at
         self._reached: dict[str, int] = {}
@@ -100,23 +113,46 @@ class Driver:
         self._busy: dict[str, float] = {}
         self.outcomes: list[Outcome] = []
 
+    def turn(self, entry: SweepJob) -> Turn:
+        """Return whether a job may start within a launch that is under way.
+
+        ``never`` = not in this launch: the process of its warm-up run is gone.
+        """
+        warmup = self._open.get(self._warmups.get(entry.point.config_hash, ""))
+        if warmup is None:
+            return "now"
+        # Hundreds of jobs may wait for one run.
+        seen, turn = self._turns.get(warmup.point.config_hash, (float("-inf"), "later"))
+        if time.monotonic() - seen > POLL_S:
+            turn = self._turn_after(warmup)
+            self._turns[warmup.point.config_hash] = time.monotonic(), turn
+        return turn
+
+    def _turn_after(self, warmup: SweepJob) -> Turn:
+        if self._ended(warmup) is not None:
+            return "now"
+        has_begun = warmup.mtime_ns() != self._before.get(warmup.point.config_hash)
+        return "never" if has_begun and warmup.state() == "interrupted" else "later"
+
     def run(self, entries: Iterable[SweepJob], listener: Listener) -> None:
         """Settle all entries; what is settled stands in ``outcomes``, also after an exception.
 
         Args:
-            entries: what to run.
+            entries: what to run, warm-up runs first; those are not among the outcomes.
             listener: is told of everything.
         """
         still_open = list(entries)
+        self._open = {entry.point.config_hash: entry for entry in still_open}
         for entry in still_open:
-            self._seen.setdefault(entry.point.digest, entry.stamp())
+            self._seen.setdefault(entry.point.config_hash, entry.mtime_ns())
             # What ended a job before this command is no reason not to launch its run.
             if entry.state() not in WAITED_FOR:
                 self._looked_at(entry)
         try:
             self._settle_all(still_open, listener)
         except BaseException:
-            self.outcomes += [one for one in map(_as_it_stands, still_open) if one is not None]
+            runs = [entry for entry in still_open if entry.point.warmup_key is None]
+            self.outcomes += [one for one in map(_as_it_stands, runs) if one is not None]
             raise
 
     def _settle_all(self, still_open: list[SweepJob], listener: Listener) -> None:
@@ -134,7 +170,9 @@ class Driver:
                 outcome = self._settle(entry, launched)
                 if outcome is not None:
                     still_open.remove(entry)
-                    self.outcomes.append(outcome)
+                    del self._open[entry.point.config_hash]
+                    if entry.point.warmup_key is None:
+                        self.outcomes.append(outcome)
                     listener.ended(outcome)
 
     def _next(self, entries: Sequence[SweepJob]) -> list[SweepJob]:
@@ -142,11 +180,15 @@ class Driver:
         free = [
             one
             for one in entries
-            if one.state() not in WAITED_FOR and self._busy.get(one.point.digest, 0.0) <= now
+            if one.state() not in WAITED_FOR and self._busy.get(one.point.config_hash, 0.0) <= now
         ]
+        if not self._in_turn:
+            free = [
+                one for one in free if self._warmups.get(one.point.config_hash) not in self._open
+            ]
         # What has ended, and what has left a queue, is settled first.
         free = [one for one in free if not (self._ended(one) or self._may_look(one))]
-        untried = [one for one in free if not self._lost[one.point.digest]]
+        untried = [one for one in free if not self._lost[one.point.config_hash]]
         return free if self._isolates else untried or free[:1]
 
     def _ended(self, entry: SweepJob) -> ExistingRun | None:
@@ -154,7 +196,7 @@ class Driver:
 
         What lies in its directory then is its run, whether or not it is the planned experiment.
         """
-        if entry.stamp() == self._seen[entry.point.digest]:
+        if entry.mtime_ns() == self._seen[entry.point.config_hash]:
             return None
         run = entry.found()
         return run if run is not None and run.state in ("completed", "failed") else None
@@ -162,8 +204,9 @@ class Driver:
     def _launched(self, batch: Sequence[SweepJob]) -> "_Launched":
         if not batch:
             return _Launched(set(), {}, None, set())
-        before = {one.point.digest: one.stamp() for one in batch}
-        returns: Sequence[JobEnd] = ()
+        before = self._before = {one.point.config_hash: one.mtime_ns() for one in batch}
+        self._turns.clear()
+        returns: Sequence[JobEnd | None] = ()
         crash: Exception | None = None
         try:
             returns = self._launch(batch)
@@ -175,26 +218,31 @@ class Driver:
             # What a launcher raises when it lost a worker is the launcher's own: the records tell
             # what became of the runs.
             crash = error
-        told = dict(zip((one.point.digest for one in batch), returns, strict=False))
-        begun = {one.point.digest for one in batch if one.stamp() != before[one.point.digest]}
+        pairs = zip((one.point.config_hash for one in batch), returns, strict=False)
+        told = {digest: end for digest, end in pairs if end is not None}
+        begun = {
+            one.point.config_hash
+            for one in batch
+            if one.mtime_ns() != before[one.point.config_hash]
+        }
         return _Launched(set(before), told, crash, begun)
 
     def _settle(self, entry: SweepJob, launched: "_Launched") -> Outcome | None:
         if (run := self._ended(entry)) is not None:
             return outcome_of(entry, run)
         state = entry.state()
-        end = launched.told.get(entry.point.digest)
+        end = launched.told.get(entry.point.config_hash)
         if end is None and state not in WAITED_FOR and self._may_look(entry):
             end = job_end(entry.job())
             if end is None:
                 return None  # it is in the queue after all, or its record will be seen soon
             self._looked_at(entry)
-        if isinstance(end, LostJob):
+        if isinstance(end, CrashedJob):
             return None if state in WAITED_FOR else self._after(entry, end)
         error = error_of(end)
         if isinstance(error, RunBusyError):
             # Somebody holds the run's lock and gives no signs of life (yet).
-            self._busy[entry.point.digest] = time.monotonic() + BUSY_S
+            self._busy[entry.point.config_hash] = time.monotonic() + BUSY_S
             return None
         if error is None and state in WAITED_FOR:
             return None
@@ -204,26 +252,27 @@ class Driver:
             return Outcome(entry, "interrupted", cause=str(error))
         if error is not None:
             return Outcome(entry, "failed", cause=_sentence(error))
-        if end is None and entry.point.digest not in launched.batch:
+        if end is None and entry.point.config_hash not in launched.batch:
             return None  # another command's; the next look launches it here
-        if launched.begun and entry.point.digest not in launched.begun:
+        waited = self._warmups.get(entry.point.config_hash) in launched.batch
+        if (launched.begun or waited) and entry.point.config_hash not in launched.begun:
             return None
         crash = launched.crash
         said = "its process was lost" if crash is None else f"the launcher said: {_sentence(crash)}"
-        return self._after(entry, LostJob(said), crash)
+        return self._after(entry, CrashedJob(said), crash)
 
     def _may_look(self, entry: SweepJob) -> bool:
         """Whether an entry has a job in a cluster whose end was not looked at before."""
         job = entry.job()
-        return job is not None and (entry.point.digest, job.id) not in self._over
+        return job is not None and (entry.point.config_hash, job.id) not in self._over
 
     def _looked_at(self, entry: SweepJob) -> None:
         job = entry.job()
         if job is not None:
-            self._over.add((entry.point.digest, job.id))
+            self._over.add((entry.point.config_hash, job.id))
 
     def _after(
-        self, entry: SweepJob, lost: LostJob, crash: BaseException | None = None
+        self, entry: SweepJob, lost: CrashedJob, crash: BaseException | None = None
     ) -> Outcome | None:
         """Settle a run that did not end: its process is gone. None = it is to be launched again."""
         if lost.end == "interrupted":
@@ -234,12 +283,12 @@ class Driver:
                 return None
             cause = f"its process was lost {ATTEMPTS} times; {lost.cause}"
         text = "".join(traceback.format_exception(crash)) if crash is not None else cause
-        record_lost(entry, cause, text)
+        record_crash(entry, cause, text)
         return Outcome(entry, "failed", cause=cause)
 
     def _count_loss(self, entry: SweepJob) -> int:
         """Return how often a run was lost since it last got further."""
-        digest, files = entry.point.digest, checkpoint_files(entry.paths.resume)
+        digest, files = entry.point.config_hash, checkpoint_files(entry.paths.resume)
         reached = files[0].step if files else 0
         if reached > self._reached.get(digest, 0):
             self._lost[digest] = 0
@@ -278,7 +327,7 @@ def outcome_of(entry: SweepJob, run: ExistingRun, was_done: bool = False) -> Out
 
 def deviation(entry: SweepJob, record: Mapping[str, Any]) -> str | None:
     """Return what is another value in a run than in its plan, None where it is what was planned."""
-    if record.get("config_hash") == entry.point.digest:
+    if record.get("config_hash") == entry.point.config_hash:
         return None
     keys = differing_keys(entry.point.config, record.get("config") or {})
     told = ", ".join(keys) or "nothing that the records show"

@@ -25,17 +25,21 @@ class Selection:
 
     Attributes:
         to_run: in the order of the points.
-        afresh: of those, the ones that begin anew whatever lies in their directories.
+        restarts: of what is run, the ones that begin anew whatever lies in their directories.
+        warmups: the warm-up runs that are run beside them.
+        warmup_of: the warm-up run that a job starts from, by the job's digest.
         states: how each entry stood, by digest.
-        stamps: the stamps of their records then.
+        mtimes: when their records had been written then, in ns, by config hash.
         settled: what is not run again, with its end.
         sentences: what the user is told.
     """
 
     to_run: list[SweepJob] = field(default_factory=list)
-    afresh: list[SweepJob] = field(default_factory=list)
+    restarts: list[SweepJob] = field(default_factory=list)
+    warmups: list[SweepJob] = field(default_factory=list)
+    warmup_of: dict[str, SweepJob] = field(default_factory=dict)
     states: dict[str, EntryState] = field(default_factory=dict)
-    stamps: dict[str, int] = field(default_factory=dict)
+    mtimes: dict[str, int] = field(default_factory=dict)
     settled: list[Outcome] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
 
@@ -56,11 +60,11 @@ def select(entries: Iterable[SweepJob], settings: SweepSettings) -> Selection:
     now = code_and_versions()
     changes = {"code": 0, "data": 0}
     for entry in entries:
-        # First: what is written after this look has another stamp.
-        selection.stamps[entry.point.digest] = entry.stamp()
+        # First: what is written after this look has another time.
+        selection.mtimes[entry.point.config_hash] = entry.mtime_ns()
         state = entry.state()
         run = entry.earlier()
-        selection.states[entry.point.digest] = state
+        selection.states[entry.point.config_hash] = state
         is_at_work = state in ("running", "queued")
         change = None if run is None or is_at_work else _change(run, now)
         if change is not None:
@@ -76,7 +80,7 @@ def select(entries: Iterable[SweepJob], settings: SweepSettings) -> Selection:
 def _place(
     selection: Selection, entry: SweepJob, run: ExistingRun | None, retry: str, is_rerun: bool
 ) -> None:
-    state = selection.states[entry.point.digest]
+    state = selection.states[entry.point.config_hash]
     wanted = retry == "all" or is_rerun
     left = ("completed", "failed") if retry == "none" else ("completed",)
     if run is not None and state in left and not wanted:
@@ -90,7 +94,7 @@ def _place(
         selection.to_run.append(entry)
         is_over = state == "unreadable" or _has_failed_by_itself(run, state)
         if is_over or (wanted and state not in ("new", "running", "queued")):
-            selection.afresh.append(entry)
+            selection.restarts.append(entry)
     if state == "unreadable" and retry != "none":
         sentence = f"{entry.paths.result} cannot be read: set aside, and the run begins anew"
         selection.sentences.append(sentence)

@@ -22,12 +22,13 @@ from coreai_opt.config.hydra_internals import writable
 from coreai_opt.config.schemas.trainer import processes_of
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepFolder, SweepJob
-from coreai_opt.sweep.launchers.base import EntryLauncher, JobEnd
-from coreai_opt.sweep.launchers.select import entry_launcher
+from coreai_opt.sweep.launchers.base import JobEnd, SweepLauncher
+from coreai_opt.sweep.launchers.select import sweep_launcher
 from coreai_opt.sweep.plan import Plan, Planner
 from coreai_opt.sweep.plugins import take_names
-from coreai_opt.sweep.scheduler import Driver, Outcome
+from coreai_opt.sweep.scheduler import Outcome, Scheduler
 from coreai_opt.sweep.selection import Selection, select
+from coreai_opt.sweep.warmups import add_warmups
 
 __all__ = ["GridSweeper", "SweepRun", "current_sweep", "register_sweepers"]
 
@@ -51,7 +52,7 @@ class SweepRun:
         self.plan = plan
         self.folder = SweepFolder(plan.root)
         self.config: DictConfig | None = None
-        self.token = secrets.token_hex(4)
+        self.command_id = secrets.token_hex(4)
         self.outcomes: list[Outcome] = []
 
     @property
@@ -59,7 +60,7 @@ class SweepRun:
         """Whether a point did not complete."""
         return any(outcome.end != "completed" for outcome in self.outcomes)
 
-    def run(self, launcher: EntryLauncher) -> list[JobReturn]:
+    def run(self, launcher: SweepLauncher) -> list[JobReturn]:
         """Run what is to be run, and return the objectives in the order of the points.
 
         Raises:
@@ -70,15 +71,16 @@ class SweepRun:
             raise ConfigError(problems)
         self.check_ranks(launcher)
         selection = select(self.folder.entries(self.plan.points), self.plan.settings)
+        scheduler = self.scheduler(launcher, selection)
         self.folder.enter(self.plan, [*selection.settled_entries, *selection.to_run])
         self.save_config()
         self.outcomes = list(selection.settled)
-        self._launch(selection, launcher)
-        order = [point.digest for point in self.plan.points]
-        self.outcomes.sort(key=lambda outcome: order.index(outcome.entry.point.digest))
+        self._launch(selection, scheduler)
+        order = [point.config_hash for point in self.plan.points]
+        self.outcomes.sort(key=lambda outcome: order.index(outcome.entry.point.config_hash))
         return [_job_return(outcome) for outcome in self.outcomes]
 
-    def check_ranks(self, launcher: EntryLauncher) -> None:
+    def check_ranks(self, launcher: SweepLauncher) -> None:
         """Refuse runs on several devices whose processes nobody can start.
 
         Raises:
@@ -95,43 +97,55 @@ class SweepRun:
         if self.config is not None:
             OmegaConf.save(self.config, self.plan.root / "multirun.yaml")
 
-    def driver(self, launcher: EntryLauncher, selection: Selection) -> Driver:
-        """Return what runs the entries of a selection."""
-        afresh = {entry.point.digest for entry in selection.afresh}
+    def scheduler(self, launcher: SweepLauncher, selection: Selection) -> Scheduler:
+        """Return what runs the entries of a selection; adds the warm-up runs that they need."""
+        # Of the runs, without warm-ups: they compute as they would if nothing was shared.
+        share = launcher.share(len(selection.to_run)) if selection.to_run else {}
+        add_warmups(selection, self.plan.root, self.plan.settings, share.get("threads"))
+        restarts = {entry.point.config_hash for entry in selection.restarts}
 
-        def launch(entries: Sequence[SweepJob]) -> Sequence[JobEnd]:
-            digests = [entry.point.digest for entry in entries]
-            fail_fast = self.plan.settings.fail_fast
-            share = launcher.orders(len(entries))
-            orders = [
-                JobEnvironment(
-                    selection.stamps[digest],
-                    self.token,
-                    digest in afresh,
-                    fail_fast,
-                    digest=digest,
-                    **share,
-                )
-                for digest in digests
-            ]
-            return launcher.launch(entries, orders)
+        def environment(entry: SweepJob) -> JobEnvironment:
+            digest, warmup = (
+                entry.point.config_hash,
+                selection.warmup_of.get(entry.point.config_hash),
+            )
+            return JobEnvironment(
+                mtime_ns=selection.mtimes[digest],
+                command_id=self.command_id,
+                restart=digest in restarts,
+                fail_fast=self.plan.settings.fail_fast,
+                config_hash=digest,
+                warmup="" if warmup is None else warmup.paths.root.name,
+                makes_warmup=entry.point.warmup_key is not None,
+                **share,
+            )
 
-        return Driver(launch, selection.stamps, launcher.isolates)
+        def launch(entries: Sequence[SweepJob]) -> Sequence[JobEnd | None]:
+            return launcher.launch(entries, list(map(environment, entries)))
 
-    def _launch(self, selection: Selection, launcher: EntryLauncher) -> None:
+        scheduler = Scheduler(
+            launch,
+            selection.mtimes,
+            launcher.isolates,
+            {digest: job.point.config_hash for digest, job in selection.warmup_of.items()},
+            launcher.starts_in_turn,
+        )
+        launcher.turn = scheduler.turn
+        return scheduler
+
+    def _launch(self, selection: Selection, scheduler: Scheduler) -> None:
         # Drawing takes time to import, and a command that is refused draws nothing.
         from coreai_opt.sweep.progress import show
         from coreai_opt.sweep.summary import print_queue, print_summary
 
-        driver = self.driver(launcher, selection)
         try:
             with show(self.plan, selection) as listener:
-                driver.run(selection.to_run, listener)
+                scheduler.run([*selection.warmups, *selection.to_run], listener)
         finally:
-            self.folder.stop(self.token).unlink(missing_ok=True)
-            self.outcomes += driver.outcomes
+            self.folder.stop(self.command_id).unlink(missing_ok=True)
+            self.outcomes += scheduler.outcomes
             print_summary(self.plan, self.outcomes)
-            print_queue(selection.to_run)
+            print_queue([*selection.warmups, *selection.to_run])
 
 
 current_sweep: ContextVar[SweepRun | None] = ContextVar("current_sweep", default=None)
@@ -169,7 +183,7 @@ class GridSweeper(Sweeper):
         assert self._launcher is not None
         assert self._config is not None
         self.sweep_run.config = self._config
-        launcher = entry_launcher(self._launcher, self.sweep_run.plan.config)
+        launcher = sweep_launcher(self._launcher, self.sweep_run.plan.config)
         returns = [self.sweep_run.run(launcher)]
         if self.sweep_run.has_failed and not self._is_announced:
             raise SystemExit(RUN_FAILED)  # there is nobody else to say it

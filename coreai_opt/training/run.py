@@ -1,4 +1,4 @@
-"""One run: check, build, fit, test, export, record. Torch is imported only once that has begun."""
+"""Life of one run: check, build, fit, test, export, record. Torch is imported after the checks."""
 
 import logging
 import os
@@ -19,8 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from coreai_opt.config.errors import ConfigError, RunFailedError, message_of
 from coreai_opt.config.schemas.trainer import processes_of
 from coreai_opt.config.validation import resolve
-from coreai_opt.distributed.gpu_slots import device_place
-from coreai_opt.distributed.handoff import heard_start, refusal_told, tell_start
+from coreai_opt.distributed.gpu_slots import gpu_slot
+from coreai_opt.distributed.handoff import await_start, publish_start, refusal_published
 from coreai_opt.distributed.ranks import is_command, launch_problem
 from coreai_opt.runs.context import RunContext, only_process_in
 from coreai_opt.runs.existing_run import ExistingRun, read_json
@@ -52,11 +52,10 @@ def run(cfg: DictConfig) -> float | None:
     _check(cfg)
     paths = RunPaths(Path(cfg.paths.run_dir))
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    # First: what another process has left must not change between the look at it and the start.
+    # First, so that no other process changes the directory before the start.
     launch, is_main = launch_id(os.environ), is_main_process()
-    with refusal_told(paths, launch), only_process_in(paths) if is_main else nullcontext():
-        afresh = _follow_orders(paths)
-        start = _start(config, paths, afresh, launch)
+    with refusal_published(paths, launch), only_process_in(paths) if is_main else nullcontext():
+        start = _start(config, paths, _restarts(paths), launch)
         for sentence in start.sentences:
             print(sentence)
         if not start.is_done:
@@ -68,7 +67,7 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _check(cfg: DictConfig) -> None:
-    """Check a config; a job of a sweep leaves a record of what is wrong with it."""
+    """Check a config; a job of a sweep records its mistakes."""
     try:
         resolve(cfg).checked()
         _check_launch(processes_of(cfg.trainer))
@@ -77,7 +76,9 @@ def _check(cfg: DictConfig) -> None:
             paths = RunPaths(Path(HydraConfig.get().runtime.output_dir))
             if not paths.result.exists():
                 config = _as_far_as_it_resolves(cfg)
-                Record(paths, config, _overrides(), sweep=_sweep_name()).fail("failed", error)
+                name, key = _sweep_name(), _warmup_key()
+                record = Record(paths, config, _overrides(), sweep=name, warmup_key=key)
+                record.fail("failed", error)
         raise
 
 
@@ -115,37 +116,50 @@ def _overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def _follow_orders(paths: RunPaths) -> bool:
-    """Do what the sweep has ordered of what lies in the directory; return whether to begin anew.
+def _environment() -> JobEnvironment | None:
+    """Return what the sweep tells this job, None where this is none of a sweep's."""
+    # The other ranks of a job are single runs, with the environment of rank 0.
+    return JobEnvironment.received() if _in_sweep() or not is_main_process() else None
+
+
+def _warmup_key() -> str | None:
+    """Return the key of the warm-up that this job makes, None where it makes none."""
+    environment = _environment()
+    makes_one = environment is not None and environment.makes_warmup
+    return environment.config_hash if environment is not None and makes_one else None
+
+
+def _restarts(paths: RunPaths) -> bool:
+    """Return whether the run begins anew; a record that cannot be read is archived for that.
 
     Raises:
         RunFailedError: the run has failed in another command since the sweep looked at it.
     """
-    orders = JobEnvironment.received() if _in_sweep() and is_main_process() else None
-    if orders is None or not paths.result.exists():
+    environment = _environment() if is_main_process() else None
+    if environment is None or not paths.result.exists():
         return False
     earlier = ExistingRun.at(paths.root)
-    if paths.result.stat().st_mtime_ns == orders.since:
-        if orders.is_afresh and earlier is None:
-            paths.set_aside()
-        return orders.is_afresh and earlier is not None
+    if paths.result.stat().st_mtime_ns == environment.mtime_ns:
+        if environment.restart and earlier is None:
+            paths.archive_attempt()
+        return environment.restart and earlier is not None
     if earlier is not None and earlier.state == "failed":
         error = earlier.record.get("error") or {}
         raise RunFailedError(f"{error.get('type')}: {error.get('message')}", paths.result)
     return False
 
 
-def _start(config: Mapping[str, Any], paths: RunPaths, afresh: bool, launch: str | None) -> Start:
+def _start(config: Mapping[str, Any], paths: RunPaths, restart: bool, launch: str | None) -> Start:
     if not is_main_process():
         if launch is not None:
-            return heard_start(paths, launch)
+            return await_start(paths, launch)
         return follow_start(config, paths)  # rank 0 has decided, and is at work on it
-    if afresh:
+    if restart:
         start = Start(earlier=ExistingRun.at(paths.root))
     else:
         start = plan_start(config, paths, _in_sweep())
     if launch is not None:
-        tell_start(paths, launch, start)
+        publish_start(paths, launch, start)
     return start
 
 
@@ -153,7 +167,8 @@ def _run_in(config: Mapping[str, Any], paths: RunPaths, start: Start) -> float |
     overrides = _overrides()
     record = _record(paths, config, overrides, start)
     with Interruptions(_in_sweep()) as interruptions:
-        session = RunContext(paths, record, Progress(start.step), start, interruptions)
+        progress = Progress(start.step)
+        session = RunContext(paths, record, progress, start, interruptions, _environment())
         try:
             objective = _execute(config, session, overrides)
         except BaseException as error:
@@ -164,8 +179,8 @@ def _run_in(config: Mapping[str, Any], paths: RunPaths, start: Start) -> float |
             if outcome is error:
                 raise
             raise outcome from error
-    if is_main_process():
-        # After the record: what goes wrong here costs the picture or the line, not the run.
+    if is_main_process() and not record.is_warmup:  # the checkpoint is all that it is for
+        # After the record: an error here costs the picture or the line, not the run.
         from coreai_opt.training.summary import show_result
 
         with suppress(OSError):
@@ -179,15 +194,15 @@ def _record(
     paths: RunPaths, config: Mapping[str, Any], overrides: list[str], start: Start
 ) -> Record:
     earlier = start.earlier
-    sweep = _sweep_name()
+    of_sweep: dict[str, Any] = {"sweep": _sweep_name(), "warmup_key": _warmup_key()}
     if earlier is None or not is_main_process():
-        return Record(paths, config, overrides, is_main_process(), sweep=sweep)
+        return Record(paths, config, overrides, is_main_process(), **of_sweep)
     before: Mapping[str, Any] = {"attempts": earlier.record.get("attempts")}
     if start.checkpoint is None:
-        paths.set_aside()
-        return Record(paths, config, overrides, earlier=before, sweep=sweep)
+        paths.archive_attempt()
+        return Record(paths, config, overrides, earlier=before, **of_sweep)
     seconds = earlier.seconds
-    return Record(paths, config, overrides, earlier=earlier.record, seconds=seconds, sweep=sweep)
+    return Record(paths, config, overrides, earlier=earlier.record, seconds=seconds, **of_sweep)
 
 
 def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str]) -> float | None:
@@ -200,8 +215,8 @@ def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str
         from coreai_opt.training.train import train
 
         quiet_lightning()
-        with _place_on_a_device(), _threads(session.start), ranks_of_this_run():
-            # Copies: what is made of a config may change it, and the record has it as it was.
+        with _gpu_slot_of_job(), _threads(session.start), ranks_of_this_run():
+            # Copies: objects may change their config, and the record keeps the original.
             quiet = _in_sweep() or not sys.stdout.isatty()
             objects = build(deepcopy(config), overrides, quiet)
             _check_launch(objects.trainer.world_size)  # devices=auto is a number now
@@ -211,13 +226,13 @@ def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str
 
 
 @contextmanager
-def _place_on_a_device() -> Iterator[None]:
-    """Take a place on one of the GPUs that the sweep hands out to jobs of this machine, if any."""
-    orders = JobEnvironment.received() if _in_sweep() else None
-    if orders is None:
+def _gpu_slot_of_job() -> Iterator[None]:
+    """Take a slot on one of the GPUs that the sweep gives to jobs of this machine, if any."""
+    environment = _environment() if _in_sweep() else None
+    if environment is None:
         yield
         return
-    with device_place(orders.devices, orders.jobs_per_device):
+    with gpu_slot(environment.devices, environment.jobs_per_device):
         yield
 
 
@@ -227,8 +242,8 @@ def _threads(start: Start) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    orders = JobEnvironment.received() if _in_sweep() else None
-    share = before if orders is None or orders.threads is None else orders.threads
+    environment = _environment() if _in_sweep() else None
+    share = (environment.threads if environment is not None else None) or before
     earlier = start.earlier.record.get("threads") if start.checkpoint and start.earlier else None
     wanted = earlier or share
     if wanted != share:
@@ -242,7 +257,7 @@ def _threads(start: Start) -> Iterator[None]:
 
 
 def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseException:
-    """Write the record of a run that did not complete, and return what to raise instead."""
+    """Write the record of a run that did not complete, and return the error to raise."""
     exit_code = exit_code_of(error)
     record.fail("interrupted" if exit_code is not None else "failed", error)
     if exit_code is not None:
@@ -261,7 +276,7 @@ def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseExcept
 
 
 def _way_on(config: Mapping[str, Any], paths: RunPaths) -> str:
-    """Return how a run that was interrupted is gone on with."""
+    """Return how an interrupted run is resumed."""
     files = checkpoint_files(paths.resume)
     if not files:
         return "no checkpoint"
@@ -274,7 +289,7 @@ def _way_on(config: Mapping[str, Any], paths: RunPaths) -> str:
 
 
 def _is_plain(error: BaseException) -> bool:
-    """Whether the message alone tells the user what to change."""
+    """Whether the message alone is enough for the user."""
     if "torch" not in sys.modules:
         return False
     from coreai_opt.data import DataMismatchError, MissingPackageError

@@ -1,16 +1,13 @@
-"""What a run does with its objects: fit, choose a checkpoint, validate, test, export."""
+"""Training of a run: fit, choose a checkpoint, validate, test, export."""
 
 import math
 import platform
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
@@ -29,7 +26,8 @@ from coreai_opt.training.build import Objects
 from coreai_opt.training.checkpoint_content import PlainHyperparameters, refuse_foreign
 from coreai_opt.training.final_model import FinalValidation, checkpoints_of
 from coreai_opt.training.operations_count import ExampleBatch, count_operations
-from coreai_opt.warmup.shared import SharedTrunk, shared_trunk
+from coreai_opt.warmup.make import MakeWarmup, WarmupEnded, WarmupNotPossibleError
+from coreai_opt.warmup.start import StartFromWarmup, choose_warmup
 from lightning_callbacks import ResumableCheckpoint
 from lightning_callbacks._lightning_internals import drop_sigterm
 
@@ -95,16 +93,19 @@ def train(config: Mapping[str, Any], objects: Objects, session: RunContext) -> f
         session: the process at work on the run.
 
     Returns:
-        The objective at that checkpoint, None when no metric of that name was logged.
+        The objective at that checkpoint, None when no metric of that name was logged; None as well
+        of a warm-up run, which ends where its first mask would be made.
     """
     trainer, model, paths, record = objects.trainer, objects.model, session.paths, session.record
     record.update(threads=torch.get_num_threads(), device=_device(trainer))
     if session.start.checkpoint is not None:
         record.content["resumed_at"].append(session.start.step)
     record.save()  # now: a run that is killed writes nothing more
-    _fit(config, objects, session)
+    is_warmup = _fit(config, objects, session)
     files = data_files(record.content["config"], objects.data)  # now: a first run has fetched them
     record.update(training=_training(trainer), data={"files": files})
+    if is_warmup:
+        return None
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
     best, last = checkpoints_of(trainer)
     metrics |= _evaluate(objects, best or last)
@@ -126,53 +127,60 @@ def train(config: Mapping[str, Any], objects: Objects, session: RunContext) -> f
     return value
 
 
-def _fit(config: Mapping[str, Any], objects: Objects, session: RunContext) -> None:
-    with _trunk(config, objects, session) as shared:
-        _fit_from(config, objects, session, shared)
-
-
-def _trunk(
-    config: Mapping[str, Any], objects: Objects, session: RunContext
-) -> AbstractContextManager[SharedTrunk | None]:
-    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if config.get("trunk", "auto") != "auto" or not in_sweep:
-        return nullcontext()
-    return shared_trunk(config, objects.trainer, objects.model, session)
-
-
-def _fit_from(
-    config: Mapping[str, Any], objects: Objects, session: RunContext, shared: SharedTrunk | None
-) -> None:
+def _fit(config: Mapping[str, Any], objects: Objects, session: RunContext) -> bool:
+    """Train, and return whether that has ended where a warm-up does."""
     trainer, checkpoint = objects.trainer, session.start.checkpoint
+    if checkpoint is not None:
+        refuse_foreign(checkpoint, "resume")
+    making = None
+    if session.record.is_warmup:
+        making = MakeWarmup(config, session, trainer, objects.model)
+    taken = choose_warmup(session, trainer.world_size)
+    pending = session.interruptions.pending
     resumable = ResumableCheckpoint(
         session.paths.resume,
         **config["checkpoint"],
-        interruption=session.interruptions.pending,
-        observer=None if shared is None else shared.observe,
+        interruption=pending if making is None else making.interruption(pending),
     )
+    of_warmup = [
+        *([making] if making else []),
+        *([StartFromWarmup(session, taken)] if taken else []),
+    ]
+    _add_callbacks(config, trainer, session, [resumable, *of_warmup])
+    for logger in trainer.loggers:
+        # TensorBoard would show them, and a metric that belongs to them, once more.
+        if checkpoint is None or not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(config))
+    if taken is not None and taken.checkpoint is not None:
+        checkpoint = taken.checkpoint.path
+    try:
+        with session.interruptions.deferred():
+            trainer.fit(
+                objects.model, datamodule=objects.data, ckpt_path=checkpoint, weights_only=True
+            )
+    except WarmupEnded:
+        if making is not None and trainer.is_global_zero:
+            making.finish()
+        return True
+    if making is not None:
+        raise WarmupNotPossibleError("the training ends before the warm-up does")
+    return False
+
+
+def _add_callbacks(
+    config: Mapping[str, Any], trainer: pl.Trainer, session: RunContext, first: list[pl.Callback]
+) -> None:
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     # First: the classes that choose by the objective have an error of their own for its absence.
     callbacks[:0] = [
-        resumable,
+        *first,
         PlainHyperparameters(),
         _ObjectiveCallback(config["objective"]["name"]),
         _ProgressCallback(session.progress),
         ExampleBatch(),
         _SignalCallback(session.interruptions),
-        *([shared] if shared else []),
     ]
     callbacks.append(FinalValidation())
-    for logger in trainer.loggers:
-        # TensorBoard would show them, and a metric that belongs to them, once more.
-        if checkpoint is None or not isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(dict(config))
-    origin = "resume"
-    if checkpoint is None and shared is not None:
-        checkpoint, origin = shared.checkpoint, "trunk"
-    if checkpoint is not None:
-        refuse_foreign(checkpoint, origin)
-    with session.interruptions.deferred():
-        trainer.fit(objects.model, datamodule=objects.data, ckpt_path=checkpoint, weights_only=True)
 
 
 def _evaluate(objects: Objects, checkpoint: str | None) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""Shared warm-up: dense training that runs of a sweep do once for all."""
+"""Shared warm-up: dense training that one run of a sweep does for others."""

@@ -1,14 +1,20 @@
-"""Which runs share their dense warm-up: a hash of all that they do before they prune."""
+"""Warm-up key: hash of all that a run does before its first mask, a function of its config alone.
+
+Runs with one key train the same dense model first, and a sweep trains it once. Without torch.
+"""
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from coreai_opt.config.identity import flatten, is_ignored
+from coreai_opt.config.training_length import schedule_of
+from coreai_opt.pruning.config.dense_reading import last_dense_reading
+from coreai_opt.pruning.config.schedules import SparsitySchedule, SparsityScheduleBase
 
-__all__ = ["trunk_config", "trunk_id"]
+__all__ = ["warmup_config", "warmup_end", "warmup_key"]
 
 # What cannot change a run before it prunes, nor what it has written until then.
 IGNORED = [
@@ -16,6 +22,7 @@ IGNORED = [
     "identity",
     "paths",
     "schedule",
+    "sweep",
     "pruning.*.sparsity_schedule",
     "callbacks.progress_bar",
     "callbacks.scheduled_pruning.schedule",
@@ -30,15 +37,50 @@ TARGETS = ("pruning.", "callbacks.scheduled_pruning.")
 SCALARS = ("seed", "init_from")
 
 
-def trunk_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def warmup_key(config: Mapping[str, Any]) -> str | None:
+    """Return 16 hexadecimal digits that are equal for runs with the same dense warm-up.
+
+    None = the run shares none: it has no warm-up, or ``warmup=off``.
+
+    Args:
+        config: the resolved config.
+    """
+    # ``trunk`` is the former name of the knob.
+    is_shared = (config.get("trunk") or config.get("warmup")) == "auto"
+    end = warmup_end(config) if is_shared else -1
+    if end < 1:
+        return None
+    text = json.dumps([warmup_config(config), end], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def warmup_end(config: Mapping[str, Any]) -> int:
+    """Return the last reading of the schedule's clock without a mask, in units of ``interval``.
+
+    Below 1 = there is no warm-up. It is known for schedules that are registered.
+
+    Example:
+        >>> node = {"_target_": "coreai_opt.pruning.config.ConstantSparsitySchedule"}
+        >>> pruning = {"schedule": {**node, "begin_step": 9}, "config": {}}
+        >>> warmup_end({"callbacks": {"scheduled_pruning": pruning}})
+        8
+    """
+    callback = (config.get("callbacks") or {}).get("scheduled_pruning") or {}
+    if callback.get("masks_from", "schedule") != "schedule":
+        return -1
+    nodes = [callback.get("schedule"), *_own_schedules(callback.get("config"))]
+    return min(last_dense_reading(_schedule_of(node)) for node in nodes)
+
+
+def warmup_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a resolved config says of a run before it prunes, by dotted key.
 
     How far weights are pruned is left out; that they are, and in what pattern, is not: it decides
     what a checkpoint holds.
 
     Example:
-        >>> trunk_config({"pruning": {"weight": {"target_sparsity": 0.9}}, "seed": 3,
-        ...               "schedule": {"power": 2}, "paths": {"run_dir": "a"}})
+        >>> warmup_config({"pruning": {"weight": {"target_sparsity": 0.9}}, "seed": 3,
+        ...                "schedule": {"power": 2}, "paths": {"run_dir": "a"}})
         {'pruning.weight.target_sparsity': True, 'seed': 3.0}
     """
     nodes = {key: value for key, value in config.items() if isinstance(value, Mapping)}
@@ -49,17 +91,21 @@ def trunk_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def trunk_id(config: Mapping[str, Any], until: int, circumstances: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that are equal for runs with the same dense warm-up.
+def _schedule_of(node: Any) -> SparsitySchedule | None:
+    # In the config of layers a schedule is a dict with its type.
+    if isinstance(node, Mapping) and "_target_" not in node:
+        return SparsityScheduleBase.maybe_build_from_dict(dict(node))
+    return schedule_of(node)
 
-    Args:
-        config: the resolved config.
-        until: the reading of the schedule's clock at which the warm-up ends.
-        circumstances: on what is computed: code, versions, device, threads.
-    """
-    content = [trunk_config(config), until, dict(circumstances)]
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def _own_schedules(node: Any) -> Iterator[Any]:
+    """Yield the schedules that single layers have instead of the common one."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "sparsity_schedule" and value is not None:
+                yield value
+            else:
+                yield from _own_schedules(value)
 
 
 def _common(key: str, value: Any, root: str | None) -> Any:

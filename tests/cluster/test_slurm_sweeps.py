@@ -28,7 +28,7 @@ SLURM = [
     "hydra.launcher.mem_gb=2",
     "trainer=cpu",
 ]
-QUIET = ["experiment=quick", "total_iters=60", "trunk=off"]
+QUIET = ["experiment=quick", "total_iters=60", "warmup=off"]
 
 # Takes more memory than its job has asked for, in the run of one seed.
 HOG = """

@@ -19,7 +19,7 @@ def sentences(compose_config: Any, *overrides: str) -> list[str]:
 BAD = {
     "checkpoint=null": "checkpoint=null: not a node; allowed: checkpoint.every_n_steps=VALUE",
     "objective=3": "objective=3: not a node; allowed: objective.name=VALUE, objective.mode=VALUE",
-    "trunk=on": "trunk=on: should be 'auto' or 'off'; allowed: auto or off",
+    "warmup=on": "warmup=on: should be 'auto' or 'off'; allowed: auto or off",
     "power=-1": "power=-1: should be greater than 0; allowed: exponent of the ramp, > 0",
     "power=abc": "power=abc: should be a valid number",
     "total_iters=0": "total_iters=0: should be greater than 0",
@@ -57,7 +57,7 @@ BAD = {
 
 
 def test_an_unquoted_off_of_a_file_is_off(compose_config: Any) -> None:
-    assert sentences(compose_config, "trunk=false") == []
+    assert sentences(compose_config, "warmup=false", "trunk=false") == []
 
 
 @pytest.mark.parametrize(("override", "sentence"), BAD.items(), ids=BAD.keys())

@@ -21,7 +21,6 @@ from coreai_opt.config.validation import find_problems
 from coreai_opt.report.__main__ import main as report
 from coreai_opt.sweep.preview.request import read_request
 from coreai_opt.sweep.sweeper import register_sweepers
-from coreai_opt.warmup import command as trunks
 from tests.conftest import ROOT
 from tests.helpers.apps import stock_hydra
 from tests.helpers.documents import PAGES, Block, blocks
@@ -47,8 +46,9 @@ LINES = list(
 OURS = ("python train.py", "scripts/train")
 SEARCHES = [line for line in LINES if line.startswith(OURS) and "hydra/sweeper=optuna" in line]
 RUNS = [line for line in LINES if line.startswith(OURS) and line not in SEARCHES]
+README = PAGES[0].read_text().splitlines()
+SLOW = [pytest.mark.slow]
 REPORTS = [line for line in LINES if line.startswith("scripts/report")]
-TRUNKS = [line for line in LINES if line.startswith("scripts/trunks")]
 # An app of somebody else's, which stands for any: the example.
 APPS = [line for line in LINES if line.startswith(("python -m digits_app", "python my_app.py"))]
 # Running scripts/test would run this test; the others are run by their own tests.
@@ -58,7 +58,9 @@ USAGES = "\n".join(
 )
 
 
-@pytest.mark.parametrize("line", RUNS)
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, marks=[] if line in README else SLOW) for line in RUNS]
+)
 def test_commands_compose_and_are_valid(line: str, compose_config: Any, plan: Any) -> None:
     words = [word for word in shlex.split(line)[1:] if word not in ("train.py", "--help")]
     # What is typed of the preview alone is for no config.
@@ -92,15 +94,6 @@ def test_searches_can_be_planned(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("line", TRUNKS)
-def test_commands_of_the_store_work(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    trunks.main(shlex.split(line)[1:])
-    assert capsys.readouterr().out
-
-
 @pytest.mark.parametrize("line", REPORTS)
 def test_reports_work(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -126,7 +119,7 @@ def test_commands_of_other_apps_compose(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in LINES if line not in (*RUNS, *SEARCHES, *TRUNKS, *REPORTS, *APPS)]
+    "line", [line for line in LINES if line not in (*RUNS, *SEARCHES, *REPORTS, *APPS)]
 )
 def test_other_commands_are_in_the_usage_of_a_script(line: str) -> None:
     usage = [words.lstrip("# ").partition("  ")[0] for words in USAGES.splitlines()]

@@ -37,7 +37,7 @@ def write_record(folder: Path, config: Mapping[str, Any], digest: str, **fields:
         "config_hash": digest,
         "wall_seconds": 60.0,
         "training": training,
-        "trunk": None,
+        "warmup": None,
         **code_and_versions(),
         **fields,
     }

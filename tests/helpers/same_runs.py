@@ -20,7 +20,7 @@ OWN = (
     "overrides",
     "config_hash",
 )
-SETTINGS = ("paths", "trunk", "resume", "checkpoint")
+SETTINGS = ("paths", "trunk", "warmup", "resume", "checkpoint")
 TRAINING = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
 EVENTS = "events.out.tfevents."
 
@@ -59,7 +59,7 @@ def record_of(directory: Path) -> dict[str, Any]:
 def _record(directory: Path) -> dict[str, Any]:
     record = record_of(directory)
     root = record["config"]["paths"]["run_dir"]
-    kept = {key: value for key, value in record.items() if key not in (*OWN, "trunk")}
+    kept = {key: value for key, value in record.items() if key not in (*OWN, "warmup")}
     kept["config"] = {key: kept["config"][key] for key in kept["config"] if key not in SETTINGS}
     replaced: dict[str, Any] = json.loads(json.dumps(kept, ensure_ascii=False).replace(root, "RUN"))
     return replaced

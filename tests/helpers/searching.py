@@ -86,17 +86,19 @@ class Stub:
     value: Value = closeness
     launches: list[list[str]] = field(default_factory=list)
     isolates: bool = False
+    starts_in_turn: bool = False
+    turn: Any = None
 
-    def orders(self, jobs: int) -> dict[str, Any]:
+    def share(self, jobs: int) -> dict[str, Any]:
         return {}
 
     def problem(self, processes: int | None) -> None:
         return None
 
     def launch(
-        self, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
     ) -> list[JobReturn]:
-        assert len(orders) == len(entries)
+        assert len(environments) == len(entries)
         self.launches.append([entry.paths.root.name for entry in entries])
         return [self._run(entry) for entry in entries]
 

@@ -19,7 +19,8 @@ def begin(entry: SweepJob) -> Record:
     earlier = entry.earlier()
     before = None if earlier is None else earlier.record
     config, overrides = dict(entry.point.config), list(entry.point.overrides)
-    record = Record(entry.paths, config, overrides, earlier=before)
+    key = entry.point.warmup_key
+    record = Record(entry.paths, config, overrides, earlier=before, warmup_key=key)
     Heartbeat(entry.paths.progress, Progress(3, 10)).beat()
     return record
 

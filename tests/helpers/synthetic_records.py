@@ -125,7 +125,7 @@ def make_record(
         "device": {"accelerator": "cpu", "name": "Some Processor"},
         "training": {"epochs": 8, "steps": 1000, "steps_per_epoch": 125},
         **dict.fromkeys(("objective", "sparsity", "parameters", "operations", "checkpoints")),
-        **{"metrics": {}, "trunk": None, "error": None},
+        **{"metrics": {}, "warmup": None, "error": None},
     }
     if status == "completed" and accuracy is not None:
         record |= _results(accuracy, target if schedule else 0.0)

@@ -20,7 +20,7 @@ from tests.helpers.processes import record_in, started, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(300)]
 
-SWEEP = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=2", "total_iters=30", "trunk=off"]
+SWEEP = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=2", "total_iters=30", "warmup=off"]
 
 # As a sweep starts its own: this machine's alone.
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}

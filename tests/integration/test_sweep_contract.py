@@ -15,8 +15,8 @@ from tests.conftest import ROOT
 from tests.helpers.launchers import LAUNCHERS, MINE, NOTE, Chosen, chosen, needed, one_thread
 from tests.helpers.processes import Process, facts, folders, record_in, started
 
-SHORT = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=2", "total_iters=30", "trunk=off"]
-LONG = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=15", "total_iters=60", "trunk=off"]
+SHORT = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=2", "total_iters=30", "warmup=off"]
+LONG = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=15", "total_iters=60", "warmup=off"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -30,8 +30,8 @@ from tests.helpers.processes import (
     wait_for,
 )
 
-SHORT = ["experiment=quick", "trainer.max_epochs=2", "total_iters=30", "trunk=off"]
-LONG = ["experiment=quick", "trainer.max_epochs=15", "total_iters=60", "trunk=off"]
+SHORT = ["experiment=quick", "trainer.max_epochs=2", "total_iters=30", "warmup=off"]
+LONG = ["experiment=quick", "trainer.max_epochs=15", "total_iters=60", "warmup=off"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -8,7 +8,7 @@ import pytest
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule, SparsityScheduleBase
-from lightning_callbacks._lightning.clock import last_dense_reading
+from coreai_opt.pruning.config.dense_reading import last_dense_reading
 from tests.helpers.pruning import net, zeros
 
 

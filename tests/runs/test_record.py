@@ -131,7 +131,7 @@ def test_the_jobs_of_a_sweep_ask_once_for_the_state_of_the_checkout(
         if token is None:
             monkeypatch.delenv("COREAI_OPT_SWEEP", raising=False)
         else:
-            monkeypatch.setenv("COREAI_OPT_SWEEP", f"0:{token}")
+            monkeypatch.setenv("COREAI_OPT_SWEEP", f'{{"command_id":"{token}"}}')
             assert JobEnvironment.received() is not None
         content = Record(RunPaths(tmp_path), {}, []).content
         content["git"]["dirty"] = True  # what one run does with its record is not another's

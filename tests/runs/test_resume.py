@@ -257,7 +257,7 @@ def test_what_else_lies_in_a_run_directory_stays(tmp_path: Path) -> None:
     root = make_run(tmp_path / "run", 3)
     (root / "train.py").write_text("somebody's own")
     (root / "notes").mkdir()
-    aside = RunPaths(root).set_aside()
+    aside = RunPaths(root).archive_attempt()
     assert {path.name for path in aside.iterdir()} == {"result.json", "resume"}
     assert {path.name for path in root.iterdir()} == {"attempt-1", "notes", "train.py"}
 

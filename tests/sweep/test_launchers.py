@@ -100,7 +100,7 @@ def test_joblibs_jobs_share_the_machine(
     launcher = JoblibLauncher(SimpleNamespace(joblib=settings))
     assert settings == {"n_jobs": n_jobs}  # joblib itself knows nothing of GPUs
     assert launcher.side_by_side(jobs) == side_by_side
-    told = launcher.orders(jobs)
+    told = launcher.share(jobs)
     many = launcher.side_by_side(10**6)
     assert told["threads"] == max(1, len(os.sched_getaffinity(0)) // many)
     assert told["devices"] == tuple(str(number) for number in range(gpus))
@@ -109,14 +109,14 @@ def test_joblibs_jobs_share_the_machine(
 def test_joblib_has_a_worker_for_a_job_that_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"n_jobs": 1}
     launcher = JoblibLauncher(SimpleNamespace(joblib=settings, launch=lambda jobs, **_: []))
-    monkeypatch.setattr(launcher, "_numbered", lambda entries, orders: (0, []))
+    monkeypatch.setattr(launcher, "_numbered", lambda entries, environments: (0, []))
     asked = [(launcher.launch([None] * jobs, [None] * jobs), settings["n_jobs"]) for jobs in (3, 1)]
     assert [number for _, number in asked] == [1, 2]
 
 
 def test_joblibs_jobs_that_compute_on_the_cpu_take_no_gpu() -> None:
     launcher = JoblibLauncher(SimpleNamespace(joblib={"n_jobs": 2, "gpus": 2}), "cpu")
-    assert launcher.orders(2)["devices"] == ()
+    assert launcher.share(2)["devices"] == ()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ class Sbatch:
     def expect(self, ids: list[str]) -> None:
         self.expected += ids
 
-    def submit(self, entries: Any, orders: Any) -> list[Any]:
+    def submit(self, entries: Any, environments: Any) -> list[Any]:
         if len(self.arrays) >= self.takes:
             raise RuntimeError("sbatch: error: Socket timed out on send/recv operation")
         self.arrays.append(len(entries))

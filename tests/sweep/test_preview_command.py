@@ -108,7 +108,7 @@ def test_the_states_of_a_sweep(command: Command, typed_in: Path) -> None:
     for power, seed, status in ended:
         point = by[power, seed]
         folder = plan.root / point.folder
-        write_record(folder, point.config, point.digest, status=status, wall_seconds=20.0)
+        write_record(folder, point.config, point.config_hash, status=status, wall_seconds=20.0)
     # Half of a run is left, and the heartbeat of one that is at work.
     write_checkpoint_name(plan.root / by["3", "1"].folder, 275)
     (plan.root / by["4", "1"].folder).mkdir()
@@ -135,7 +135,7 @@ def test_runs_of_other_code_are_a_warning(command: Command, typed_in: Path) -> N
     plan = plan_of("power=1,2")
     point = plan.points[0]
     git = {"sha": "0", "dirty": False, "changes": None}
-    write_record(plan.root / point.folder, point.config, point.digest, git=git)
+    write_record(plan.root / point.folder, point.config, point.config_hash, git=git)
     done = command("-m", "preview=true", "power=1,2", "sweep.on_code_change=error")
     assert done.returncode == 0, done.stderr
     assert "warning: 1 run was made before the code changed; allowed:" in done.stdout
@@ -145,7 +145,7 @@ def test_runs_of_other_code_are_a_warning(command: Command, typed_in: Path) -> N
 def test_a_single_run_goes_on(command: Command, typed_in: Path) -> None:
     plan = plan_of("power=2")
     folder = typed_in / "outputs" / "2026-01-01" / "12-00-00"
-    write_record(folder, plan.points[0].config, plan.points[0].digest, status="interrupted")
+    write_record(folder, plan.points[0].config, plan.points[0].config_hash, status="interrupted")
     write_checkpoint_name(folder, 275)
     done = command("preview=true", "power=2")
     assert done.returncode == 0, done.stderr
@@ -213,7 +213,7 @@ def test_the_length_of_own_data_is_unknown_until_a_record_tells(
         sys.path.remove(str(typed_in))
     training = {"steps": 800, "steps_per_epoch": 80}
     folder = typed_in / "outputs" / "day" / "time"
-    write_record(folder, point.config, point.digest, training=training, wall_seconds=16.0)
+    write_record(folder, point.config, point.config_hash, training=training, wall_seconds=16.0)
     told = command("preview=true", *typed)
     assert rows(told.stdout)[0][2:] == ["0 -> 400 of 800", "90 %", "800", "16 s"]
     assert "by 1 earlier record of this model and data" in told.stdout

@@ -2,10 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hydra.core.utils import JobReturn
 
 from coreai_opt.config.errors import (
     ConfigError,
@@ -13,11 +15,12 @@ from coreai_opt.config.errors import (
     RunInterruptedError,
     SweepStoppedError,
 )
+from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.record import write_json
-from coreai_opt.sweep import scheduler as driver_module
+from coreai_opt.sweep import scheduler as module
 from coreai_opt.sweep.folder import SweepFolder, SweepJob
 from coreai_opt.sweep.plan import Plan
-from coreai_opt.sweep.scheduler import Driver, Outcome
+from coreai_opt.sweep.scheduler import Outcome, Scheduler
 from tests.helpers.stub_launchers import Launches, Told, begin, complete, fail, lose
 
 A, B, C = "power=1", "power=2", "power=3"
@@ -31,8 +34,8 @@ def entries(plan: Callable[..., Plan], tmp_path: Any) -> list[SweepJob]:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver_module, "POLL_S", 0.01)
-    monkeypatch.setattr(driver_module, "BUSY_S", 0.01)
+    monkeypatch.setattr(module, "POLL_S", 0.01)
+    monkeypatch.setattr(module, "BUSY_S", 0.01)
 
 
 def ends(outcomes: list[Outcome]) -> dict[str, str]:
@@ -41,20 +44,20 @@ def ends(outcomes: list[Outcome]) -> dict[str, str]:
 
 def test_all_complete_in_one_launch(entries: list[SweepJob]) -> None:
     launches, told = Launches(), Told()
-    driver = Driver(launches)
-    driver.run(entries, told)
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, told)
     assert launches.batches == [[A, B, C]]
-    assert [(one.end, one.value) for one in driver.outcomes] == [("completed", 0.5)] * 3
-    assert told.ends == driver.outcomes
+    assert [(one.end, one.value) for one in scheduler.outcomes] == [("completed", 0.5)] * 3
+    assert told.ends == scheduler.outcomes
 
 
 def test_a_failed_run_is_settled_by_its_record_and_not_run_again(entries: list[SweepJob]) -> None:
     launches = Launches({B: fail})
-    driver = Driver(launches)
-    driver.run(entries, Told())
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, Told())
     assert len(launches.batches) == 1
-    assert ends(driver.outcomes) == {A: "completed", B: "failed", C: "completed"}
-    assert driver.outcomes[1].cause == "ValueError: too hot"
+    assert ends(scheduler.outcomes) == {A: "completed", B: "failed", C: "completed"}
+    assert scheduler.outcomes[1].cause == "ValueError: too hot"
 
 
 @pytest.mark.parametrize(
@@ -77,9 +80,9 @@ def test_any_message_is_printed_in_a_line(
             write_json(entry.paths.result, {**record.content, "error": error})
         raise RuntimeError(message)
 
-    driver = Driver(Launches({B: action}))
-    driver.run(entries, Told())
-    told = str(driver.outcomes[1].cause)
+    scheduler = Scheduler(Launches({B: action}))
+    scheduler.run(entries, Told())
+    told = str(scheduler.outcomes[1].cause)
     assert told.startswith(cause)
     assert len(told.encode()) < 400
 
@@ -104,10 +107,53 @@ def test_what_a_job_raises_counts_where_there_is_no_record(
     entries: list[SweepJob], error: Exception, end: str, cause: str
 ) -> None:
     launches = Launches({B: raises(error)})
-    driver = Driver(launches)
-    driver.run(entries, Told())
-    assert ends(driver.outcomes) == {A: "completed", B: end, C: "completed"}
-    assert str(driver.outcomes[1].cause).startswith(cause)
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, Told())
+    assert ends(scheduler.outcomes) == {A: "completed", B: end, C: "completed"}
+    assert str(scheduler.outcomes[1].cause).startswith(cause)
+
+
+def with_warmup(entries: list[SweepJob], waiting: int) -> tuple[SweepJob, dict[str, str]]:
+    """Return a warm-up run, and which of the last jobs wait for it."""
+    point = replace(entries[0].point, warmup_key="0123456789abcdef")
+    job = SweepJob(point, RunPaths(entries[0].paths.root.parent / "warmup-01234567"))
+    return job, {one.point.config_hash: point.config_hash for one in entries[-waiting:]}
+
+
+def test_jobs_wait_for_their_warm_up_run_and_others_do_not(entries: list[SweepJob]) -> None:
+    warmup, waits = with_warmup(entries, 2)
+    launches, told = Launches(), Told()
+    scheduler = Scheduler(launches, warmups=waits)
+    scheduler.run([warmup, *entries], told)
+    assert launches.batches == [[A, A], [B, C]]
+    assert len(told.ends) == 4
+    # It is no run of the sweep.
+    assert ends(scheduler.outcomes) == dict.fromkeys([A, B, C], "completed")
+    assert len(scheduler.outcomes) == 3
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_a_warm_up_run_that_fails_fails_no_other(entries: list[SweepJob], in_turn: bool) -> None:
+    warmup, waits = with_warmup(entries, 3)
+    turns = []
+
+    def launch(batch: Sequence[SweepJob]) -> Sequence[JobReturn]:
+        for entry in batch:
+            turns.append((entry.paths.root.name, scheduler.turn(entry)))
+        return Launches({A: raise_in(warmup)})(batch)
+
+    scheduler = Scheduler(launch, warmups=waits, in_turn=in_turn)
+    scheduler.run([warmup, *entries], Told())
+    assert ends(scheduler.outcomes) == dict.fromkeys([A, B, C], "completed")
+    assert turns[0] == ("warmup-01234567", "now")
+    assert {turn for _, turn in turns[1:]} == {"later" if in_turn else "now"}
+
+
+def raise_in(warmup: SweepJob) -> Callable[[SweepJob], Any]:
+    def action(entry: SweepJob) -> Any:
+        return fail(entry) if entry == warmup else complete(entry)
+
+    return action
 
 
 def gone(entry: SweepJob) -> None:
@@ -119,26 +165,26 @@ def gone(entry: SweepJob) -> None:
 
 def test_a_run_that_takes_its_process_down_takes_no_other_with_it(entries: list[SweepJob]) -> None:
     launches = Launches({A: lose})
-    driver = Driver(launches)
-    driver.run(entries, Told())
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, Told())
     # What was not begun goes first; then the one that was at work, alone.
     assert launches.batches == [[A, B, C], [B, C], [A], [A]]
-    assert ends(driver.outcomes) == {B: "completed", C: "completed", A: "failed"}
+    assert ends(scheduler.outcomes) == {B: "completed", C: "completed", A: "failed"}
     record = entries[0].earlier().record  # type: ignore[union-attr]
     assert (record["status"], record["attempts"]) == ("failed", 3)
     assert record["error"]["type"] == "LostProcessError"
     assert "a worker was lost" in record["error"]["traceback"]
-    assert driver.outcomes[-1].cause == record["error"]["message"]
+    assert scheduler.outcomes[-1].cause == record["error"]["message"]
     assert record["error"]["message"].startswith("its process was lost 3 times; the launcher said")
 
 
 def test_an_old_record_is_not_the_end_of_a_run_that_is_run_again(entries: list[SweepJob]) -> None:
     complete(entries[2], 0.1)
     launches = Launches({A: lose})
-    driver = Driver(launches)
-    driver.run(entries, Told())
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, Told())
     assert launches.batches[:2] == [[A, B, C], [B, C]]
-    assert {one.entry.point.overrides[0]: one.value for one in driver.outcomes}[C] == 0.5
+    assert {one.entry.point.overrides[0]: one.value for one in scheduler.outcomes}[C] == 0.5
 
 
 def test_a_run_that_is_lost_once_completes(entries: list[SweepJob]) -> None:
@@ -149,10 +195,10 @@ def test_a_run_that_is_lost_once_completes(entries: list[SweepJob]) -> None:
         return lose(entry) if len(seen) == 1 else complete(entry)
 
     launches = Launches({B: once})
-    driver = Driver(launches)
-    driver.run(entries, Told())
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, Told())
     assert launches.batches == [[A, B, C], [C], [B]]
-    assert set(ends(driver.outcomes).values()) == {"completed"}
+    assert set(ends(scheduler.outcomes).values()) == {"completed"}
     assert entries[1].earlier().record["attempts"] == 2  # type: ignore[union-attr]
 
 
@@ -166,7 +212,7 @@ def otherwise(says_so: bool) -> Callable[[SweepJob], float | None]:
         record = dict(found.record)
         record["config"] = {**record["config"], "seed": 7}
         record["config_hash"] = "0" * 16
-        record["planned_hash"] = entry.point.digest if says_so else None
+        record["planned_hash"] = entry.point.config_hash if says_so else None
         write_json(entry.paths.result, record)
         return value
 
@@ -178,11 +224,11 @@ def test_a_run_that_is_not_what_was_planned_counts_as_it_is(
     entries: list[SweepJob], says_so: bool
 ) -> None:
     launches = Launches({B: otherwise(says_so)})
-    driver = Driver(launches)
-    driver.run(entries, Told())
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, Told())
     assert launches.batches == [[A, B, C]]
-    assert ends(driver.outcomes) == {A: "completed", B: "completed", C: "completed"}
-    told = {one.entry.point.overrides[0]: one for one in driver.outcomes}
+    assert ends(scheduler.outcomes) == {A: "completed", B: "completed", C: "completed"}
+    told = {one.entry.point.overrides[0]: one for one in scheduler.outcomes}
     assert (told[A].deviation, told[B].value) == (None, 0.25)
     assert str(told[B].deviation).endswith("seed: 1 -> 7 (planned -> run)")
     # The same command finds it again where the record says what had been planned.
@@ -196,10 +242,10 @@ def test_a_launcher_that_launches_nothing_is_not_asked_forever(entries: list[Swe
         batches.append(len(batch))
         raise RuntimeError("sbatch: not found")
 
-    driver = Driver(broken)
-    driver.run(entries[:1], Told())
+    scheduler = Scheduler(broken)
+    scheduler.run(entries[:1], Told())
     assert batches == [1, 1, 1]
-    assert "sbatch: not found" in str(driver.outcomes[0].cause)
+    assert "sbatch: not found" in str(scheduler.outcomes[0].cause)
     assert entries[0].earlier().record["status"] == "failed"  # type: ignore[union-attr]
 
 
@@ -215,10 +261,10 @@ def test_what_another_command_is_at_work_on_is_waited_for(entries: list[SweepJob
                 complete(entries[0], 0.25)
 
     launches, told = Launches(), Ends()
-    driver = Driver(launches)
-    driver.run(entries, told)
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, told)
     assert launches.batches == [[B, C]]
-    assert (told.waits, driver.outcomes[-1].value) == (3, 0.25)
+    assert (told.waits, scheduler.outcomes[-1].value) == (3, 0.25)
 
 
 def test_what_another_command_leaves_unfinished_is_taken_over(entries: list[SweepJob]) -> None:
@@ -230,9 +276,9 @@ def test_what_another_command_leaves_unfinished_is_taken_over(entries: list[Swee
             raise RunBusyError.of("resume", "another process is at work in it")
         return complete(entry)
 
-    driver = Driver(Launches({A: busy}))
-    driver.run(entries[:1], Told())
-    assert (len(seen), driver.outcomes[0].end) == (5, "completed")
+    scheduler = Scheduler(Launches({A: busy}))
+    scheduler.run(entries[:1], Told())
+    assert (len(seen), scheduler.outcomes[0].end) == (5, "completed")
 
 
 def test_what_fails_in_another_command_meanwhile_is_not_run_again(entries: list[SweepJob]) -> None:
@@ -247,10 +293,10 @@ def test_what_fails_in_another_command_meanwhile_is_not_run_again(entries: list[
         raise RunBusyError.of("resume", "another process is at work in it")
 
     launches.actions[A] = busy
-    driver = Driver(launches)
-    driver.run(entries, Ends())
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, Ends())
     assert launches.batches == [[A, B, C]]
-    assert ends(driver.outcomes) == {A: "failed", B: "completed", C: "completed"}
+    assert ends(scheduler.outcomes) == {A: "failed", B: "completed", C: "completed"}
 
 
 def test_what_was_settled_stands_when_the_sweep_is_ended(entries: list[SweepJob]) -> None:
@@ -258,7 +304,7 @@ def test_what_was_settled_stands_when_the_sweep_is_ended(entries: list[SweepJob]
         gone(entry)
         raise KeyboardInterrupt
 
-    driver = Driver(Launches({B: ended}))
+    scheduler = Scheduler(Launches({B: ended}))
     with pytest.raises(KeyboardInterrupt):
-        driver.run(entries, Told())
-    assert ends(driver.outcomes) == {A: "completed", B: "interrupted"}
+        scheduler.run(entries, Told())
+    assert ends(scheduler.outcomes) == {A: "completed", B: "interrupted"}

@@ -59,7 +59,7 @@ def test_what_is_run_again(
         "new",
     ]
     assert [entries.index(entry) for entry in selection.to_run] == to_run
-    assert [entries.index(entry) for entry in selection.afresh] == afresh
+    assert [entries.index(entry) for entry in selection.restarts] == afresh
     ends = {entries.index(one.entry): one.end for one in selection.settled}
     assert ends == {
         number: ("completed", "failed", "", "failed")[number]
@@ -142,7 +142,7 @@ def test_a_change_is_said_run_again_or_refused(
         f"{said}: counted or gone on with; sweep.on_code_change=rerun runs them again"
     ]
     again = select(entries[:1], SweepSettings(on_code_change="rerun"))
-    assert (again.to_run, again.afresh) == (entries[:1], entries[:1])
+    assert (again.to_run, again.restarts) == (entries[:1], entries[:1])
     assert again.sentences == [f"{said}: run again"]
     with pytest.raises(ConfigError, match=f"{said}; allowed: sweep.on_code_change=warn or rerun"):
         select(entries[:1], SweepSettings(on_code_change="error"))
@@ -188,12 +188,14 @@ def test_an_experiment_keeps_the_folder_that_it_has(plan: Planning, made: Plan) 
     first = folder.entries(made.points)
     complete(first[0])
     named = plan("power=1,2", "seed=1,2", f"hydra.sweep.dir={made.root}", f"sweep_name={made.name}")
-    again = {entry.point.digest: entry for entry in folder.entries(named.points)}
-    assert again[first[0].point.digest].paths.root == first[0].paths.root
-    assert again[first[1].point.digest].paths.root.name.startswith("power-2_seed-1_")
+    again = {entry.point.config_hash: entry for entry in folder.entries(named.points)}
+    assert again[first[0].point.config_hash].paths.root == first[0].paths.root
+    assert again[first[1].point.config_hash].paths.root.name.startswith("power-2_seed-1_")
     folder.enter(made, first)
-    again = {entry.point.digest: entry for entry in SweepFolder(made.root).entries(named.points)}
-    assert again[first[1].point.digest].paths.root == first[1].paths.root
+    again = {
+        entry.point.config_hash: entry for entry in SweepFolder(made.root).entries(named.points)
+    }
+    assert again[first[1].point.config_hash].paths.root == first[1].paths.root
 
 
 def test_sweep_json_gathers_commands_and_points(plan: Planning, made: Plan) -> None:

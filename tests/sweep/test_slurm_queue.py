@@ -9,12 +9,12 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.config.errors import RunBusyError, RunInterruptedError
 from coreai_opt.sweep.folder import SweepFolder, SweepJob
-from coreai_opt.sweep.launchers import slurm_outcome as verdict
+from coreai_opt.sweep.launchers import slurm_outcome as outcome_of_job
 from coreai_opt.sweep.launchers import slurm_queue as queue
-from coreai_opt.sweep.launchers.base import LostJob
+from coreai_opt.sweep.launchers.base import CrashedJob
 from coreai_opt.sweep.launchers.slurm_queue import Job, JobState, SlurmQueue, parsed_queue, read_job
 from coreai_opt.sweep.plan import Plan
-from coreai_opt.sweep.scheduler import Driver
+from coreai_opt.sweep.scheduler import Scheduler
 from tests.helpers.stub_launchers import Launches, Told, begin, complete
 
 LISTED = """\
@@ -153,18 +153,20 @@ VERDICTS = [
 def test_what_the_end_of_a_job_means_for_its_run(
     state: str, value: Any, errors: str, end: str | None, cause: str
 ) -> None:
-    lost = verdict.verdict(job(), JobState(state), value, errors)
-    assert isinstance(lost, LostJob)
+    lost = outcome_of_job.outcome_of_job(job(), JobState(state), value, errors)
+    assert isinstance(lost, CrashedJob)
     assert lost.end == end
     assert cause in lost.cause
 
 
 def test_what_a_job_has_raised_counts() -> None:
     error = RunBusyError.of("resume", "at work")
-    told = verdict.verdict(job(), JobState("COMPLETED"), failed(error))
+    told = outcome_of_job.outcome_of_job(job(), JobState("COMPLETED"), failed(error))
     assert isinstance(told, JobReturn)
     assert told._return_value is error
-    told = verdict.verdict(job(), JobState("FAILED"), RuntimeError("no module named mine"))
+    told = outcome_of_job.outcome_of_job(
+        job(), JobState("FAILED"), RuntimeError("no module named mine")
+    )
     assert isinstance(told, JobReturn)
     assert str(told._return_value) == "no module named mine"
 
@@ -197,7 +199,7 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster()
-    monkeypatch.setattr(verdict, "returned", lambda job: None)
+    monkeypatch.setattr(outcome_of_job, "returned", lambda job: None)
     for module in ("folder", "launchers.slurm_outcome"):
         monkeypatch.setattr(f"coreai_opt.sweep.{module}.slurm_queue", lambda: made)
     monkeypatch.setattr("coreai_opt.sweep.scheduler.POLL_S", 0.01)
@@ -214,13 +216,13 @@ class Submits:
         self.batches += 1
         for at, entry in enumerate(entries):
             number = f"{self.batches}_{at}"
-            queue.write_job(entry.paths.job, job(number, since=entry.stamp()))
+            queue.write_job(entry.paths.job, job(number, since=entry.mtime_ns()))
             self.cluster.active.add(number)
         return []
 
 
 class Ends(Told):
-    """Lets jobs end, one thing at a time, while the driver waits for them."""
+    """Lets jobs end, one thing at a time, while the scheduler waits for them."""
 
     def __init__(self, cluster: Cluster, *events: Callable[[], None]) -> None:
         super().__init__()
@@ -245,11 +247,11 @@ def test_jobs_in_the_queue_are_waited_for_and_settled_by_their_records(
         complete(entries[0])
         cluster.active.discard("1_0")
 
-    driver = Driver(launch, isolates=True)
-    driver.run(entries, Ends(cluster, first, second))
+    scheduler = Scheduler(launch, isolates=True)
+    scheduler.run(entries, Ends(cluster, first, second))
     assert launch.batches == 1
-    assert [one.entry for one in driver.outcomes] == [entries[1], entries[0]]
-    assert {one.end for one in driver.outcomes} == {"completed"}
+    assert [one.entry for one in scheduler.outcomes] == [entries[1], entries[0]]
+    assert {one.end for one in scheduler.outcomes} == {"completed"}
 
 
 def test_a_job_that_is_requeued_stays_the_clusters_affair(
@@ -265,9 +267,9 @@ def test_a_job_that_is_requeued_stays_the_clusters_affair(
         complete(entries[0])
         cluster.active.clear()
 
-    driver = Driver(launch, isolates=True)
-    driver.run(entries[:1], Ends(cluster, interrupted, done))
-    assert (launch.batches, driver.outcomes[0].end) == (1, "completed")
+    scheduler = Scheduler(launch, isolates=True)
+    scheduler.run(entries[:1], Ends(cluster, interrupted, done))
+    assert (launch.batches, scheduler.outcomes[0].end) == (1, "completed")
 
 
 def test_a_job_that_has_left_without_a_record_is_submitted_again(
@@ -275,12 +277,12 @@ def test_a_job_that_has_left_without_a_record_is_submitted_again(
 ) -> None:
     launch = Submits(cluster)
     cluster.last = JobState("NODE_FAIL")
-    driver = Driver(launch, isolates=True)
-    driver.run(entries, Ends(cluster, *[cluster.active.clear] * 3))
+    scheduler = Scheduler(launch, isolates=True)
+    scheduler.run(entries, Ends(cluster, *[cluster.active.clear] * 3))
     assert launch.batches == 3
-    assert {one.end for one in driver.outcomes} == {"failed"}
+    assert {one.end for one in scheduler.outcomes} == {"failed"}
     told = "its process was lost 3 times; SLURM job 3_0 NODE_FAIL; its output is in"
-    assert str(driver.outcomes[0].cause).startswith(told)
+    assert str(scheduler.outcomes[0].cause).startswith(told)
 
 
 def test_a_run_that_gets_further_each_time_is_never_given_up(
@@ -299,9 +301,9 @@ def test_a_run_that_gets_further_each_time_is_never_given_up(
         complete(entries[0])
         cluster.active.clear()
 
-    driver = Driver(launch, isolates=True)
-    driver.run(entries[:1], Ends(cluster, *[lost] * 5, done))
-    assert (launch.batches, driver.outcomes[0].end) == (6, "completed")
+    scheduler = Scheduler(launch, isolates=True)
+    scheduler.run(entries[:1], Ends(cluster, *[lost] * 5, done))
+    assert (launch.batches, scheduler.outcomes[0].end) == (6, "completed")
 
 
 def test_a_cancelled_job_is_not_submitted_again_by_the_command_that_sees_it(
@@ -309,11 +311,11 @@ def test_a_cancelled_job_is_not_submitted_again_by_the_command_that_sees_it(
 ) -> None:
     launch = Submits(cluster)
     cluster.last = JobState("CANCELLED")
-    driver = Driver(launch, isolates=True)
-    driver.run(entries[:1], Ends(cluster, cluster.active.clear))
-    assert (launch.batches, driver.outcomes[0].end) == (1, "interrupted")
+    scheduler = Scheduler(launch, isolates=True)
+    scheduler.run(entries[:1], Ends(cluster, cluster.active.clear))
+    assert (launch.batches, scheduler.outcomes[0].end) == (1, "interrupted")
     # The next command is asked to run it.
-    later = Driver(Launches())
+    later = Scheduler(Launches())
     later.run(entries[:1], Told())
     assert later.outcomes[0].end == "completed"
 
@@ -328,10 +330,10 @@ def test_a_job_of_an_earlier_command_is_taken_up(entries: list[SweepJob], cluste
         cluster.active.clear()
 
     launches = Launches()
-    driver = Driver(launches)
-    driver.run(entries, Ends(cluster, done))
+    scheduler = Scheduler(launches)
+    scheduler.run(entries, Ends(cluster, done))
     assert launches.batches == []
-    assert {one.end for one in driver.outcomes} == {"completed"}
+    assert {one.end for one in scheduler.outcomes} == {"completed"}
 
 
 def test_what_has_failed_before_a_job_was_submitted_waits_for_the_job(
@@ -354,10 +356,10 @@ def test_a_completed_run_that_is_run_again_waits_for_its_job(
         complete(entries[0], 0.7)
         cluster.active.clear()
 
-    driver = Driver(launch, isolates=True)
-    driver.run(entries[:1], Ends(cluster, lambda: None, done))
+    scheduler = Scheduler(launch, isolates=True)
+    scheduler.run(entries[:1], Ends(cluster, lambda: None, done))
     assert launch.batches == 1
-    assert [(one.end, one.value) for one in driver.outcomes] == [("completed", 0.7)]
+    assert [(one.end, one.value) for one in scheduler.outcomes] == [("completed", 0.7)]
 
 
 def test_a_record_that_the_file_system_shows_late_is_waited_for(
@@ -366,9 +368,9 @@ def test_a_record_that_the_file_system_shows_late_is_waited_for(
     launch = Submits(cluster)
     cluster.lags = 99
     seen = [cluster.active.clear, lambda: None, lambda: None, lambda: complete(entries[0])]
-    driver = Driver(launch, isolates=True)
-    driver.run(entries[:1], Ends(cluster, *seen))
-    assert (launch.batches, driver.outcomes[0].end) == (1, "completed")
+    scheduler = Scheduler(launch, isolates=True)
+    scheduler.run(entries[:1], Ends(cluster, *seen))
+    assert (launch.batches, scheduler.outcomes[0].end) == (1, "completed")
 
 
 def test_a_record_that_is_never_shown_is_not_waited_for_for_ever(
@@ -377,16 +379,16 @@ def test_a_record_that_is_never_shown_is_not_waited_for_for_ever(
     launch = Submits(cluster)
     cluster.lags = 2
     seen = [cluster.active.clear, *[lambda: None] * 2, *[cluster.active.clear] * 2]
-    driver = Driver(launch, isolates=True)
-    driver.run(entries[:1], Ends(cluster, *seen))
-    assert (launch.batches, driver.outcomes[0].end) == (3, "failed")
+    scheduler = Scheduler(launch, isolates=True)
+    scheduler.run(entries[:1], Ends(cluster, *seen))
+    assert (launch.batches, scheduler.outcomes[0].end) == (3, "failed")
 
 
 def test_a_record_that_ends_during_a_look_counts(
     entries: list[SweepJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(entries[0])
-    driver = Driver(Launches(), {entries[0].point.digest: 0})
+    scheduler = Scheduler(Launches(), {entries[0].point.config_hash: 0})
     state, ended = SweepJob.state, []
 
     def ends_first(entry: SweepJob) -> Any:
@@ -395,5 +397,5 @@ def test_a_record_that_ends_during_a_look_counts(
         return state(entry)
 
     monkeypatch.setattr(SweepJob, "state", ends_first)
-    driver.run(entries[:1], Told())
-    assert [(one.end, one.value) for one in driver.outcomes] == [("completed", 0.9)]
+    scheduler.run(entries[:1], Told())
+    assert [(one.end, one.value) for one in scheduler.outcomes] == [("completed", 0.9)]

@@ -3,7 +3,6 @@
 import argparse
 import ast
 import os
-import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +16,15 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from coreai_opt.config.errors import ConfigError, RunFailedError
 from coreai_opt.training.checkpoint_content import PlainHyperparameters
-from coreai_opt.warmup.shared import TrunkNotStoredWarning
-from coreai_opt.warmup.store import TrunkStore
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files, write_checkpoint
 from lightning_callbacks._resume.unsafe_globals import ForeignObjectsWarning, foreign_in_value
 from tests.conftest import ROOT
 from tests.helpers.quick_runs import QUICK, QUICK_FOR_THEIRS
 from tests.helpers.same_runs import record_of
 from tests.helpers.stopping import Stop, run_in
-from tests.warmup.test_shared import OTHER, STEPS, Job, _no_pictures, job
+from tests.helpers.warmups import STEPS, Job, job
 
-__all__ = ["_no_pictures", "job"]
+__all__ = ["job"]
 
 THEIRS = '''
 import argparse
@@ -211,7 +208,7 @@ def test_objects_that_a_model_vouches_for_are_loaded(
         assert run_theirs("Trusting")["status"] == "completed"
 
 
-def test_a_warm_up_that_nobody_would_load_is_not_stored(job: Job, tmp_path: Path) -> None:
+def test_a_warm_up_that_nobody_would_load_fails(job: Job) -> None:
     class Keeping(ModelCheckpoint):
         def state_dict(self) -> dict[str, Any]:
             return {"of": argparse.Namespace()}
@@ -221,25 +218,9 @@ def test_a_warm_up_that_nobody_would_load_is_not_stored(job: Job, tmp_path: Path
     more = f"+callbacks.more={{_target_:{__name__}.Keeping,save_top_k:0}}"
     with (
         pytest.warns(ForeignObjectsWarning),
-        pytest.warns(TrunkNotStoredWarning, match=r"plain values \(argparse.Namespace\); the run"),
-        pytest.raises(ConfigError, match=r"last.ckpt|best.ckpt"),
+        pytest.raises(RunFailedError, match=r"more than plain values \(argparse.Namespace\)"),
     ):
-        job("one", *STEPS, more)
-    assert list((tmp_path / "sweep" / "trunks").glob("*/trunk.ckpt")) == []
-
-
-def test_a_warm_up_writes_no_file_outside_the_run(job: Job, tmp_path: Path) -> None:
-    job("one", *STEPS)
-    (path,) = (tmp_path / "sweep" / "trunks").glob("*/trunk.ckpt")
-    content = torch.load(path)
-    (state,) = (state for state in content["callbacks"].values() if "files" in state)
-    state["files"]["../outside"] = b"evil"
-    shutil.rmtree(path.parent)
-    store = TrunkStore(tmp_path / "sweep" / "trunks")
-    store.put(path.parent.name, lambda file: torch.save(content, file), 8, 1.0, "somebody")
-    with pytest.raises(ConfigError, match=r"names a file outside the run: \.\./outside"):
-        job("two", *OTHER)
-    assert not (tmp_path / "outside").exists()
+        job("warmup", *STEPS, more)
 
 
 def loads(file: Path) -> list[ast.Call]:

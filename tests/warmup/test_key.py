@@ -15,12 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from coreai_opt.config.identity import flatten
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.schemas.nodes import register_nodes
-from coreai_opt.warmup import environment_fingerprint as trunk_circumstances
-from coreai_opt.warmup.environment_fingerprint import circumstances
-from coreai_opt.warmup.key import trunk_config, trunk_id
+from coreai_opt.warmup.key import warmup_config, warmup_end, warmup_key
 from tests.helpers.quick_runs import QUICK
 
-HERE = {"device": "cpu", "threads": 2}
 SPEC = "pruning.global_config.op_state_spec.weight"
 OWN_CALLBACK = "+callbacks.mine={_target_:my.module.Callback"
 LAYER = "pruning.module_name_configs={network.layers.1:{op_state_spec:{weight:{target_sparsity:%s}}"
@@ -39,7 +36,7 @@ SHARING = [
     ([], ["checkpoint.every_n_steps=3"]),
     ([], ["resume=never"]),
     ([], ["resume_force=true"]),
-    ([], ["trunk=off"]),
+    ([], ["sweep.retry=all"]),
     ([], ["identity.ignore=[]"]),
     ([], ["callbacks.progress_bar=null"]),
     ([], ["trainer.enable_progress_bar=false"]),
@@ -136,32 +133,34 @@ def config_of(tmp_path: Path) -> Any:
     return make
 
 
-def id_of(config: dict[str, Any], until: int = 4, **others: Any) -> str:
-    return trunk_id(config, until, {**HERE, **others})
+def key_of(config: dict[str, Any]) -> str:
+    key = warmup_key(config)
+    assert key is not None
+    return key
 
 
 @pytest.mark.parametrize(("one", "other"), SHARING, ids=lambda value: " ".join(value) or "as is")
 def test_jobs_that_differ_in_how_they_prune_share(
     config_of: Any, one: list[str], other: list[str]
 ) -> None:
-    assert id_of(config_of(*one)) == id_of(config_of(*other))
+    assert key_of(config_of(*one)) == key_of(config_of(*other))
 
 
 @pytest.mark.parametrize("override", APART)
 def test_jobs_that_differ_before_they_prune_do_not(config_of: Any, override: str) -> None:
-    assert id_of(config_of()) != id_of(config_of(override))
+    assert key_of(config_of()) != key_of(config_of(override))
 
 
 @pytest.mark.parametrize(("one", "other"), NAMESAKES)
 def test_a_name_alone_leaves_nothing_out(config_of: Any, one: str, other: str) -> None:
-    assert id_of(config_of(one)) != id_of(config_of(other))
+    assert key_of(config_of(one)) != key_of(config_of(other))
 
 
 def test_what_the_callback_is_given_directly_counts_as_pruning_does(config_of: Any) -> None:
     def given(target: float, kind: str = "unstructured") -> str:
         weight = f"{{target_sparsity:{target},pruning_scheme:{{type:{kind}}}}}"
         spec = f"{{global_config:{{op_state_spec:{{weight:{weight}}}}}}}"
-        return id_of(config_of(f"callbacks.scheduled_pruning.config={spec}"))
+        return key_of(config_of(f"callbacks.scheduled_pruning.config={spec}"))
 
     assert given(0.5) == given(0.8)
     assert given(0.5) != given(0)
@@ -169,42 +168,44 @@ def test_what_the_callback_is_given_directly_counts_as_pruning_does(config_of: A
 
     def alone(target: float) -> str:
         own = f"+callbacks.scheduled_pruning.target_sparsity={target}"
-        return id_of(config_of("callbacks.scheduled_pruning.config=null", own))
+        return key_of(config_of("callbacks.scheduled_pruning.config=null", own))
 
     assert alone(0.5) == alone(0.8) != alone(0)
 
 
 def test_where_the_warm_up_ends_belongs_to_it(config_of: Any) -> None:
-    config = config_of()
-    assert id_of(config, 4) != id_of(config, 5)
-    # The begin of another ramp is not told twice: the end of the warm-up says it.
-    assert id_of(config) == id_of(config_of("begin_step=5"), 4)
+    assert warmup_end(config_of()) == 4
+    assert key_of(config_of()) != key_of(config_of("begin_step=5"))
 
 
 @pytest.mark.parametrize(
-    "others",
+    "override",
     [
-        {"device": "cuda"},
-        {"threads": 1},
-        {"git": {"sha": "0", "dirty": True, "changes": "1"}},
-        {"versions": {"torch": "0"}},
+        "begin_step=0",
+        "initial_sparsity=0.1",
+        "warmup=off",
+        "trunk=off",
+        LAYER % 0.8 + SCHEDULE % 0,
+        "callbacks.scheduled_pruning.masks_from=zeros",
     ],
-    ids=str,
 )
-def test_on_what_it_is_computed_belongs_to_it(config_of: Any, others: dict[str, Any]) -> None:
-    config = config_of()
-    assert id_of(config) != id_of(config, **others)
+def test_some_runs_have_no_warm_up_to_share(config_of: Any, override: str) -> None:
+    assert warmup_key(config_of(override)) is None
 
 
-def test_an_id_is_a_name_of_the_store(config_of: Any) -> None:
-    assert len(id_of(config_of())) == 16
-    assert int(id_of(config_of()), 16) >= 0
+def test_the_former_name_of_the_knob_is_taken(config_of: Any) -> None:
+    assert key_of(config_of("warmup=off", "trunk=auto")) == key_of(config_of())
+
+
+def test_a_key_is_a_hash(config_of: Any) -> None:
+    assert len(key_of(config_of())) == 16
+    assert int(key_of(config_of()), 16) >= 0
 
 
 def test_the_directory_of_a_run_is_its_own_wherever_it_is_named() -> None:
     def named(directory: str, *values: str) -> dict[str, Any]:
         nodes = {str(index): value for index, value in enumerate(values)}
-        return trunk_config({"paths": {"run_dir": directory}, "logger": nodes})
+        return warmup_config({"paths": {"run_dir": directory}, "logger": nodes})
 
     assert named("/a/1", "/a/1", "/a/1/x", "db:///a/1/y") == named(
         "/a/2", "/a/2", "/a/2/x", "db:///a/2/y"
@@ -215,7 +216,7 @@ def test_the_directory_of_a_run_is_its_own_wherever_it_is_named() -> None:
 
 
 def test_without_a_directory_nothing_is_replaced() -> None:
-    assert trunk_config({"logger": {"name": "None", "version": ""}}) == {
+    assert warmup_config({"logger": {"name": "None", "version": ""}}) == {
         "logger.name": "None",
         "logger.version": "",
     }
@@ -228,53 +229,14 @@ NODES = st.dictionaries(NAMES, VALUES, max_size=4)
 
 @given(one=NODES, other=NODES)
 def test_all_that_stands_in_a_model_counts(one: dict[str, Any], other: dict[str, Any]) -> None:
-    same = trunk_config({"model": one}) == trunk_config({"model": other})
+    same = warmup_config({"model": one}) == warmup_config({"model": other})
     assert same == (flatten({"model": one}) == flatten({"model": other}))
 
 
 @given(one=st.floats(0, 1), other=st.floats(0, 1))
 def test_of_a_target_only_that_there_is_one(one: float, other: float) -> None:
-    ids = [
-        trunk_id({"pruning": {"weight": {"target_sparsity": target}}}, 4, HERE)
+    configs = [
+        warmup_config({"pruning": {"weight": {"target_sparsity": target}}})
         for target in (one, other)
     ]
-    assert (ids[0] == ids[1]) == ((one == 0) == (other == 0))
-
-
-def test_starting_weights_count_by_what_is_in_the_file(tmp_path: Path) -> None:
-    weights = tmp_path / "weights.pt"
-    config = {"init_from": str(weights)}
-    weights.write_bytes(b"one")
-    first = circumstances(config, None)
-    weights.write_bytes(b"two")
-    assert circumstances(config, None) != first
-    weights.write_bytes(b"one")
-    assert circumstances(config, None) == first
-    assert circumstances({"init_from": None}, None)["init_from"] is None
-
-
-def test_code_outside_of_a_checkout_counts_by_what_is_in_the_file(
-    user_module: str, tmp_path: Path
-) -> None:
-    before = circumstances({}, None)
-    __import__(user_module)
-    first = circumstances({}, None)
-    assert first["sources"] != before["sources"]
-    source = tmp_path / "their_code.py"
-    source.write_text(source.read_text() + "\nCHANGED = 1\n")
-    assert circumstances({}, None)["sources"] != first["sources"]
-
-
-def test_of_all_code_that_is_loaded_only_the_users_own_is_read(user_module: str) -> None:
-    __import__(user_module)
-    names = {path.name for path in trunk_circumstances._sources()}
-    assert {"their_code.py", "shared.py", "clock.py"} <= names
-    parts = {part for path in trunk_circumstances._sources() for part in path.parts}
-    assert not {"site-packages", "torch", "json"} & parts
-
-
-def test_device_and_threads_are_those_of_the_record() -> None:
-    device = {"accelerator": "cpu", "name": "some processor"}
-    found = circumstances({}, device)
-    assert (found["device"], found["threads"] > 0) == (device, True)
-    assert {"git", "versions"} <= found.keys()
+    assert (configs[0] == configs[1]) == ((one == 0) == (other == 0))

@@ -19,7 +19,7 @@ MADE = ("data", "model", "trainer")
 NEEDED = (*MADE, "paths", "checkpoint", "objective", "seed")
 BELOW = {
     "objective": ("name", "mode"),
-    "paths": ("output_root", "sweep_root", "trunks", "run_dir"),
+    "paths": ("output_root", "sweep_root", "run_dir"),
 }
 OWN: dict[str, type[BaseModel]] = {"checkpoint": CheckpointSettings, "objective": ObjectiveSettings}
 

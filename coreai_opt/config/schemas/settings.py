@@ -97,8 +97,11 @@ class RootSettings(Settings):
     )
 
     resume: str = Field("auto", description="auto, never, or the path of a run or a checkpoint")
-    trunk: Annotated[Literal["auto", "off"], BeforeValidator(_off_of_yaml)] = Field(
+    warmup: Annotated[Literal["auto", "off"], BeforeValidator(_off_of_yaml)] = Field(
         "auto", description="auto or off"
+    )
+    trunk: Annotated[Literal["auto", "off"] | None, BeforeValidator(_off_of_yaml)] = Field(
+        None, description="auto or off, null = what warmup says"
     )
     resume_force: bool = Field(False, description="true or false")
     sweep_name: Annotated[str | None, BeforeValidator(_as_text)] = Field(

@@ -1,6 +1,6 @@
 """What a sweep asks of a launcher, and what it hears of jobs whose process is gone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,11 +12,11 @@ from coreai_opt.distributed.ranks import is_command, launch_problem
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
 
-__all__ = ["EntryLauncher", "JobEnd", "LostJob", "NotLaunchedError"]
+__all__ = ["CrashedJob", "JobEnd", "NotLaunchedError", "SweepLauncher"]
 
 
 @dataclass(frozen=True)
-class LostJob:
+class CrashedJob:
     """A job whose process is gone, and that returned nothing.
 
     Attributes:
@@ -28,14 +28,14 @@ class LostJob:
     end: Literal["failed", "interrupted"] | None = None
 
 
-JobEnd = JobReturn | LostJob
+JobEnd = JobReturn | CrashedJob
 
 
 class NotLaunchedError(Exception):
     """Nothing could be launched just now; it is to be tried again."""
 
 
-class EntryLauncher:
+class SweepLauncher:
     """Launches entries through one of Hydra's launchers, each into its own directory.
 
     Args:
@@ -44,18 +44,20 @@ class EntryLauncher:
     """
 
     isolates = False  # whether a job whose process is killed leaves the others alone
+    starts_in_turn = False  # whether a launch starts each job when it is that one's turn
 
     def __init__(self, launcher: Any, accelerator: str = "auto") -> None:
         self._launcher, self._number = launcher, 0
         self._accelerator = accelerator
+        self.turn: Callable[[SweepJob], Literal["now", "later", "never"]] = lambda entry: "now"
 
     @property
     def launcher(self) -> Launcher:
         launcher: Launcher = self._launcher
         return launcher
 
-    def orders(self, jobs: int) -> dict[str, Any]:
-        """Return what each of so many jobs is told of its share of the machine, by field."""
+    def share(self, jobs: int) -> dict[str, Any]:
+        """Return the share of the machine that each of so many jobs has, by field."""
         return {}
 
     def problem(self, processes: int | None) -> Problem | None:
@@ -69,20 +71,22 @@ class EntryLauncher:
         return launch_problem(target, processes, is_command(), by_cluster=False)
 
     def launch(
-        self, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]
-    ) -> Sequence[JobEnd]:
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
+    ) -> Sequence[JobEnd | None]:
         """Return how the jobs ended, in order; nothing where they stand in a queue from now on.
+
+        None = not started: the warm-up run that it waits for has not ended.
 
         Args:
             entries: what to run.
-            orders: what each job is told besides.
+            environments: of each job.
         """
-        first, jobs = self._numbered(entries, orders)
+        first, jobs = self._numbered(entries, environments)
         returns: Sequence[JobReturn] = self._launcher.launch(jobs, initial_job_idx=first)
         return returns
 
     def _numbered(
-        self, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
     ) -> tuple[int, list[list[str]]]:
         """Return the number of the first job, and the overrides of each."""
         first, self._number = self._number, self._number + len(entries)
@@ -90,8 +94,8 @@ class EntryLauncher:
             [
                 *entry.point.overrides,
                 f"hydra.sweep.subdir='{entry.paths.root.name}'",
-                order.override(),
+                environment.override(),
             ]
-            for entry, order in zip(entries, orders, strict=True)
+            for entry, environment in zip(entries, environments, strict=True)
         ]
         return first, jobs

@@ -2,27 +2,37 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
+
+from hydra.core.singleton import Singleton
+from joblib import cpu_count
+from joblib.externals.loky import get_reusable_executor
 
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.distributed.gpu_slots import visible_devices
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
-from coreai_opt.sweep.launchers.base import EntryLauncher, JobEnd
+from coreai_opt.sweep.launchers.base import JobEnd, SweepLauncher
 
 __all__ = ["JoblibLauncher"]
 
 NODE = "hydra.launcher"
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+POLL_S = 0.2
+
 MANY = 1000  # jobs a core: more than will ever run side by side
 
 
-class JoblibLauncher(EntryLauncher):
+class JoblibLauncher(SweepLauncher):
     """Runs jobs in worker processes of this machine.
 
     A worker that is killed takes the others down with it, which is joblib's way; what was at work
     goes on from its checkpoint.
     """
+
+    starts_in_turn = True
 
     def __init__(self, launcher: Any, accelerator: str = "auto") -> None:
         super().__init__(launcher, accelerator)
@@ -47,7 +57,7 @@ class JoblibLauncher(EntryLauncher):
             most = places if self._asked < 0 else min(most, places)
         return max(1, min(most, jobs))
 
-    def orders(self, jobs: int) -> dict[str, Any]:
+    def share(self, jobs: int) -> dict[str, Any]:
         cores = len(os.sched_getaffinity(0))
         return {
             # Not by how many there are: what is launched again alone computes as it did before.
@@ -57,13 +67,48 @@ class JoblibLauncher(EntryLauncher):
         }
 
     def launch(
-        self, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]
-    ) -> Sequence[JobEnd]:
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
+    ) -> Sequence[JobEnd | None]:
         # Not by how many there are: with one at a time joblib works in this very process, and a run
         # that takes its process down, launched again alone, would end the sweep.
         at_once = self.side_by_side(len(os.sched_getaffinity(0)) * MANY)
+        if at_once > 1 and any(self.turn(entry) != "now" for entry in entries):
+            return self._launch_in_turn(entries, environments, at_once)
         self._launcher.joblib["n_jobs"] = max(at_once, 2) if len(entries) == 1 else at_once
-        return super().launch(entries, orders)
+        return super().launch(entries, environments)
+
+    def _launch_in_turn(
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment], at_once: int
+    ) -> Sequence[JobEnd | None]:
+        """Run jobs in joblib's workers, each as soon as what it waits for has ended."""
+        from hydra_plugins.hydra_joblib_launcher._core import execute_job
+
+        first, overrides = self._numbered(entries, environments)
+        job_of, state = self._launcher, Singleton.get_state()
+        context = (job_of.hydra_context, job_of.config, job_of.task_function, state)
+        executor = get_reusable_executor(max_workers=at_once, env=_worker_environment(at_once))
+        waiting, running = list(range(len(entries))), dict[Any, int]()
+        ends: list[JobEnd | None] = [None] * len(entries)
+        try:
+            while True:
+                turns = {at: self.turn(entries[at]) for at in waiting}
+                for at in [at for at in waiting if turns[at] == "now"][: at_once - len(running)]:
+                    job = executor.submit(execute_job, first + at, overrides[at], *context)
+                    running[job] = at
+                waiting = [at for at in waiting if at not in running.values()]
+                if not running:  # what is left waits for a run that has not ended
+                    return ends
+                for job in wait(running, POLL_S, FIRST_COMPLETED).done:
+                    ends[running.pop(job)] = job.result()
+        except BaseException:
+            executor.shutdown(kill_workers=True)
+            raise
+
+
+def _worker_environment(workers: int) -> dict[str, str]:
+    """Return what joblib sets for its workers: each computes with its share of the cores."""
+    threads = str(max(1, cpu_count() // workers))
+    return {name: os.environ.get(name, threads) for name in THREADS}
 
 
 def _check(given: Mapping[str, Any]) -> None:

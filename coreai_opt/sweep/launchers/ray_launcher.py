@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
-from coreai_opt.sweep.launchers.base import EntryLauncher, JobEnd, LostJob
+from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, SweepLauncher
 
 __all__ = ["RayLauncher", "init_arguments", "remote_arguments"]
 
@@ -21,7 +21,7 @@ __all__ = ["RayLauncher", "init_arguments", "remote_arguments"]
 OF_A_NEW_CLUSTER = ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard")
 
 LOOPBACK = ("127.", "localhost:", "[::1]")
-CONNECT_S = 10.0
+CONNECT_S, POLL_S = 10.0, 0.5
 
 # A cluster of our own is for this machine alone: it listens on loopback, as Ray does by itself on
 # macOS and Windows, and reports to nobody.
@@ -77,7 +77,7 @@ def remote_arguments(
     return told if "num_gpus" in told or not wants_one else {**told, "num_gpus": 1}
 
 
-class RayLauncher(EntryLauncher):
+class RayLauncher(SweepLauncher):
     """Runs each job as a task of Ray, which takes a free place on a GPU for it.
 
     A task whose process is killed is run again by Ray, ``max_retries`` times, and goes on from its
@@ -85,14 +85,15 @@ class RayLauncher(EntryLauncher):
     """
 
     isolates = True
+    starts_in_turn = True
 
-    def orders(self, jobs: int) -> dict[str, Any]:
+    def share(self, jobs: int) -> dict[str, Any]:
         cpus = self._settings("remote").get("num_cpus") or 1
         return {"threads": max(1, int(cpus))}
 
     def launch(
-        self, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]
-    ) -> Sequence[JobEnd]:
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
+    ) -> Sequence[JobEnd | None]:
         given, address = self._settings("init"), os.environ.get("RAY_ADDRESS")
         place = str(given.get("address") or address)
         is_own = not joins(given, address)
@@ -105,9 +106,16 @@ class RayLauncher(EntryLauncher):
 
         setup_globals()
         self._connect(ray, init_arguments(given, address))
-        first, overrides = self._numbered(entries, orders)
-        tasks = [self._start(ray, first + at, texts) for at, texts in enumerate(overrides)]
-        return [_end_of(ray, task) for task in tasks]
+        first, overrides = self._numbered(entries, environments)
+        waiting, tasks = list(range(len(entries))), dict[int, Any]()
+        while waiting:
+            for at in [at for at in waiting if self.turn(entries[at]) == "now"]:
+                tasks[at] = self._start(ray, first + at, overrides[at])
+            waiting = [at for at in waiting if at not in tasks]
+            started = list(tasks.values())
+            if not (waiting and started and _are_running(ray, started)):
+                break  # what is left waits for a run that has not ended
+        return [_end_of(ray, tasks[at]) if at in tasks else None for at in range(len(entries))]
 
     def _connect(self, ray: Any, arguments: Mapping[str, Any]) -> None:
         if ray.is_initialized():
@@ -175,6 +183,11 @@ def _is_config(node: Any) -> bool:
     return isinstance(node, DictConfig)
 
 
+def _are_running(ray: Any, tasks: Sequence[Any]) -> bool:
+    """Wait a moment, and return whether one of some tasks has not ended."""
+    return bool(ray.wait(list(tasks), num_returns=len(tasks), timeout=POLL_S)[1])
+
+
 def _end_of(ray: Any, task: Any) -> JobEnd:
     try:
         returned: JobReturn = ray.get(task)
@@ -184,5 +197,5 @@ def _end_of(ray: Any, task: Any) -> JobEnd:
         return failed
     except ray.exceptions.RayError as error:
         told = " ".join(str(error).split())
-        return LostJob(f"{type(error).__name__}: {told.partition('. ')[0]}")
+        return CrashedJob(f"{type(error).__name__}: {told.partition('. ')[0]}")
     return returned

@@ -11,9 +11,9 @@ from coreai_opt.config.group_options import option_problems
 from coreai_opt.sweep.plugins import GROUP, PLUGINS, is_installed
 
 if TYPE_CHECKING:
-    from coreai_opt.sweep.launchers.base import EntryLauncher
+    from coreai_opt.sweep.launchers.base import SweepLauncher
 
-__all__ = ["check_installed", "entry_launcher"]
+__all__ = ["check_installed", "sweep_launcher"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def check_installed(overrides: Sequence[str]) -> None:
     raise ConfigError.of(GROUP, f"{sentence}: pip install 'hydra-coreai-opt[{extra.name}]'")
 
 
-def entry_launcher(launcher: Launcher, config: Mapping[str, Any]) -> "EntryLauncher":
+def sweep_launcher(launcher: Launcher, config: Mapping[str, Any]) -> "SweepLauncher":
     """Return our way to launch with one of Hydra's launchers.
 
     Args:
@@ -80,6 +80,6 @@ def entry_launcher(launcher: Launcher, config: Mapping[str, Any]) -> "EntryLaunc
         from coreai_opt.sweep.launchers.ray_launcher import RayLauncher
 
         return RayLauncher(launcher, accelerator)
-    from coreai_opt.sweep.launchers.base import EntryLauncher
+    from coreai_opt.sweep.launchers.base import SweepLauncher
 
-    return EntryLauncher(launcher, accelerator)
+    return SweepLauncher(launcher, accelerator)

@@ -5,7 +5,7 @@ import re
 from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.config.errors import RunInterruptedError
-from coreai_opt.sweep.launchers.base import JobEnd, LostJob
+from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd
 from coreai_opt.sweep.launchers.slurm_queue import (
     UNKNOWN,
     Job,
@@ -15,7 +15,7 @@ from coreai_opt.sweep.launchers.slurm_queue import (
     slurm_queue,
 )
 
-__all__ = ["job_end", "verdict"]
+__all__ = ["job_end", "outcome_of_job"]
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 KILLED_BY_MEMORY = ("FAILED", "CANCELLED", "COMPLETED")
@@ -38,10 +38,10 @@ def job_end(job: Job | None) -> JobEnd | None:
     is_done = value is None or (isinstance(value, JobReturn) and value.status != JobStatus.FAILED)
     if state.state == "COMPLETED" and is_done and queue.may_lag(job):
         return None
-    return verdict(job, state, value, errors_of(job))
+    return outcome_of_job(job, state, value, errors_of(job))
 
 
-def verdict(job: Job, state: JobState, value: object, errors: str = "") -> JobEnd:
+def outcome_of_job(job: Job, state: JobState, value: object, errors: str = "") -> JobEnd:
     """Return how a job ended whose run has no record of its end.
 
     A job that somebody has cancelled is left alone; one that has run out of memory would do so
@@ -61,13 +61,13 @@ def verdict(job: Job, state: JobState, value: object, errors: str = "") -> JobEn
     is_memory = state.state in KILLED_BY_MEMORY and OF_MEMORY.search(errors)
     if state.state == OUT_OF_MEMORY or is_memory:
         sentence = f"{told}: killed for more memory than it asked for"
-        return LostJob(f"{sentence}; allowed: a larger hydra.launcher.mem_gb", "failed")
+        return CrashedJob(f"{sentence}; allowed: a larger hydra.launcher.mem_gb", "failed")
     is_signal = isinstance(error, RunInterruptedError)
     if state.state == "CANCELLED":
-        return LostJob(f"{told}: somebody has cancelled it", "interrupted")
+        return CrashedJob(f"{told}: somebody has cancelled it", "interrupted")
     if isinstance(error, BaseException) and not is_signal:
         return value if isinstance(value, JobReturn) else _failed(error)
-    return LostJob(f"{told} ({error})" if is_signal else f"{told}; its output is in {job.logs}")
+    return CrashedJob(f"{told} ({error})" if is_signal else f"{told}; its output is in {job.logs}")
 
 
 def _failed(error: BaseException) -> JobReturn:

@@ -55,7 +55,7 @@ class Job:
         id: as the cluster shows it, ``12`` or ``12_3`` in an array.
         cluster: the cluster's name.
         folder: where its output and what it returns are written.
-        since: the stamp of the run's record when it was submitted.
+        since: time of change of the run's record when it was submitted, in ns.
     """
 
     id: str

@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
-from coreai_opt.sweep.launchers.base import EntryLauncher, JobEnd, LostJob, NotLaunchedError
+from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, NotLaunchedError, SweepLauncher
 from coreai_opt.sweep.launchers.slurm_queue import Job, SlurmQueue, slurm_queue, write_job
 
 __all__ = ["LocalSubmititLauncher", "SlurmLauncher", "executor_parameters"]
@@ -65,17 +65,19 @@ def executor_parameters(
     }
 
 
-class _SubmititLauncher(EntryLauncher):
+class _SubmititLauncher(SweepLauncher):
     """What SLURM and processes of this machine have in common."""
 
     isolates = True
     cluster: str
 
-    def _submit(self, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]) -> list[Any]:
+    def _submit(
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
+    ) -> list[Any]:
         """Return submitit's jobs, in order."""
         import submitit
 
-        first, overrides = self._numbered(entries, orders)
+        first, overrides = self._numbered(entries, environments)
         params = self._launcher.params
         made_with = {
             f"{self.cluster}_{key}": params[key] for key in OF_THE_EXECUTOR[1:] if key in params
@@ -102,7 +104,7 @@ class SlurmLauncher(_SubmititLauncher):
         super().__init__(launcher, accelerator)
         self._has_submitted, self._not_before, self._wait_s = False, 0.0, FIRST_WAIT_S
 
-    def orders(self, jobs: int) -> dict[str, Any]:
+    def share(self, jobs: int) -> dict[str, Any]:
         cpus = self._launcher.params.get("cpus_per_task")
         return {} if cpus is None else {"threads": int(cpus)}
 
@@ -120,8 +122,8 @@ class SlurmLauncher(_SubmititLauncher):
         )
 
     def launch(
-        self, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]
-    ) -> Sequence[JobEnd]:
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
+    ) -> Sequence[JobEnd | None]:
         queue = slurm_queue()
         if not queue.is_here:
             sentence = "hydra/launcher=slurm: SLURM's commands (sbatch, squeue) are not found"
@@ -133,24 +135,24 @@ class SlurmLauncher(_SubmititLauncher):
         at_once = queue.most_at_once
         for first in range(0, len(entries), at_once):
             part = slice(first, first + at_once)
-            self._submit_array(queue, entries[part], orders[part])
+            self._submit_array(queue, entries[part], environments[part])
         return []
 
     def _submit_array(
-        self, queue: SlurmQueue, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]
+        self, queue: SlurmQueue, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
     ) -> None:
         # A signal between the submission and the files that tell of it would lose the jobs.
         with _signals_later():
             try:
                 # What sbatch says is in the error, and need not stand there twice.
                 with redirect_stderr(StringIO()), _outside_of_jobs():
-                    jobs = self._submit(entries, orders)
+                    jobs = self._submit(entries, environments)
             except Exception as error:
                 raise self._refused(error) from error
             self._has_submitted, self._wait_s = True, FIRST_WAIT_S
             folder = str(self._launcher.params["submitit_folder"])
             for entry, job in zip(entries, jobs, strict=True):
-                submitted = Job(str(job.job_id), queue.cluster, folder, entry.stamp())
+                submitted = Job(str(job.job_id), queue.cluster, folder, entry.mtime_ns())
                 try:
                     write_job(entry.paths.job, submitted)
                 except OSError as error:
@@ -177,16 +179,16 @@ class LocalSubmititLauncher(_SubmititLauncher):
     POLL_S = 0.2
     _threads: int | None = None
 
-    def orders(self, jobs: int) -> dict[str, Any]:
+    def share(self, jobs: int) -> dict[str, Any]:
         # What is launched again alone computes as it did before.
         if self._threads is None:
             self._threads = max(1, len(os.sched_getaffinity(0)) // max(jobs, 1))
         return {"threads": self._threads}
 
     def launch(
-        self, entries: Sequence[SweepJob], orders: Sequence[JobEnvironment]
-    ) -> Sequence[JobEnd]:
-        jobs = self._submit(entries, orders)
+        self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
+    ) -> Sequence[JobEnd | None]:
+        jobs = self._submit(entries, environments)
         while not all(job.done() for job in jobs):
             time.sleep(self.POLL_S)
         return [_end_of(job) for job in jobs]
@@ -203,7 +205,7 @@ def _end_of(job: Any) -> JobEnd:
             failed = JobReturn()
             failed.status, failed.return_value = JobStatus.FAILED, error
             return failed
-    return LostJob(f"process {job.job_id} ended and left no result")
+    return CrashedJob(f"process {job.job_id} ended and left no result")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Shows what a command line would run, and runs nothing; imports no torch."""
+"""Printing of a preview; imports no torch and runs nothing."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -30,21 +30,22 @@ from coreai_opt.sweep.preview.search_space import SearchSpace, search_space, spa
 from coreai_opt.sweep.preview.table import console, print_preview, say
 from coreai_opt.sweep.scheduler import WAITED_FOR
 from coreai_opt.sweep.selection import select
+from coreai_opt.sweep.warmups import add_warmups, counted
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile
 
-__all__ = ["show"]
+__all__ = ["preview_command"]
 
 
-def show(arguments: Namespace, is_sweep: bool, png: bool) -> None:
-    """Print what would be run.
+def preview_command(arguments: Namespace, is_sweep: bool, png: bool) -> None:
+    """Print the runs of a command.
 
     Args:
-        arguments: as Hydra's own parser returns them, without what the preview itself is told.
+        arguments: as Hydra's own parser returns them, without the preview's own.
         is_sweep: whether lists of values are crossed.
         png: whether to draw ``preview.png`` in the current directory.
 
     Raises:
-        ConfigError: what is wrong with the command line, or in the way of its runs.
+        ConfigError: everything wrong with the command line, or in the way of its runs.
     """
     with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
@@ -76,12 +77,14 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
         mild = plan.settings.model_copy(update={"on_code_change": "warn"})
         selection = select(entries, mild)
     else:
-        warnings = selection.sentences
+        warnings = list(selection.sentences)
+    known = len(selection.sentences)
+    add_warmups(selection, plan.root, plan.settings)
     history = _history(plan.config, plan.root)
-    chosen = {entry.point.digest for entry in selection.to_run}
+    chosen = {entry.point.config_hash for entry in selection.to_run}
     runs = []
     for entry in entries:
-        state, digest = selection.states[entry.point.digest], entry.point.digest
+        state, digest = selection.states[entry.point.config_hash], entry.point.config_hash
         will_run = digest in chosen and state not in WAITED_FOR
         how = standing(entry.paths, state, will_run, resume)
         runs.append(planned_run(entry.point, how, history))
@@ -89,16 +92,20 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
     title = f"preview, nothing is run: sweep {plan.name} in {plan.root}, {count}"
     preview = Preview(title, plan.knobs, tuple(runs), is_sweep=True)
     preview.earlier = history.count(run.point.config for run in preview.to_run)
-    preview.sentences = plan.sentences
+    preview.sentences = [*plan.sentences, *selection.sentences[known:]]
+    if selection.warmups:
+        number = len(selection.warmup_of)
+        told = f"{number} runs share {counted(len(selection.warmups))}, run before them"
+        preview.sentences.append(told)
     preview.warnings = [*warnings, *_failures(plan), *_changes()]
     return preview, problems
 
 
 def _failures(plan: Plan) -> list[str]:
-    """Return what will fail when it is run."""
+    """Return a sentence for each run that will fail."""
     bad = [point for point in plan.points if point.problems]
-    told = dict.fromkeys(str(problem) for point in bad for problem in point.problems)
-    return [f"a run will fail: {sentence}" for sentence in told]
+    sentences = dict.fromkeys(str(problem) for point in bad for problem in point.problems)
+    return [f"a run will fail: {sentence}" for sentence in sentences]
 
 
 def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Problem]]:
@@ -111,17 +118,17 @@ def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Probl
         raise ConfigError(problems)
     is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
     root, sentences = choose_directory(reading.values, own, is_given)
-    how, told = _standing_of_run(reading.values, RunPaths(root))
-    if is_given and not told:
-        told = [f"in {root}"]
+    how, notes = _standing_of_run(reading.values, RunPaths(root))
+    if is_given and not notes:
+        notes = [f"in {root}"]
     point = Point(tuple(config.hydra.overrides.task), {}, (), reading.values)
     history = _history(reading.values)
     preview = Preview(
         "preview, nothing is run: 1 run", (), (planned_run(point, how, history),), is_sweep=False
     )
     preview.earlier = history.count([reading.values])
-    told += shadowed_knobs(overrides, config_name)
-    preview.sentences, preview.warnings = [*told, *sentences], _changes()
+    notes += shadowed_knobs(overrides, config_name)
+    preview.sentences, preview.warnings = [*notes, *sentences], _changes()
     return preview, directory_problems(reading.values, RunPaths(root), is_sweep=False)
 
 
@@ -146,13 +153,13 @@ def _show_search(planner: Planner, loader: ConfigLoader) -> None:
     if problems := list(planner.common.problems):
         raise ConfigError(problems)
     space, config = search_space(planner, loader), planner.common.values
-    told = planner.told([])
+    notes = planner.told([])
     out = console()
     say(out, f"preview, nothing is run: a search by hydra/sweeper={space.sweeper}")
     out.print(space_table(space))
-    if space.told:
-        say(out, ", ".join(f"{key}={value}" for key, value in space.told.items()))
-    for sentence in told:
+    if space.settings:
+        say(out, ", ".join(f"{key}={value}" for key, value in space.settings.items()))
+    for sentence in notes:
         say(out, sentence)
     history = _history(config)
     length = length_of(config, history)
@@ -170,10 +177,10 @@ def _time_of_search(space: SearchSpace, seconds: float | None, records: int) -> 
     if seconds is None:
         return "how long a run takes is unknown: no earlier record tells"
     by = "1 earlier record" if records == 1 else f"{records} earlier records"
-    told = f"a run takes about {duration(seconds)}, by {by} of this model and data"
+    estimate = f"a run takes about {duration(seconds)}, by {by} of this model and data"
     if space.trials is None:
-        return told
-    return f"{told}; {space.trials} one after the other {duration(seconds * space.trials)}"
+        return estimate
+    return f"{estimate}; {space.trials} one after the other {duration(seconds * space.trials)}"
 
 
 def _history(config: Mapping[str, Any], *first: Path) -> History:

@@ -1,4 +1,4 @@
-"""A search as it runs: asks for points, runs them as a grid's are run, tells what came of them."""
+"""Run of a search: asks the study for points, runs them, reports their results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, Trial
 
 from coreai_opt.config.errors import ConfigError
-from coreai_opt.sweep.launchers.base import EntryLauncher
+from coreai_opt.sweep.launchers.base import SweepLauncher
 from coreai_opt.sweep.plan import Plan, Point
 from coreai_opt.sweep.scheduler import Outcome
-from coreai_opt.sweep.search.progress import SearchBoard, shown
+from coreai_opt.sweep.search.progress import SearchProgress, search_progress
 from coreai_opt.sweep.search.settings import NODE, SearchSettings
 from coreai_opt.sweep.search.space import Space
 from coreai_opt.sweep.search.study import SearchStudy, best_of
@@ -28,11 +28,11 @@ __all__ = ["SearchRun"]
 
 
 class SearchRun(SweepRun):
-    """A search and what becomes of it.
+    """A search and its results.
 
     Args:
         plan: the sweep, whose points are not known.
-        space: what is searched.
+        space: the search space.
         fitting: overrides that Hydra can compose with.
     """
 
@@ -48,7 +48,7 @@ class SearchRun(SweepRun):
         return super().has_failed or not self._has_values
 
     def configure(self, config: DictConfig) -> None:
-        """Read what the search is told.
+        """Read the settings of the search.
 
         Args:
             config: as Hydra has composed it, with the directory of the sweep.
@@ -59,8 +59,8 @@ class SearchRun(SweepRun):
         values: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         self._settings, self._config = SearchSettings.of(values), config
 
-    def run(self, launcher: EntryLauncher) -> list[JobReturn]:
-        """Search until the study has its trials; what was found stands in it.
+    def run(self, launcher: SweepLauncher) -> list[JobReturn]:
+        """Search until the study has its trials.
 
         Raises:
             ConfigError: the study cannot be opened or gone on with, or another process is at work
@@ -79,18 +79,20 @@ class SearchRun(SweepRun):
             self.folder.enter(self.plan, [])
             self.save_config()
             try:
-                with shown(self.plan, to_make) as board:
+                with search_progress(self.plan, to_make) as board:
                     board.open(study.name, done, again, said)
                     self._search(study, board, launcher, to_make)
             finally:
-                self.folder.stop(self.token).unlink(missing_ok=True)
+                self.folder.stop(self.command_id).unlink(missing_ok=True)
                 self._conclude(study)
         return []
 
     def _look_back(self, study: SearchStudy) -> list[str]:
-        """Begin anew where that is wanted, and return what is said of earlier trials."""
+        """Begin anew where the settings ask for it, and return sentences on earlier trials."""
         settings = self.plan.settings
-        points = {one.digest: one for one in map(self._earlier_point, study.completed()) if one}
+        points = {
+            one.config_hash: one for one in map(self._earlier_point, study.completed()) if one
+        }
         selection = select(self.folder.entries(points.values()), settings)
         changed = [one for one in selection.to_run if one.state() == "completed"]
         said = [*self.plan.told, *selection.sentences]
@@ -105,7 +107,7 @@ class SearchRun(SweepRun):
         return None
 
     def _search(
-        self, study: SearchStudy, board: SearchBoard, launcher: EntryLauncher, to_make: int
+        self, study: SearchStudy, board: SearchProgress, launcher: SweepLauncher, to_make: int
     ) -> None:
         while to_make > 0:
             size = min(self._settings.n_jobs, to_make)
@@ -128,43 +130,45 @@ class SearchRun(SweepRun):
     def _run_points(
         self,
         study: SearchStudy,
-        board: SearchBoard,
-        launcher: EntryLauncher,
+        board: SearchProgress,
+        launcher: SweepLauncher,
         points: Mapping[Trial, Point],
     ) -> int:
         """Run the points that have not been run, tell the study, and return how many failed."""
-        new = {one.digest: one for one in points.values() if one.digest not in self._settled}
+        new = {
+            one.config_hash: one for one in points.values() if one.config_hash not in self._settled
+        }
         entries = self.folder.entries(new.values())
         selection = select(entries, self.plan.settings)
         self.folder.enter(self.plan, entries)
-        driver = self.driver(launcher, selection)
+        scheduler = self.scheduler(launcher, selection)
         board.add(selection)
         try:
-            driver.run(selection.to_run, board.listener)
+            scheduler.run([*selection.warmups, *selection.to_run], board.listener)
         finally:
-            for outcome in [*selection.settled, *driver.outcomes]:
-                self._settled[outcome.entry.point.digest] = outcome
+            for outcome in [*selection.settled, *scheduler.outcomes]:
+                self._settled[outcome.entry.point.config_hash] = outcome
                 self.outcomes.append(outcome)
-            print_queue(selection.to_run)
+            print_queue([*selection.warmups, *selection.to_run])
             told = self._tell(study, board, points, new)
         return told
 
     def _tell(
         self,
         study: SearchStudy,
-        board: SearchBoard,
+        board: SearchProgress,
         points: Mapping[Trial, Point],
         new: Mapping[str, Point],
     ) -> int:
         """Tell how trials ended, but those that a signal has left, and return how many failed."""
         failed, fresh = 0, set(new)
         for trial, point in points.items():
-            outcome = self._settled.get(point.digest)
+            outcome = self._settled.get(point.config_hash)
             if outcome is None:
                 continue
-            if point.digest not in fresh or outcome.was_done:
+            if point.config_hash not in fresh or outcome.was_done:
                 board.known(trial.number, outcome)
-            fresh.discard(point.digest)
+            fresh.discard(point.config_hash)
             without = study.tell(trial, outcome)
             if without is not None:
                 board.say(f"trial {trial.number} ({outcome.entry.paths.root.name}): {without}")

@@ -1,39 +1,15 @@
-"""Jobs of a sweep that share their dense warm-up end as those that train it themselves."""
+"""Jobs of a sweep that start from a warm-up run end as those that train it themselves."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from coreai_opt.training.run import run
-from tests.helpers.quick_runs import QUICK
-from tests.helpers.same_runs import differences, record_of
+from tests.helpers.same_runs import differences
+from tests.helpers.warmups import OTHER, STEPS, Job, job
 
-Job = Callable[..., dict[str, Any]]
+__all__ = ["job"]
 
 slow = pytest.mark.slow
-
-BASE = [item for item in QUICK if not item.startswith("total_iters")]
-STEPS = ["begin_step=8", "total_iters=4"]
-OTHER = ["begin_step=8", "total_iters=8", "power=1", "target_sparsity=0.5"]
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coreai_opt.training.summary.draw_run", lambda paths: None)
-
-
-@pytest.fixture
-def job(compose_config: Any, tmp_path: Path) -> Job:
-    """Run a job of a sweep in this process and return its record."""
-
-    def make(name: str, *overrides: str, base: list[str] = BASE) -> dict[str, Any]:
-        sweep = ["hydra.mode=MULTIRUN", f"paths.sweep_root={tmp_path / 'sweep'}"]
-        run(compose_config(*base, *sweep, *overrides, run_dir=tmp_path / name))
-        return record_of(tmp_path / name)
-
-    return make
 
 
 def in_epoch(schedule: str, *values: str) -> list[str]:
@@ -125,33 +101,35 @@ QUICK_CASES = ("within an epoch", "nothing logged yet", "epochs", "taylor", "ten
 @pytest.mark.parametrize(
     "case", [name if name in QUICK_CASES else pytest.param(name, marks=slow) for name in CASES]
 )
-def test_who_takes_a_warm_up_ends_as_who_makes_it(job: Job, tmp_path: Path, case: str) -> None:
+def test_who_starts_from_a_warm_up_ends_as_without_it(job: Job, tmp_path: Path, case: str) -> None:
     common, mine, theirs, steps = CASES[case]
-    made = job("maker", *common, *mine)
+    made = job("warmup", *common, *mine)
     taken = job("taker", *common, *theirs)
-    job("alone", *common, *theirs, "trunk=off")
-    assert made["trunk"]["steps"] == taken["trunk"]["steps"] == steps
+    job("alone", *common, *theirs)
+    assert made["warmup"]["steps"] == taken["warmup"]["steps"] == steps
     assert differences(tmp_path / "taker", tmp_path / "alone") == []
 
 
-@slow
-def test_who_makes_a_warm_up_ends_as_without_it(job: Job, tmp_path: Path) -> None:
-    job("maker", *OTHER, "logger=tensorboard")
-    job("alone", *OTHER, "logger=tensorboard", "trunk=off")
-    assert differences(tmp_path / "maker", tmp_path / "alone") == []
-
-
-def test_the_record_says_what_was_shared_and_the_user_is_told(
+def test_records_say_what_was_shared_and_the_user_is_told(
     job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = job("maker", *STEPS)["trunk"]
-    assert "dense warm-up" not in capsys.readouterr().out
-    taken = job("taker", *OTHER)["trunk"]
-    assert taken == {**made, "seconds_saved": taken["seconds_saved"]}
-    assert made == {"id": made["id"], "steps": 8, "seconds_saved": 0.0}
-    assert 0 < taken["seconds_saved"] < 60
-    folder = tmp_path / "sweep" / "trunks" / made["id"]
-    said = f"dense warm-up: 8 steps from {folder} ({taken['seconds_saved']:.1f} s saved)\n"
+    made = job("warmup", *STEPS)
+    assert capsys.readouterr().out == ""
+    assert (made["kind"], made["status"], made["objective"]) == ("warmup", "completed", None)
+    assert made["training"]["steps"] == 8
+    facts = made["warmup"]
+    assert facts["key"] == made["config_hash"]
+    taken = job("taker", *OTHER)
+    assert (taken["kind"], taken["resumed_at"]) == ("run", [])
+    saved = taken["warmup"]["seconds_saved"]
+    assert taken["warmup"] == {
+        "key": facts["key"],
+        "steps": 8,
+        "seconds_saved": saved,
+        "run": "warmup",
+    }
+    assert 0 < saved == facts["seconds"] <= made["wall_seconds"]
+    said = f"dense warm-up: 8 steps from {tmp_path / 'warmup'} ({saved:.1f} s saved)\n"
     assert capsys.readouterr().out.startswith(said)
-    assert not (tmp_path / "taker" / ".trunk.ckpt").exists()
-    assert [path.name for path in folder.parent.iterdir()] == [made["id"]]
+    assert [path.suffix for path in (tmp_path / "warmup" / "resume").iterdir()] == [".ckpt"]
+    assert not (tmp_path / "warmup" / "weights.pt").exists()

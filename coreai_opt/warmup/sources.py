@@ -1,4 +1,7 @@
-"""On what a dense warm-up is computed: code, versions, starting weights, device, threads."""
+"""Source fingerprint: the code of a run that neither commit nor versions tell, by file.
+
+A warm-up is of use only to runs of the same code. Without torch.
+"""
 
 import hashlib
 import os
@@ -8,41 +11,39 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import coreai_opt
 import lightning_callbacks
-from coreai_opt.config.locations import typed_path
-from coreai_opt.runs.record import code_of_this_run
 
-__all__ = ["circumstances"]
+__all__ = ["changed_sources", "sources_of_this_process"]
 
 # Of installed packages the versions are known; a run's own code has none outside of a checkout.
 OURS = ("coreai_opt.", "lightning_callbacks.")
 INSTALLED = {"site-packages", "dist-packages"}
 
 
-def circumstances(config: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    """Return all but the config that the weights of a run depend on.
+def sources_of_this_process() -> dict[str, Any]:
+    """Return the hash of these packages, and of the file of each module that nobody installed."""
+    modules = {str(path): _hash([path]) for path in _own_modules()}
+    return {"packages": _hash(_packages()), "modules": modules}
 
-    Args:
-        config: the resolved config.
-        device: accelerator and name, as in the record.
+
+def changed_sources(known: Mapping[str, Any]) -> list[str]:
+    """Return what is other code today than in a fingerprint.
+
+    A file that is not there is not among it: the code may lie elsewhere on this machine.
     """
-    start = config.get("init_from")
-    return {
-        **code_of_this_run(),
-        "sources": _digest(_sources()),
-        "init_from": start and _digest([typed_path(str(start))]),
-        "device": device,
-        "threads": torch.get_num_threads(),
-    }
+    changed = [] if known.get("packages") == _hash(_packages()) else ["coreai_opt"]
+    modules = {Path(name): expected for name, expected in (known.get("modules") or {}).items()}
+    readable = [path for path in modules if os.access(path, os.R_OK) and path.is_file()]
+    return changed + [str(path) for path in readable if _hash([path]) != modules[path]]
 
 
-def _sources() -> Iterator[Path]:
-    """Yield the files of these packages, and of modules that nobody has installed."""
+def _packages() -> Iterator[Path]:
     for package in (coreai_opt, lightning_callbacks):
         yield from Path(package.__path__[0]).rglob("*.py")
+
+
+def _own_modules() -> Iterator[Path]:
     standard = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"))
     for module in list(sys.modules.values()):
         # Not getattr: it makes lazy modules import what they stand for.
@@ -54,7 +55,7 @@ def _sources() -> Iterator[Path]:
                 yield path
 
 
-def _digest(paths: Any) -> str:
+def _hash(paths: Any) -> str:
     # By content alone: the same code elsewhere is the same code.
     found = sorted({hashlib.sha256(path.read_bytes()).hexdigest() for path in paths})
     return hashlib.sha256("".join(found).encode()).hexdigest()[:16]

@@ -1,10 +1,9 @@
-"""The schedule's clock: what counts as a step."""
+"""Last dense reading: until when a schedule prunes nothing, as far as it tells."""
 
 from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
 
-__all__ = ["OptimizerSteps", "last_dense_reading"]
+__all__ = ["last_dense_reading"]
 
 
 def last_dense_reading(schedule: SparsitySchedule | None) -> int:

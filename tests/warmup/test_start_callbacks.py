@@ -9,9 +9,9 @@ import torch
 
 from tests.helpers.quick_runs import QUICK_FOR_THEIRS
 from tests.helpers.same_runs import differences
-from tests.warmup.test_shared import OTHER, STEPS, Job, _no_pictures, job
+from tests.helpers.warmups import OTHER, STEPS, Job, job
 
-__all__ = ["_no_pictures", "job"]
+__all__ = ["job"]
 
 slow = pytest.mark.slow
 
@@ -46,10 +46,10 @@ class Odd(pl.Callback):
 
 
 def assert_shared(job: Job, root: Path, *common: str, **given: Any) -> None:
-    job("maker", *STEPS, *common, **given)
+    job("warmup", *STEPS, *common, **given)
     taken = job("taker", *OTHER, *common, **given)
-    job("alone", *OTHER, *common, "trunk=off", **given)
-    assert taken["trunk"]["seconds_saved"] > 0
+    job("alone", *OTHER, *common, **given)
+    assert taken["warmup"]["seconds_saved"] > 0
     assert set(differences(root / "taker", root / "alone")) <= THEN
 
 
@@ -60,27 +60,15 @@ def test_files_that_were_kept_during_the_warm_up_are_there(job: Job, tmp_path: P
     assert names == {"epoch=0.ckpt", "epoch=1.ckpt", "last.ckpt"}
 
 
-@slow
-def test_the_files_are_those_of_then_whatever_their_run_has_become(
-    job: Job, tmp_path: Path
-) -> None:
-    job("maker", *STEPS, KEEPING % ("mine", -1, "false"))
-    for path in tmp_path.glob("maker/*/*.ckpt"):
-        path.unlink()
-    job("taker", *OTHER, KEEPING % ("mine", -1, "false"))
-    job("alone", *OTHER, KEEPING % ("mine", -1, "false"), "trunk=off")
-    assert set(differences(tmp_path / "taker", tmp_path / "alone")) == THEN
-
-
 def test_a_last_checkpoint_of_the_warm_up_does_not_stay_the_last(job: Job, tmp_path: Path) -> None:
     # Written after the second epoch of three, and anew at the end: the warm-up ends in between.
     late = ["begin_step=14", "+callbacks.last_checkpoint.every_n_epochs=2"]
     ramps = ["total_iters=2"], ["total_iters=4", "target_sparsity=0.5"]
     never = "+callbacks.best_checkpoint.every_n_epochs=9"
-    job("maker", *late, never, *ramps[0])
+    job("warmup", *late, never, *ramps[0])
     taken = job("taker", *late, never, *ramps[1])
-    job("alone", *late, never, *ramps[1], "trunk=off")
-    assert taken["trunk"]["steps"] == 14
+    job("alone", *late, never, *ramps[1])
+    assert taken["warmup"]["steps"] == 14
     assert taken["checkpoints"] == {"best": None, "last": "checkpoints/last.ckpt"}
     assert differences(tmp_path / "taker", tmp_path / "alone") == []
     last = torch.load(tmp_path / "taker" / "checkpoints" / "last.ckpt", weights_only=True)
@@ -90,14 +78,14 @@ def test_a_last_checkpoint_of_the_warm_up_does_not_stay_the_last(job: Job, tmp_p
 @slow
 def test_a_sweep_may_be_reached_through_a_link(job: Job, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    runs = "maker", "taker", "alone"
+    runs = "warmup", "taker", "alone"
     for name in runs:
         (tmp_path / "disk" / name).mkdir()
         (tmp_path / name).symlink_to(tmp_path / "disk" / name)
     common = [KEEPING % ("mine", 2, "false")]
-    job("maker", *STEPS, *common)
-    assert job("taker", *OTHER, *common)["trunk"]["seconds_saved"] > 0
-    job("alone", *OTHER, *common, "trunk=off")
+    job("warmup", *STEPS, *common)
+    assert job("taker", *OTHER, *common)["warmup"]["seconds_saved"] > 0
+    job("alone", *OTHER, *common)
     disk = tmp_path / "disk"
     kept = {name: {path.name for path in (disk / name / "mine").iterdir()} for name in runs}
     assert kept["taker"] == kept["alone"] != set()
@@ -125,8 +113,8 @@ def test_modules_and_data_of_ones_own_share_as_well(
         f"data._target_={user_module}.Data",
         "objective.name=val/score",
     ]
-    job("maker", "begin_step=5", "total_iters=3", *theirs, base=base)
+    job("warmup", "begin_step=5", "total_iters=3", *theirs, base=base)
     taken = job("taker", "begin_step=5", "total_iters=6", *theirs, base=base)
-    job("alone", "begin_step=5", "total_iters=6", *theirs, "trunk=off", base=base)
-    assert taken["trunk"]["steps"] == 5
+    job("alone", "begin_step=5", "total_iters=6", *theirs, base=base)
+    assert taken["warmup"]["steps"] == 5
     assert differences(tmp_path / "taker", tmp_path / "alone") == []

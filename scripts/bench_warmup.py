@@ -1,0 +1,134 @@
+"""Measures what a shared dense warm-up saves, and whether it changes anything; see bench-warmup."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STEPS_PER_EPOCH = 55
+
+# A step of this net takes about as long when it is pruned; with the default MLP, and masks made at
+# every step, the dense half of the steps is a third of the time.
+TRAINING = ["model=convnet", "update_frequency=10"]
+SWEPT = ["power=1,2,3,4", "target_sparsity=0.8,0.9"]
+JOBS = 8
+
+# What one process measures, or is called, differs from run to run.
+OWN = ("run_id", "started", "finished", "wall_seconds", "overrides", "warmup")
+
+CHOICES = ("off", "auto")
+
+
+def main() -> None:
+    """Run both sweeps in both ways, compare every job, print the ratios and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=20, help="epochs a job (default: 20)")
+    parser.add_argument("--workers", type=int, default=JOBS, help=f"of joblib (default: {JOBS})")
+    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "benchmarks" / "warmup.json")
+    arguments = parser.parse_args()
+    begin = arguments.epochs * STEPS_PER_EPOCH // 2
+    training = [f"trainer.max_epochs={arguments.epochs}", f"begin_step={begin}"]
+    overrides = [*TRAINING, *training, f"total_iters={begin // 2}", *SWEPT]
+    at_once = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={arguments.workers}"]
+    load = os.getloadavg()[0]
+    ways = {"one after the other": overrides, "at once": [*overrides, *at_once]}
+    found = {way: _measured(texts) for way, texts in ways.items()}
+    Console().print(_table(found))
+    for way, one in found.items():
+        verdict = "different" if one["different_jobs"] else "equal in record and weights"
+        print(
+            f"{way}: ratio of wall time {one['wall_ratio']:.3f}, of all runs' seconds "
+            f"{one['device_ratio']:.3f}; the {JOBS} jobs are {verdict}"
+        )
+    about = {"command": "scripts/bench-warmup", "cores": os.cpu_count(), "load_before": load}
+    about["platform"] = f"{platform.system()} {platform.machine()}"
+    arguments.json.write_text(json.dumps({**about, **found}, indent=2) + "\n")
+    sys.exit(any(one["different_jobs"] for one in found.values()))
+
+
+def _measured(overrides: list[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        wall = {choice: _sweep(folder, choice, overrides) for choice in CHOICES}
+        runs = {choice: _runs(folder / choice) for choice in CHOICES}
+    # A warm-up run is no job, and its seconds count.
+    device = {
+        choice: sum(run["record"]["wall_seconds"] for run in runs[choice].values())
+        for choice in CHOICES
+    }
+    first = next(iter(runs["off"].values()))["record"]
+    jobs = sorted(runs["off"])
+    assert len(jobs) == JOBS
+    return {
+        "overrides": overrides,
+        "versions": first["versions"],
+        "device": first["device"],
+        "threads": first["threads"],
+        "wall_seconds": wall,
+        "wall_ratio": wall["auto"] / wall["off"],
+        "device_seconds": device,
+        "device_ratio": device["auto"] / device["off"],
+        "different_jobs": [job for job in jobs if not _equal(*(runs[one][job] for one in CHOICES))],
+        "runs": {
+            choice: {name: run["record"]["wall_seconds"] for name, run in runs[choice].items()}
+            for choice in CHOICES
+        },
+    }
+
+
+def _sweep(folder: Path, choice: str, overrides: list[str]) -> float:
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, f"warmup={choice}"]
+    began = time.monotonic()
+    subprocess.run([*command, f"hydra.sweep.dir={folder / choice}"], check=True, cwd=folder)
+    return time.monotonic() - began
+
+
+def _runs(sweep: Path) -> dict[str, dict[str, Any]]:
+    """Return record and weights of each run of a sweep, by the name of its folder."""
+    found = {}
+    for path in sorted(sweep.glob("*/result.json")):
+        record = json.loads(path.read_text().replace(str(path.parent), "RUN"))
+        weights = path.with_name("weights.pt")
+        found[path.parent.name] = {
+            "record": record,
+            "weights": torch.load(weights) if weights.exists() else {},
+        }
+    return found
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    records = [dict(job["record"]) for job in (one, other)]
+    for record in records:
+        for name in OWN:
+            del record[name]
+        record["config"] = {**record["config"], "warmup": None}
+    keys = one["weights"].keys()
+    same = all(torch.equal(one["weights"][key], other["weights"][key]) for key in keys)
+    return records[0] == records[1] and same and keys == other["weights"].keys()
+
+
+def _table(found: dict[str, dict[str, Any]]) -> Table:
+    table = Table("", "warmup", title=f"a sweep of {JOBS} jobs, begin_step at half of the training")
+    for column in ("wall s", "s of all runs"):
+        table.add_column(column, justify="right")
+    for way, one in found.items():
+        for choice in CHOICES:
+            cells = (one["wall_seconds"][choice], one["device_seconds"][choice])
+            table.add_row(way, choice, *(f"{cell:.1f}" for cell in cells))
+    return table
+
+
+if __name__ == "__main__":
+    main()
