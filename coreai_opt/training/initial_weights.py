@@ -1,4 +1,4 @@
-"""Initial weights: a file that a run starts from."""
+"""Initial weights: the file that ``init_from`` names, loaded into a fresh model."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -29,7 +29,7 @@ __all__ = ["load_initial_weights", "start_from"]
 
 SAFETENSORS = ".safetensors"
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # under which people save a state dict
-# How torch names what it does not build when it reads weights only.
+# Stand-ins of torch for objects that it does not build with weights_only.
 FOREIGN = re.compile(r"GLOBAL (\S+)")
 
 STATE_DICT = "what torch.save(model.state_dict(), PATH) writes"
@@ -43,7 +43,7 @@ def start_from(model: "pl.LightningModule", network: nn.Module, path: Path) -> N
     the first call of that, and before masks are made.
 
     Args:
-        model: what is trained.
+        model: in training.
         network: the part of it whose weights they are, or all of it.
         path: the file.
 
@@ -77,7 +77,7 @@ def load_initial_weights(network: nn.Module, path: Path) -> None:
     hyperparameters of a Lightning checkpoint, is neither imported nor called.
 
     Args:
-        network: what the weights are loaded into.
+        network: gets the weights.
         path: the file.
 
     Raises:
@@ -144,7 +144,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _foreign(value: Any) -> Iterator[str]:
-    """Yield the names of what was not unpickled in a state dict, and in extra states there."""
+    """Yield the names of objects that were not unpickled in a state dict."""
     if isinstance(value, NotUnpickled) or (
         isinstance(value, type) and issubclass(value, NotUnpickled)
     ):
@@ -170,7 +170,7 @@ def _prefix(keys: Collection[str], own: Collection[str]) -> str:
 
 
 def _ties(network: nn.Module) -> list[list[str]]:
-    """Return the names of each tensor that stands under several in a state dict."""
+    """Return the names of each tensor that a state dict has under several."""
     names: dict[Any, list[str]] = {}
     for name, value in network.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor):
@@ -209,7 +209,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Return what keeps a state dict from being one of the network, a clause for each kind."""
+    """Return the differences between a state dict and the network's, a clause for each kind."""
     shapes = [
         f"{key} {_shape(value)} in the file, {_shape(own[key])} in the model"
         for key, value in state.items()

@@ -1,4 +1,4 @@
-"""Training of built objects: fit, choice of a checkpoint, validation, test, export."""
+"""Training of a run: fit, choose a checkpoint, validate, test, export."""
 
 import math
 import platform

@@ -16,7 +16,7 @@ SEAMS = {
     "coreai_opt/pruning/_torch_internals.py": "torch",
     "coreai_opt/sweep/launchers/ray_internals.py": "Hydra's Ray launcher",
     "lightning_callbacks/_lightning_internals.py": "Lightning, torchmetrics and TensorBoard",
-    "scripts/counting.py": "torch, for benchmarks",
+    "scripts/benchmarks/gpu_counts.py": "torch, for benchmarks",
 }
 
 # Files that still use some, by the part of the work that will clear them.

@@ -26,7 +26,7 @@ pytestmark = LIGHTNING_WARNINGS
 
 WITHOUT = "import sys; sys.modules[{name!r}] = None"
 IS_OF = """
-pl = callbacks._lightning.root.pl
+from lightning_callbacks._lightning.root import pl
 assert pl.__name__ == {root!r}, pl
 from lightning_callbacks import ScheduledPruning, SparsityProgressBar, TargetSparsityCheckpoint
 from lightning_callbacks._lightning.roots import root_of
@@ -63,18 +63,20 @@ UNIFIED = pytest.param(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", ["pytorch_lightning", UNIFIED])
 def test_one_package_is_enough(root: str) -> None:
     other = {"pytorch_lightning": "lightning"}.get(root, "pytorch_lightning")
     done = python(
         WITHOUT.format(name=other),
-        "import lightning_callbacks._lightning.root as seam, lightning_callbacks as callbacks",
+        "import lightning_callbacks as callbacks",
         IS_OF.format(root=root),
         "import lightning_callbacks.lightning_pytorch" if root == "lightning.pytorch" else "",
     )
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_lightning_that_is_too_old_is_one_sentence() -> None:
     done = python(
         "import pytorch_lightning",

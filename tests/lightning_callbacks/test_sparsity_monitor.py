@@ -181,13 +181,6 @@ def test_a_dense_model_has_a_curve_at_0(tmp_path: Path) -> None:
     assert logger.logged[0][1]["sparsity/target"] == 0.0
 
 
-def test_zeros_of_a_dense_model_are_counted_as_well(tmp_path: Path) -> None:
-    monitor = SparsityMonitor()
-    fit(tmp_path, Zeroing(), monitor)
-    assert monitor.report is not None
-    assert (monitor.report.achieved, monitor.report.target) == (pytest.approx(64 / 192), 0.0)
-
-
 def test_a_layer_left_dense_has_a_row_but_no_part_in_the_total(tmp_path: Path) -> None:
     fit(tmp_path, ScheduledPruning(config=FIRST_LAYER), SparsityMonitor())
     total, first, second = read(tmp_path / "sparsity.csv")[-3:]
@@ -291,19 +284,6 @@ def test_the_bar_shows_sparsity_now_and_its_target(tmp_path: Path) -> None:
     assert bar.shown[2:5] == [{"sparsity": "0.094/0.5"}] * 3
     assert bar.shown[5] == {"sparsity": "0.193/0.5"}
     assert bar.shown[-1] == {"sparsity": "0.500/0.5"}
-
-
-def test_the_bar_shows_neither_the_version_nor_the_bare_number(tmp_path: Path) -> None:
-    bar = Display()
-    settings = {"enable_progress_bar": True, "logger": MemoryLogger(), "log_every_n_steps": 1}
-    fit(tmp_path, ScheduledPruning(target_sparsity=0.75), SparsityMonitor(), bar, **settings)
-    assert bar.shown[-1] == {"sparsity": "0.750/0.75"}
-
-
-def test_without_a_monitor_the_bar_has_no_such_column(tmp_path: Path) -> None:
-    bar = Display()
-    fit(tmp_path, ScheduledPruning(), bar, enable_progress_bar=True)
-    assert bar.shown == [{}] * 16
 
 
 class CountRevived(pl.Callback):

@@ -17,7 +17,7 @@ from coreai_opt.pruning import (
 from coreai_opt.pruning.spec import NMStructured
 from coreai_opt.pruning.spec.prune_impl import as_bits
 from tests.helpers.pruning import impl, net
-from tests.helpers.reference_masks import (
+from tests.helpers.pruning.reference_masks import (
     GAPS,
     LAYERS,
     numbers,

@@ -198,7 +198,7 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster()
     monkeypatch.setattr(verdict, "returned", lambda job: None)
-    for module in ("folder", "launchers.verdict"):
+    for module in ("folder", "launchers.slurm_outcome"):
         monkeypatch.setattr(f"coreai_opt.sweep.{module}.slurm_queue", lambda: made)
     monkeypatch.setattr("coreai_opt.sweep.scheduler.POLL_S", 0.01)
     return made

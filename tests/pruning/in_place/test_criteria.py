@@ -12,7 +12,15 @@ from coreai_opt.pruning import InPlacePruner
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.model.targets import pruned_tensors
 from tests.conftest import ROOT
-from tests.helpers.in_place import INPUTS, assert_masked, config, loss_of, masks, net, prepared
+from tests.helpers.pruning.in_place import (
+    INPUTS,
+    assert_masked,
+    config,
+    loss_of,
+    masks,
+    net,
+    prepared,
+)
 
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -12,7 +12,7 @@ from torch.optim import SGD, AdamW
 from coreai_opt.pruning import InPlacePruner
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.in_place import RAMP, Cyclic, assert_masked, config, loss_of, masks, net
+from tests.helpers.pruning.in_place import RAMP, Cyclic, assert_masked, config, loss_of, masks, net
 
 STEPS = 9
 

@@ -89,28 +89,6 @@ def test_random_knows_nothing_of_the_weights() -> None:
     assert torch.equal(criterion.score(weight), criterion.score(weight.double()).float())
 
 
-def test_random_is_nested_along_a_ramp() -> None:
-    seen = walk(pruner_of("random"), 5)
-    for wide, narrow in pairwise(seen):
-        assert all(bool((a | ~b).all()) for a, b in zip(wide, narrow, strict=True))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_random_is_about_uniform(seed: int) -> None:
-    torch.manual_seed(seed)
-    weight = torch.ones(200, 100)
-    scores = RandomPruneImpl(weight, PruningSpec()).score(weight) / 2**24
-    assert 0 <= scores.min() < scores.max() < 1
-    assert abs(scores.mean() - 0.5) < 0.01  # five standard errors
-    assert abs(scores.std() - 12**-0.5) < 0.01
-    # Neither rows nor columns nor neighbours stand out.
-    assert (scores.mean(0) - 0.5).abs().max() < 0.1
-    assert (scores.mean(1) - 0.5).abs().max() < 0.15
-    flat = scores.flatten() - 0.5
-    assert abs((flat[1:] * flat[:-1]).mean()) < 0.01
-    assert len(scores.unique()) > 19_900
-
-
 def splitmix(seed: int, index: int) -> int:
     """The finaliser of SplitMix64, in whole numbers; the 24 highest bits."""
     size = 2**64
@@ -126,15 +104,6 @@ def test_random_is_the_hash_it_says_it_is() -> None:
     seed = int(criterion.seed)
     expected = [float(splitmix(seed, index)) for index in range(35)]
     assert criterion.score(weight).flatten().tolist() == expected
-
-
-def test_random_goes_on_from_a_state_dict() -> None:
-    before, after = pruner_of("random", 0), pruner_of("random", 1)
-    walk(before, 2)
-    assert "0.parametrizations.weight.0.seed" in before.model.state_dict()
-    after.model.load_state_dict(before.model.state_dict())
-    assert same(masks(before), masks(after))
-    assert same(walk(before, 3)[-1], walk(after, 3)[-1])
 
 
 def taylor(pruner: MagnitudePruner, name: str = "0") -> TaylorPruneImpl:
@@ -246,17 +215,6 @@ def test_taylor_has_no_score_at_step_0_and_the_model_stays_as_it_was(schedule: A
         pruner.step()
 
 
-def test_a_failure_in_prepare_undoes_what_other_layers_got() -> None:
-    model = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 10))
-    before = copy.deepcopy(model.state_dict())
-    own = config("taylor", 0.5, None).global_config
-    asked = config("default", 0.8, None).set_module_name("1", own)
-    with pytest.raises(PruningError, match="none has reached"):
-        MagnitudePruner(model, asked).prepare()
-    assert list(model.state_dict()) == list(before)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
 def test_taylor_needs_a_pass_before_the_first_step_that_prunes() -> None:
     pruner = pruner_of("taylor")
     with torch.no_grad():
@@ -281,31 +239,6 @@ def test_taylor_without_a_new_pass_goes_by_the_last_sum() -> None:
     assert torch.equal(taylor(other).mask, ~pruned)
     assert int(pruned.sum()) == 48
     assert total[pruned].max() < total[~pruned].min()
-
-
-@pytest.mark.parametrize("cut", range(1, 12))
-@pytest.mark.parametrize("assign", [False, True], ids=["copied", "assigned"])
-def test_taylor_goes_on_in_the_middle_of_a_gap(cut: int, assign: bool) -> None:
-    whole = walk(pruner_of("taylor", schedule=GAPS), 12)
-    before, after = (pruner_of("taylor", seed, GAPS) for seed in (0, 1))
-    walk(before, cut)
-    state = {name: value.clone() for name, value in before.model.state_dict().items()}
-    after.model.load_state_dict(state, assign=assign)
-    rest = walk(after, 12 - cut, cut)
-    assert all(same(one, other) for one, other in zip(rest, whole[cut:], strict=True))
-    assert torch.equal(taylor(after, "2").mask, whole[-1][1])
-
-
-def test_a_copy_has_an_importance_of_its_own() -> None:
-    pruner = pruner_of("taylor", schedule=GAPS)
-    backward(pruner, 0)
-    twin = copy.deepcopy(pruner)
-    shared = taylor(pruner).importance.clone()
-    backward(twin, 1)
-    assert torch.equal(taylor(pruner).importance, shared)
-    assert not torch.equal(taylor(twin).importance, shared)
-    backward(pruner, 1)
-    assert torch.equal(taylor(twin).importance, taylor(pruner).importance)
 
 
 def test_taylor_looks_at_a_frozen_weight_once_it_is_trained() -> None:
@@ -334,22 +267,6 @@ def test_taylor_sees_a_tied_weight_once_a_pass() -> None:
     assert taylor(pruner) is taylor(pruner, "1")
     pruner.step(2)
     assert int((~taylor(pruner, "1").mask).sum()) == 10
-
-
-def test_taylor_is_the_same_when_compiled() -> None:
-    torch._dynamo.reset()
-    plain, other = pruner_of("taylor", schedule=GAPS), pruner_of("taylor", schedule=GAPS)
-    compiled = torch.compile(other.model, backend="aot_eager", fullgraph=True)
-    for step in range(7):
-        batch = torch.rand(4, 6)
-        for pruner, model in ((plain, plain.model), (other, compiled)):
-            pruner.model.zero_grad()
-            model(batch).square().sum().backward()
-            pruner.step()
-        torch.testing.assert_close(taylor(plain).importance, taylor(other).importance)
-        assert same(masks(plain), masks(other)), step
-    assert int((~taylor(other).mask).sum()) == 32
-    torch._dynamo.reset()
 
 
 class Largest(PruneImplBase):
