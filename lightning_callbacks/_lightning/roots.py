@@ -104,8 +104,7 @@ def require_version(what: str, owner: object, oldest: str) -> None:
 
 
 def is_at_least(owner: object, version: str) -> bool:
-    """Return whether the Lightning of a trainer or a module is this version or newer.
-    """
+    """Return whether the Lightning of a trainer or a module is this version or newer."""
     return release_of(_version(root_of(type(owner)))) >= release_of(version)
 
 
@@ -142,8 +141,7 @@ def kinds_of_root(owner: object, module: str, *names: str) -> tuple[Any, ...]:
 
 
 def callbacks_of(trainer: Any, *names: str) -> list[Any]:
-    """Return the callbacks of a trainer, or those of Lightning's classes with some names.
-    """
+    """Return the callbacks of a trainer, or those of Lightning's classes with some names."""
     callbacks: list[Any] = trainer.callbacks
     kinds = kinds_of_root(trainer, "callbacks", *names)
     return [one for one in callbacks if isinstance(one, kinds)] if names else list(callbacks)
