@@ -1,10 +1,9 @@
-"""The schedule's clock: what counts as a step."""
+"""Dense part of a schedule: the last reading of the clock before pruning begins."""
 
 from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
-from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
 
-__all__ = ["OptimizerSteps", "last_dense_reading"]
+__all__ = ["last_dense_reading"]
 
 
 def last_dense_reading(schedule: SparsitySchedule | None) -> int:

@@ -26,7 +26,7 @@ from tests.helpers.lightning import (
 pytestmark = LIGHTNING_WARNINGS
 
 COLUMNS = ["step", "epoch", "layer", "elements", "nonzero", "sparsity", "scheduled", "target"]
-COLUMNS += ["revived"]
+COLUMNS += ["regrown"]
 
 
 class MemoryLogger(Logger):
@@ -301,9 +301,9 @@ class CountRevived(pl.Callback):
     ) -> None:
         masks = [tensor.impl.mask.clone() for tensor in pruned_tensors(pl_module)]
         pairs = zip(masks, self._masks, strict=True)
-        revived = sum(int((new & ~old).sum()) for new, old in pairs)
+        regrown = sum(int((new & ~old).sum()) for new, old in pairs)
         step = trainer.global_step
-        self.total[step] = self.total.get(step - 1, 0) + revived
+        self.total[step] = self.total.get(step - 1, 0) + regrown
         self._masks = masks
 
 
@@ -321,9 +321,9 @@ def test_weights_that_come_back_are_counted(tmp_path: Path, regrowth: bool) -> N
     with expected:
         _, module = fit(tmp_path, pruning, counted, monitor)
     rows = read(tmp_path / "sparsity.csv")
-    totals = {int(row["step"]): int(row["revived"]) for row in rows if row["layer"] == "total"}
+    totals = {int(row["step"]): int(row["regrown"]) for row in rows if row["layer"] == "total"}
     assert {step: totals[step] for step in counted.total} == counted.total
     assert (totals[16] >= 96) if regrowth else (totals[16] == 0)
     assert zeros(module.first.weight) == (0.25 if regrowth else 0.75)
-    by_layer = [int(row["revived"]) for row in rows if row["step"] == "16"][-3:]
-    assert by_layer[0] == sum(by_layer[1:]) == monitor.report.revived
+    by_layer = [int(row["regrown"]) for row in rows if row["step"] == "16"][-3:]
+    assert by_layer[0] == sum(by_layer[1:]) == monitor.report.regrown

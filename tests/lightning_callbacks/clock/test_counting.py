@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 
+from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks._lightning.clock import OptimizerSteps
 from tests.helpers.lightning import (
     FIRST_LAYER,
     LIGHTNING_WARNINGS,

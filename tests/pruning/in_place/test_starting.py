@@ -39,7 +39,7 @@ def test_zeros_are_kept_without_a_schedule_and_everything_else_is_trained() -> N
     assert [layer.target for layer in report.layers] == [0.5, 38 / 64]
     assert [layer.scheduled for layer in report.layers] == [0.5, 38 / 64]
     assert [layer.nonzero for layer in report.layers] == [32, 26]
-    assert report.revived == 0
+    assert report.regrown == 0
     assert pruner.at_target()
     assert summary(model).weights.nonzero == 58
     pruner.finalize()

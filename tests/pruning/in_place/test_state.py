@@ -38,7 +38,7 @@ def everything(pruner: InPlacePruner, optimizer: Any) -> dict[str, Any]:
             found[f"{index} {key}"] = bits(value) if isinstance(value, Tensor) else value
     for tensor in pruned_tensors(pruner.model):
         impl = tensor.impl
-        found[f"{tensor.name} impl"] = (impl.sparsity, impl.scheduled, impl.revived)
+        found[f"{tensor.name} impl"] = (impl.sparsity, impl.scheduled, impl.regrown)
         found[f"{tensor.name} mask"] = bits(impl.mask)
     for name, one in pruner.state_dict()["masks"].items():
         if "dense" in one:

@@ -62,7 +62,7 @@ def trained(way: Any, config: MagnitudePrunerConfig, make: Any, dtype: Any) -> d
         optimizer.step(closure)
         pruner.step()
     result = ended(pruner, model, optimizer)
-    counts = {f"{each.name} back": each.impl.revived for each in pruned_tensors(model)}
+    counts = {f"{each.name} back": each.impl.regrown for each in pruned_tensors(model)}
     return result | {name: torch.tensor(count) for name, count in counts.items()}
 
 
