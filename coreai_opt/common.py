@@ -31,7 +31,7 @@ def _today(cls: Any, former: str, stacklevel: int) -> Any:
         DeprecationWarning,
         stacklevel=stacklevel,
     )
-    return cls._member_map_[FORMER[former]]
+    return cls.__members__[FORMER[former]]
 
 
 class ExportBackend(StrEnum, metaclass=_FormerNames):

@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from coreai_opt.pruning import InPlacePruner, PruningError
+from coreai_opt.pruning import InPlacePruner
 from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import kinds_of_root, of_root
+from lightning_callbacks._lightning_internals import epoch_average
 
 __all__ = ["MaskedAverages", "evaluate_the_average", "planned_epochs"]
 
@@ -31,7 +32,7 @@ class MaskedAverages:
         """Mask the averages by the masks of now, if those have changed, or the average is new."""
         has_changed = self._update != pruner.update_count
         for callback in _averaging_callbacks(trainer):
-            average = _average_of(callback)
+            average = epoch_average(callback)
             # A subclass may make its average late, or make another.
             if average is not None and (
                 has_changed or self._known.get(id(callback)) is not average
@@ -76,14 +77,3 @@ def _averaging_callbacks(trainer: pl.Trainer) -> list[Any]:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     kinds = kinds_of_root(trainer, "callbacks", *AVERAGING)
     return [callback for callback in callbacks if isinstance(callback, kinds)]
-
-
-def _average_of(callback: Any) -> Any:
-    # Lightning has no public name for it.
-    if not hasattr(callback, "_average_model"):
-        raise PruningError(
-            f"{type(callback).__name__} has no _average_model, so that its average cannot be "
-            "masked; allowed: a version of pytorch_lightning that keeps it there, as 2.6 does, or "
-            "training without this callback"
-        )
-    return callback._average_model

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from coreai_opt.pruning import PruningError, plain_state_dict
+from coreai_opt.pruning._torch_internals import metadata_of, set_metadata
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_warn
@@ -200,14 +201,14 @@ class PrunedWeights(pl.Callback):
 
 def _signed(state: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """Return a state dict by which the file is known as one of this callback."""
-    signed: Any = OrderedDict(state)
-    signed._metadata = {"": {SIGNATURE: True}}  # where torch keeps what is no tensor
-    return signed  # type: ignore[no-any-return]
+    signed = OrderedDict(state)
+    set_metadata(signed, {"": {SIGNATURE: True}})  # where torch keeps what is no tensor
+    return signed
 
 
 def _is_signed(path: Path) -> bool:
     try:
-        metadata = getattr(load_without_foreign(path, mmap=True), "_metadata", {})
+        metadata = metadata_of(load_without_foreign(path, mmap=True))
     except UNREADABLE:
         return False
     return SIGNATURE in metadata.get("", {})

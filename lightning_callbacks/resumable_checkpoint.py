@@ -12,6 +12,13 @@ from lightning_callbacks._lightning.finders import found_values, keep_found_valu
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
 from lightning_callbacks._lightning.roots import require_version
+from lightning_callbacks._lightning_internals import (
+    BEFORE_FETCH,
+    LOADERS_LOADED,
+    continue_logging,
+    dump_checkpoint,
+    require_loop_names,
+)
 from lightning_callbacks._resume.checkpoint_files import (
     newest_checkpoint,
     remove_after,
@@ -131,6 +138,7 @@ class ResumableCheckpoint(pl.Callback):
         if stage != "fit":
             return
         require_version(type(self).__name__, trainer, OLDEST)
+        require_loop_names(trainer)
         # What is saved when a step begins must not hold half of what callbacks do there.
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(self)
@@ -140,9 +148,9 @@ class ResumableCheckpoint(pl.Callback):
         self._is_postponed = False
         self._began, self.seconds_before = time.monotonic(), 0.0
         loop, loaders = trainer.fit_loop, self._loaders
-        self._hooks.after(loop, "_load_combined_loader_states", lambda: loaders.begin(trainer))
+        self._hooks.after(loop, LOADERS_LOADED, lambda: loaders.begin(trainer))
         self._hooks.before(loop, "run", lambda: self._restore_training(trainer))
-        self._hooks.before(loop.epoch_loop, "_on_before_fetch", lambda: loaders.fetch(trainer))
+        self._hooks.before(loop.epoch_loop, BEFORE_FETCH, lambda: loaders.fetch(trainer))
         self._hooks.around(loop.epoch_loop, "reset", without_lightnings_warning)
         self._hooks.before(loop.epoch_loop, "on_run_start", lambda *_: self._begin_epoch(trainer))
         self._hooks.after(loop.epoch_loop, "on_run_start", lambda: self._return_to_batch(trainer))
@@ -163,8 +171,7 @@ class ResumableCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._is_resumed_at("batch"):
-            # So that the first self.log adds to what was logged before, and does not begin anew.
-            trainer._logger_connector._first_loop_iter = False
+            continue_logging(trainer)
             self._finish_resuming(trainer)
         elif batch_idx > 0 and is_between_steps(trainer):
             self._boundary(trainer, "batch", due=False)
@@ -266,13 +273,10 @@ class ResumableCheckpoint(pl.Callback):
             )
 
     def _dump(self, trainer: pl.Trainer, boundary: Boundary) -> dict[str, Any]:
-        """Return a checkpoint of this place; needs all ranks.
-
-        ``trainer.save_checkpoint`` would make all ranks wait for one that cannot write.
-        """
+        """Return a checkpoint of this place; needs all ranks."""
         self._saving = self._state(trainer, boundary)
         try:
-            return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            return dump_checkpoint(trainer)
         finally:
             self._saving = {}
 

@@ -16,6 +16,7 @@ from coreai_opt.pruning.in_place.pruner import MasksFrom
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.saving.folding import fold_former_masks
 from coreai_opt.pruning.scheduling.ramps import check_choices
+from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._lightning.clock import OptimizerSteps
 from lightning_callbacks._lightning.compatibility import (
@@ -118,7 +119,6 @@ class ScheduledPruning(pl.Callback):
         self.pruner: InPlacePruner | None = None
         self._steps = OptimizerSteps()
         self._steps_seen = 0
-        self._clock = 0
         self._beginning = Beginning()
         self._loaded: Mapping[str, Any] | None = None  # the masks of a checkpoint
         self._is_dense_start = self._is_set_up = self._has_begun = self._evaluates = False
@@ -165,7 +165,6 @@ class ScheduledPruning(pl.Callback):
                 raise
             self._let_go()  # what is evaluated may have been pruned otherwise
             return
-        self._clock = state_dict["clock"]
         self._steps.counts = list(state_dict["optimizer_steps"])
         # Who saves before this callback has had its turn saves the masks before the step.
         self._steps_seen = state_dict.get("steps_seen", self._steps.finished)
@@ -176,7 +175,7 @@ class ScheduledPruning(pl.Callback):
         if self.pruner is None:
             return {}
         return {
-            "clock": self._clock,
+            "clock": self.clock,
             "optimizer_steps": list(self._steps.counts),
             "steps_seen": self._steps_seen,
             "beginning": list(self._beginning),
@@ -185,7 +184,7 @@ class ScheduledPruning(pl.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         # The masks are those of one module: a copy of the callback begins anew.
-        anew = {"pruner": None, "_loaded": None, "_steps": OptimizerSteps(), "_clock": 0}
+        anew = {"pruner": None, "_loaded": None, "_steps": OptimizerSteps()}
         return self.__dict__ | anew | {"_hooks": MethodPatches(), "_averages": MaskedAverages()}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -208,7 +207,7 @@ class ScheduledPruning(pl.Callback):
             )
         by_hand = not pl_module.automatic_optimization
         check_ramps(trainer, self.interval, self._schedules(), by_hand, self._beginning)
-        warn_of_another_target(pruner, self.interval, self._clock)
+        warn_of_another_target(pruner, self.interval)
         warn_of_untrained(trainer, pl_module)
         self._watch(trainer, pl_module, pruner)
         self._averages.follow(trainer, pruner)
@@ -314,7 +313,9 @@ class ScheduledPruning(pl.Callback):
     @property
     def clock(self) -> int:
         """What the schedule's clock shows, in units of ``interval``."""
-        return self._clock
+        if self.pruner is not None:
+            return self.pruner.step_count
+        return 0 if self._loaded is None else int(self._loaded[STEP_COUNT])
 
     @property
     def dense_until(self) -> int:
@@ -343,7 +344,7 @@ class ScheduledPruning(pl.Callback):
                 masks_from=self.masks_from,
             )
         if self._loaded is None:
-            self._clock, self._steps_seen, self._steps = 0, 0, OptimizerSteps()
+            self._steps_seen, self._steps = 0, OptimizerSteps()
             self._beginning = Beginning()
         return pruner
 
@@ -375,17 +376,12 @@ class ScheduledPruning(pl.Callback):
             self._averages.follow(trainer, self.pruner)
 
     def _advance_to(self, reading: int, trainer: pl.Trainer) -> None:
-        if self.pruner is None or reading <= self._clock:
-            return
-        before = self.pruner.update_count
-        self.pruner.step(reading - self._clock)
-        self._clock = reading
-        if self.pruner.update_count != before:
+        if self.pruner is not None and self.pruner.advance_to(reading):
             check_masks(trainer, self.pruner.model, f"at {self.interval} {reading}")
 
     def _warn_below_target(self) -> None:
         if self.pruner is not None:
-            warn_below_target(self.pruner, self._schedules(), self.interval, self._clock)
+            warn_below_target(self.pruner, self._schedules(), self.interval)
 
     def _schedules(self) -> list[SparsitySchedule]:
         return schedules_of(self.config)

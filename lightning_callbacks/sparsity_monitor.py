@@ -6,6 +6,7 @@ from typing import Any
 
 from coreai_opt.pruning.model.stats import SparsityReport, count_sparsity
 from lightning_callbacks._lightning.root import pl
+from lightning_callbacks._lightning_internals import logging_step
 
 __all__ = ["SparsityMonitor"]
 
@@ -119,9 +120,7 @@ class SparsityMonitor(pl.Callback):
             "sparsity/revived": report.revived,
         }
         metrics |= {f"sparsity/{layer.name}": layer.sparsity for layer in report.layers}
-        # The step that Lightning itself logs under, as its LearningRateMonitor does: with several
-        # optimizers global_step runs ahead of it.
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        step = logging_step(trainer)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=step)
 

@@ -1,4 +1,4 @@
-"""Pages of the site that lie elsewhere in the repository, and links that lead out of ``docs/``."""
+"""Hooks of the documentation site: pages outside ``docs/``, and links out of it."""
 
 import posixpath
 import re

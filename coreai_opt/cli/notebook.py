@@ -90,7 +90,7 @@ def sweep(
             running.hydra.multirun(config_name=name, task_function=job_of(_train), overrides=own)
         finally:
             current_sweep.reset(token)
-    digests = [outcome.entry.point.digest for outcome in made.outcomes]
+    digests = [outcome.entry.point.config_hash for outcome in made.outcomes]
     frame = load(made.plan.root)
     if frame.empty:
         return frame

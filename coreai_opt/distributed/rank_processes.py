@@ -21,6 +21,7 @@ from coreai_opt.config.errors import message_of
 from coreai_opt.distributed.ranks import is_command, rank_arguments, run_dir_text
 from coreai_opt.runs.processes import is_main_process
 from lightning_callbacks._lightning.method_patches import MethodPatches
+from lightning_callbacks._lightning_internals import PROCESS_OBSERVER
 
 __all__ = ["RankLostError", "ranks_of_this_run"]
 
@@ -65,7 +66,7 @@ def ranks_of_this_run() -> Iterator[None]:
     had_group = dist.is_available() and dist.is_initialized()
     try:
         # Lightning's own watch kills this process as soon as a rank has ended with an error.
-        hooks.instead(subprocess_script, "_launch_process_observer", ranks.watch)
+        hooks.instead(subprocess_script, PROCESS_OBSERVER, ranks.watch)
         with _command_of_one_run():
             yield
     except BaseException as error:

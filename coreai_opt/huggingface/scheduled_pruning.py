@@ -111,14 +111,14 @@ class ScheduledPruningCallback(TrainerCallback):
         self.config = config_of(schedule, target_sparsity, config)
         self.pruner: InPlacePruner | None = None
         self._steps = OptimizerSteps()
-        self._clock = self._clock_before = self._epochs_before = self._beginning = 0
+        self._clock_before = self._epochs_before = self._beginning = 0
         self._mark: Mark | None = None
         self._is_gate_open = False
 
     @property
     def clock(self) -> int:
         """What the schedule's clock shows, in units of ``interval``."""
-        return self._clock
+        return 0 if self.pruner is None else self.pruner.step_count
 
     def on_train_begin(
         self,
@@ -139,11 +139,13 @@ class ScheduledPruningCallback(TrainerCallback):
             self._refuse_another(model, mark, args, state)
         goes_on = mark is None and state.global_step == 0 and self._is_prepared(model)
         if mark is not None:
-            self._clock, self._beginning = mark.clock, mark.beginning
-        elif not goes_on:
-            self._clock, self._beginning = 0, state.global_step
-        self._clock_before, self._epochs_before = self._clock, int(state.epoch or 0)
-        self._refuse_long_ramps(self._clock + self._left(args, state, train_dataloader))
+            self._clock_before, self._beginning = mark.clock, mark.beginning
+        elif goes_on:
+            self._clock_before = self.clock
+        else:
+            self._clock_before, self._beginning = 0, state.global_step
+        self._epochs_before = int(state.epoch or 0)
+        self._refuse_long_ramps(self._clock_before + self._left(args, state, train_dataloader))
         if not goes_on:
             self._prepare(model, args, state, mark)
         pruner = self._prepared()
@@ -222,7 +224,7 @@ class ScheduledPruningCallback(TrainerCallback):
         if best is None:
             # An adapter may have been merged into a weight that no optimizer holds.
             pruner.mask_weights(also_data=True)
-            found = shortfalls(pruner, schedules_of(self.config), self.interval, self._clock)
+            found = shortfalls(pruner, schedules_of(self.config), self.interval)
         else:
             found = self._follow_best(Path(best), pruner)
         if state.is_world_process_zero:
@@ -238,7 +240,7 @@ class ScheduledPruningCallback(TrainerCallback):
             why = f", which has no masks ({MASKS_FILE})"
         else:
             pruner.load_state_dict(masks_of(mark, folder, 0, str(folder.parent)))
-            self._clock, self._beginning = mark.clock, mark.beginning
+            self._beginning = mark.beginning
             if pruner.at_target():
                 return []
             why = ""
@@ -260,8 +262,8 @@ class ScheduledPruningCallback(TrainerCallback):
                 warnings.simplefilter("ignore", PreparationWarning)
             pruner.prepare(state_dict=masks, masks_from=self.masks_from)
         self.pruner = pruner
-        if masks is None and self._clock:
-            pruner.step(self._clock)
+        if masks is None:
+            pruner.advance_to(self._clock_before)
         if mark is None and state.global_step and state.is_world_process_zero:
             logger.warning(
                 "the checkpoint of step %s is of a training without pruning: its weights are "
@@ -299,7 +301,7 @@ class ScheduledPruningCallback(TrainerCallback):
     ) -> float:
         """Return how far the clock can come until the training ends."""
         if self.interval == "percent":
-            return 100 - self._clock
+            return 100 - self._clock_before
         if self.interval == "step":
             return int(state.max_steps - state.global_step)
         if not has_length(train_dataloader):
@@ -321,18 +323,12 @@ class ScheduledPruningCallback(TrainerCallback):
         return int(min(100 * (state.global_step - self._beginning) // length, 100))
 
     def _advance_to(self, reading: int) -> None:
-        pruner = self._prepared()
-        if reading <= self._clock:
-            return
-        before = pruner.update_count
-        pruner.step(reading - self._clock)
-        self._clock = reading
-        if pruner.update_count != before:
+        if self._prepared().advance_to(reading):
             self._compare(f"at {self.interval} {reading}")
 
     def _note(self, args: "TrainingArguments", state: "TrainerState") -> None:
         """Have the next checkpoint carry a mark of these masks; choose no best one below target."""
-        self._mark = Mark.new(self._clock, self._beginning, args.output_dir)
+        self._mark = Mark.new(self.clock, self._beginning, args.output_dir)
         self._mark.put_into(state)
         self._choose_no_best_below_target(state)
 

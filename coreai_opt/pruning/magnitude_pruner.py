@@ -9,10 +9,11 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from coreai_opt.common import CoreMLExportError, ExportBackend
+from coreai_opt.pruning._torch_internals import give_masked_weights
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import MissingZerosWarning
+from coreai_opt.pruning.masks.masking import mask_in_place
 from coreai_opt.pruning.model.excluded import refuse_merging
-from coreai_opt.pruning.model.recurrent import give_masked_weights
 from coreai_opt.pruning.model.targets import PrunedTensor, Target, masked_names, pruned_tensors
 from coreai_opt.pruning.saving.finalized_zeros import MaskedZeros, masked_zeros, missing_zeros
 from coreai_opt.pruning.saving.folding import fold_masks, remember_order
@@ -162,7 +163,7 @@ class MagnitudePruner(ScheduledMasks):
         if not self.config.allow_regrowth:
             # Only now: a criterion that raises leaves the dense weights as they were.
             for tensor in (tensor for group, *_ in moved for tensor in group.tensors):
-                tensor.impl.forget(tensor.original)
+                mask_in_place(tensor.original, tensor.impl.mask)
 
     def finalize(
         self, model: nn.Module | None = None, backend: ExportBackend | str = ExportBackend.Torch

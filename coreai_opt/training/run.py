@@ -214,7 +214,7 @@ def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str
         from coreai_opt.training.build import build
         from coreai_opt.training.train import train
 
-        _quiet_lightning()
+        quiet_lightning()
         with _place_on_a_device(), _threads(session.start), ranks_of_this_run():
             # Copies: what is made of a config may change it, and the record has it as it was.
             quiet = _in_sweep() or not sys.stdout.isatty()
@@ -298,7 +298,7 @@ def _is_plain(error: BaseException) -> bool:
     return isinstance(error, DataMismatchError | MissingPackageError | PruningError)
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     # "GPU available: False" and its like, before every fit, validation and test. Lightning sets its
     # level when it is imported.
     for name in ("pytorch_lightning", "lightning_fabric"):

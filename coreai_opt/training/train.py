@@ -29,6 +29,7 @@ from coreai_opt.training.operations_count import ExampleBatch, count_operations
 from coreai_opt.warmup.make import MakeWarmup, WarmupEnded, WarmupNotPossibleError
 from coreai_opt.warmup.start import StartFromWarmup, choose_warmup
 from lightning_callbacks import ResumableCheckpoint
+from lightning_callbacks._lightning_internals import drop_sigterm
 
 __all__ = ["train"]
 
@@ -80,7 +81,7 @@ class _SignalCallback(pl.Callback):
         self._interruptions.forward = getattr(trainer.strategy.launcher, "kill", None)
         self._interruptions.install()
         # What has arrived until now waits for the step boundary as well.
-        trainer._signal_connector.received_sigterm = False
+        drop_sigterm(trainer)
 
 
 def train(config: Mapping[str, Any], objects: Objects, session: RunContext) -> float | None:

@@ -11,6 +11,7 @@ from coreai_opt.pruning import PruningError
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
 from lightning_callbacks._lightning.roots import kinds_of_root, of_root
+from lightning_callbacks._lightning_internals import finder_attribute
 from lightning_callbacks._resume.dataloader_state import InexactResumeWarning
 
 __all__ = ["found_values", "keep_found_values", "refuse_lost_checkpoint"]
@@ -85,9 +86,8 @@ def _kinds(trainer: pl.Trainer) -> tuple[Any, ...]:
 
 
 def _names(finder: Any) -> tuple[str, ...]:
-    if hasattr(finder, "_batch_arg_name"):
-        return (finder._batch_arg_name,)
-    return (finder._attr_name,) if finder._attr_name else LEARNING_RATES
+    name = finder_attribute(finder)
+    return (name,) if name else LEARNING_RATES
 
 
 def _attributes(trainer: pl.Trainer, what: str) -> Any:

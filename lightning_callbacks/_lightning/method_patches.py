@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from lightning_callbacks._lightning_internals import require_names
+
 __all__ = ["MethodPatches"]
 
 
@@ -58,6 +60,7 @@ class MethodPatches:
     def _replace(self, owner: object, name: str, function: Callable[..., Any]) -> None:
         # functools.wraps would hide the function: Lightning looks through __wrapped__ to see
         # whether a hook is overridden.
+        require_names(owner, name)
         own = vars(owner).get(name)
         setattr(owner, name, function)
         undo = (

@@ -99,7 +99,7 @@ def percent_finished(
 
 
 def warn_below_target(
-    pruner: InPlacePruner, schedules: Iterable[SparsitySchedule], interval: Interval, clock: int
+    pruner: InPlacePruner, schedules: Iterable[SparsitySchedule], interval: Interval
 ) -> None:
     """Say how far a ramp came that has not ended, and which weights the model has lost.
 
@@ -107,17 +107,17 @@ def warn_below_target(
         pruner: whose training has ended.
         schedules: those of all weights.
         interval: what they count.
-        clock: their last reading.
     """
-    for sentence in shortfalls(pruner, schedules, interval, clock):
+    for sentence in shortfalls(pruner, schedules, interval):
         rank_zero_warn(sentence)
 
 
-def warn_of_another_target(pruner: InPlacePruner, interval: Interval, clock: int) -> None:
+def warn_of_another_target(pruner: InPlacePruner, interval: Interval) -> None:
     """Say that the masks which a training goes on with stay below, or above, another target.
 
     All hundredths have passed, and none comes; steps and epochs do.
     """
+    clock = pruner.step_count
     if interval != "percent" or clock < 100 or pruner.at_target():
         return
     report = count_sparsity(pruner.model)

@@ -7,7 +7,14 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
-from lightning_callbacks._lightning.roots import of_root
+from lightning_callbacks._lightning_internals import (
+    combined_loader,
+    data_fetcher,
+    is_prefetching,
+    load_loader_states,
+    loader_states,
+    module_fetches,
+)
 from lightning_callbacks._resume.random_state import random_state, restore_random_state
 
 __all__ = ["InexactResumeWarning", "TrainingLoaders", "repeats_exactly"]
@@ -53,7 +60,7 @@ class TrainingLoaders:
 
     def fetch(self, trainer: pl.Trainer) -> None:
         """Note what the next batch is drawn from: it is fetched before anything can be saved."""
-        if _fetches_by(trainer, "_DataLoaderIterDataFetcher"):
+        if module_fetches(trainer):
             return  # the module fetches it within its step
         if self._replay is not None:
             restore_random_state(self._replay)
@@ -65,7 +72,7 @@ class TrainingLoaders:
     def follow(self, trainer: pl.Trainer) -> None:
         """Note where the loaders are; after a batch, before the next is fetched."""
         if any(isinstance(loader, _Stateful) for loader in _loaders(trainer)):
-            self._before, self._states = self._states, _combined(trainer)._state_dicts()
+            self._before, self._states = self._states, loader_states(trainer)
 
     def state(self, trainer: pl.Trainer, in_epoch: bool) -> dict[str, Any] | None:
         """Return the position; None where it cannot be told yet, but will be a batch later.
@@ -90,11 +97,11 @@ class TrainingLoaders:
         """Make the loaders those that have finished the epochs before."""
         if saved["states"] is None:
             return
-        _combined(trainer)._load_state_dicts(saved["states"])
+        load_loader_states(trainer, saved["states"])
         # torchdata's first iterator takes over the state of one that is at its end; the next one
         # is made as in a run that was not interrupted. An epoch that the trainer's limit has cut
         # short would be gone on with; a loader that is a generator does so with its first batch.
-        fetcher: Any = trainer.fit_loop._data_fetcher
+        fetcher = data_fetcher(trainer)
         is_torchdata = any(_is_torchdata(loader) for loader in _loaders(trainer))
         if _is_cut_short(trainer) or is_torchdata:
             iter(fetcher)
@@ -124,9 +131,9 @@ class TrainingLoaders:
     def _load(
         self, trainer: pl.Trainer, saved: dict[str, Any], batches: int, ahead: dict[str, Any] | None
     ) -> None:
-        fetcher: Any = trainer.fit_loop._data_fetcher
+        fetcher = data_fetcher(trainer)
         self._begin = saved["begin"]
-        _combined(trainer)._load_state_dicts(saved["states"])
+        load_loader_states(trainer, saved["states"])
         self._replay = ahead
         iter(fetcher)
         fetcher.fetched += batches
@@ -140,7 +147,7 @@ class TrainingLoaders:
     def _leave_out(
         self, trainer: pl.Trainer, saved: dict[str, Any], batches: int, ahead: dict[str, Any] | None
     ) -> None:
-        fetcher: Any = trainer.fit_loop._data_fetcher
+        fetcher = data_fetcher(trainer)
         self._begin_anew(trainer, saved["begin"])
         if "first" in self._begin:
             restore_random_state(self._begin["first"])
@@ -164,7 +171,7 @@ class TrainingLoaders:
         self._begin = begin
         restore_random_state(begin["random"])
         _restore_generators(trainer, begin["generators"])
-        iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+        iter(data_fetcher(trainer))
 
 
 def repeats_exactly(trainer: pl.Trainer) -> bool:
@@ -182,12 +189,8 @@ def _warn_of(what: str) -> None:
     )
 
 
-def _combined(trainer: pl.Trainer) -> Any:
-    return trainer.fit_loop._combined_loader
-
-
 def _loaders(trainer: pl.Trainer) -> list[Any]:
-    combined = _combined(trainer)
+    combined = combined_loader(trainer)
     return [] if combined is None else list(combined.flattened)
 
 
@@ -197,16 +200,11 @@ def _has_workers(loader: Any) -> bool:
 
 def _is_ahead(trainer: pl.Trainer) -> bool:
     """Return whether a batch is fetched before the one before it is used: without a length."""
-    fetcher: Any = trainer.fit_loop._data_fetcher
-    return _fetches_by(trainer, "_PrefetchDataFetcher") and fetcher.length is None
-
-
-def _fetches_by(trainer: pl.Trainer, kind: str) -> bool:
-    return isinstance(trainer.fit_loop._data_fetcher, of_root(trainer, "loops.fetchers", kind))
+    return is_prefetching(trainer) and data_fetcher(trainer).length is None
 
 
 def _is_cut_short(trainer: pl.Trainer) -> bool:
-    combined = _combined(trainer)
+    combined = combined_loader(trainer)
     pairs = zip(combined.flattened, combined.limits, strict=True)
     return any(limit is not None and limit < _length(one) for one, limit in pairs)
 

@@ -1,17 +1,22 @@
 """What a module has logged so far: sums of the epoch, last values, states of torchmetrics."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from lightning_callbacks._lightning.root import pl
-from lightning_callbacks._lightning.roots import of_root
-
-if TYPE_CHECKING:
-    from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultMetric
+from lightning_callbacks._lightning_internals import (
+    cached_state,
+    current_hook,
+    last_values,
+    logged_results,
+    make_result,
+    set_cached_state,
+    set_current_hook,
+)
 
 __all__ = ["logged_values", "restore_logged_values"]
 
@@ -29,10 +34,6 @@ FIELDS = (
     "metric_attribute",
 )
 
-RESULT = "trainer.connectors.logger_connector.result"
-
-LAST_VALUES = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
-
 
 def logged_values(trainer: pl.Trainer) -> dict[str, Any]:
     """Return what ``self.log`` has gathered in the training epoch that is under way.
@@ -40,12 +41,10 @@ def logged_values(trainer: pl.Trainer) -> dict[str, Any]:
     Lightning keeps it in memory alone: a mean over an epoch that is resumed in its middle would be
     one over its second half.
     """
-    connector = trainer._logger_connector
-    results = trainer.fit_loop.epoch_loop._results
     return {
-        "results": {key: _saved(metric) for key, metric in results.items()},
-        "last": {name: dict(getattr(connector, name)) for name in LAST_VALUES},
-        "current_fx": connector._current_fx,
+        "results": {key: _saved(metric) for key, metric in logged_results(trainer).items()},
+        "last": {name: dict(values) for name, values in last_values(trainer).items()},
+        "current_fx": current_hook(trainer),
         "metrics": {name: _metric_state(metric) for name, metric in _metrics(trainer)},
     }
 
@@ -57,24 +56,21 @@ def restore_logged_values(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
     for name, state in saved["metrics"].items():
         if name in known:
             _restore_metric(known[name], state, device)
-    results = trainer.fit_loop.epoch_loop._results
+    results = logged_results(trainer)
     for key, entry in saved["results"].items():
         results[key] = _restored(trainer, entry, known, device)
-    connector = trainer._logger_connector
-    for name in LAST_VALUES:
-        values = {key: _moved(value, device) for key, value in saved["last"][name].items()}
-        getattr(connector, name).update(values)
-    connector._current_fx = saved["current_fx"]
+    for name, values in last_values(trainer).items():
+        values.update({key: _moved(value, device) for key, value in saved["last"][name].items()})
+    set_current_hook(trainer, saved["current_fx"])
 
 
-def _saved(metric: "_ResultMetric") -> dict[str, Any]:
+def _saved(metric: Any) -> dict[str, Any]:
     meta = metric.meta
     entry: dict[str, Any] = {name: getattr(meta, name) for name in FIELDS}
     entry["reduce_fx"] = meta.reduce_fx.__name__
     entry["sync"] = {"should": meta.sync.should, "rank_zero_only": meta.sync.rank_zero_only}
     entry["is_tensor"], entry["has_reset"] = metric.is_tensor, metric.has_reset
-    entry["last"] = metric._forward_cache
-    entry["updates"] = metric._update_count
+    entry["last"], entry["updates"] = cached_state(metric)
     if metric.is_tensor:
         entry["value"] = metric.value
         if meta.is_mean_reduction:
@@ -84,24 +80,19 @@ def _saved(metric: "_ResultMetric") -> dict[str, Any]:
 
 def _restored(
     trainer: pl.Trainer, entry: dict[str, Any], known: dict[str, Metric], device: torch.device
-) -> "_ResultMetric":
-    meta = of_root(trainer, RESULT, "_Metadata")(
-        **{name: entry[name] for name in FIELDS}, reduce_fx=getattr(torch, entry["reduce_fx"])
-    )
-    sync = entry["sync"]
-    # Lightning compares this with what the next self.log brings: it has to be the same function.
-    reduce: Any = trainer.strategy.reduce
-    meta.sync = of_root(trainer, RESULT, "_Sync")(reduce, sync["should"], sync["rank_zero_only"])
-    metric: _ResultMetric = of_root(trainer, RESULT, "_ResultMetric")(meta, entry["is_tensor"])
+) -> Any:
+    fields = {name: entry[name] for name in FIELDS}
+    reduce_fx = getattr(torch, entry["reduce_fx"])
+    metric = make_result(trainer, fields, reduce_fx, entry["sync"], entry["is_tensor"])
     metric.to(device)
     if not entry["is_tensor"]:
         metric.value = known.get(entry["metric_attribute"])
     else:
         metric.value = _moved(entry["value"], device)
-        if meta.is_mean_reduction:
+        if metric.meta.is_mean_reduction:
             metric.cumulated_batch_size = _moved(entry["weight"], device)
-    metric._forward_cache = _moved(entry["last"], device)
-    metric._update_count, metric.has_reset = entry["updates"], entry["has_reset"]
+    set_cached_state(metric, _moved(entry["last"], device), entry["updates"])
+    metric.has_reset = entry["has_reset"]
     return metric
 
 
@@ -115,13 +106,13 @@ def _metrics(trainer: pl.Trainer) -> Iterator[tuple[str, Metric]]:
 
 
 def _metric_state(metric: Metric) -> dict[str, Any]:
-    return {"values": dict(metric.metric_state), "updates": metric._update_count}
+    return {"values": dict(metric.metric_state), "updates": metric.update_count}
 
 
 def _restore_metric(metric: Metric, state: dict[str, Any], device: torch.device) -> None:
     for name, value in state["values"].items():
         setattr(metric, name, _moved(value, device))
-    metric._update_count, metric._computed = state["updates"], None
+    set_cached_state(metric, cached_state(metric)[0], state["updates"])
 
 
 def _moved(value: Any, device: torch.device) -> Any:

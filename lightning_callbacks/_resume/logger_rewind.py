@@ -10,6 +10,7 @@ from typing import Any
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import ROOTS
+from lightning_callbacks._lightning_internals import event_file_name
 
 __all__ = ["change_rows", "keep_hyperparameters", "log_positions", "rewind_logs"]
 
@@ -124,7 +125,7 @@ def _rewind_events(logger: pl.loggers.TensorBoardLogger, position: dict[str, Any
     # Lightning has begun a new file already, with nothing in it but its header.
     sizes = position["sizes"]
     known = [file for file in _event_files(logger) if file.name in sizes]
-    ours = _open_event_file(logger)
+    ours = event_file_name(logger.experiment)
     for file in _event_files(logger):
         if file not in known and file.name != ours:
             file.unlink()
@@ -136,10 +137,3 @@ def _rewind_events(logger: pl.loggers.TensorBoardLogger, position: dict[str, Any
 
 def _event_files(logger: pl.loggers.TensorBoardLogger) -> list[Path]:
     return sorted(Path(logger.log_dir).glob("events.out.tfevents.*"))
-
-
-def _open_event_file(logger: pl.loggers.TensorBoardLogger) -> str | None:
-    writer: Any = logger.experiment
-    inner = getattr(writer.file_writer, "event_writer", None)
-    name = getattr(inner, "_file_name", None)
-    return Path(name).name if name else None

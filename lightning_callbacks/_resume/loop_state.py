@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import of_root
+from lightning_callbacks._lightning_internals import end_restart, start_epoch_anew
 
 __all__ = [
     "Boundary",
@@ -76,11 +77,9 @@ def continue_training(trainer: pl.Trainer, boundary: Boundary) -> None:
     Called at an epoch's begin before the loops are reset, within an epoch after that: the reset
     has to know of the restart, and what comes then must not.
     """
-    of_root(trainer, "loops.loop", "_Loop").restarting.fset(trainer.fit_loop, False)
+    end_restart(trainer)
     if boundary == "epoch":
-        # So that the epoch gets a new iterator, drawn from the restored random state.
-        trainer.fit_loop._resuming_from_checkpoint = False
-        trainer.fit_loop._loaded_from_state_dict = False
+        start_epoch_anew(trainer)
         return
     # It sets the trainer's number when an epoch begins; this one has begun in another process.
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -124,6 +124,7 @@ def undisturbed(work: Path, *arguments: str) -> dict[int, Any]:
 
 
 LONG = ["trainer.max_epochs=15"]
+SHORTER = ["trainer.max_epochs=8"]
 REQUEUED, CANCELLED, SIGNALLED, HUNGRY, LEFT_ALONE = 1, 2, 3, 4, 5
 
 
@@ -243,7 +244,7 @@ def test_a_job_that_is_preempted_goes_on_exactly(
 
 def test_a_job_that_ends_at_its_time_limit_goes_on_exactly(slurm: Slurm, tmp_path: Path) -> None:
     # A minute is the shortest limit; the signal comes up to a minute earlier than it should.
-    given = ["trainer.max_epochs=160", "trainer.limit_train_batches=5", "checkpoint.keep=1"]
+    given = ["trainer.max_epochs=125", "trainer.limit_train_batches=5", "checkpoint.keep=1"]
     limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5"]
     sweep = Sweep(tmp_path, slurm, [*given, *limit, "seed=1"])
     with sweep.started() as process:
@@ -258,7 +259,7 @@ def test_a_job_that_ends_at_its_time_limit_goes_on_exactly(slurm: Slurm, tmp_pat
 def test_a_driver_that_is_killed_is_taken_over_by_the_same_command(
     slurm: Slurm, tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path, slurm, [*LONG, "hydra.launcher.cpus_per_task=2", "seed=1,2,3"])
+    sweep = Sweep(tmp_path, slurm, [*SHORTER, "hydra.launcher.cpus_per_task=2", "seed=1,2,3"])
     with sweep.started() as process:
         wait_for(process, lambda: sweep.trains(1), "training")
         process.kill()
@@ -329,7 +330,7 @@ def test_the_jobs_of_a_node_that_goes_down_go_on_exactly(
 
 
 def test_a_run_in_two_tasks_is_requeued_and_goes_on_exactly(slurm: Slurm, tmp_path: Path) -> None:
-    given = ["trainer=ddp", "trainer.accelerator=cpu", *LONG, "seed=1"]
+    given = ["trainer=ddp", "trainer.accelerator=cpu", *SHORTER, "seed=1"]
     # The nodes of this cluster have names that lead nowhere.
     tasks = ["tasks_per_node=2", 'setup=["export MASTER_ADDR=127.0.0.1"]']
     sweep = Sweep(tmp_path, slurm, [*(f"hydra.launcher.{one}" for one in tasks), *given])

@@ -4,32 +4,18 @@ import ast
 import importlib
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 
-from coreai_opt.cli.sweep_command import planned_sweep
-from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.groups import config_groups, root_knobs
-from coreai_opt.config.schemas.nodes import register_nodes
-from coreai_opt.config.validation import find_problems
-from coreai_opt.report.__main__ import main as report
-from coreai_opt.sweep.preview.request import read_request
-from coreai_opt.sweep.sweeper import register_sweepers
 from tests.conftest import ROOT
-from tests.documents.test_troubleshooting import WRONG
-from tests.examples.running import COMMANDS
-from tests.helpers.synthetic_records import make_sweep
-from tests.plugin.conftest import stock_hydra
+from tests.helpers.documents import BLOCK, PAGES
 
 PACKAGES = [
     "coreai_opt",
@@ -42,71 +28,14 @@ PACKAGES = [
     "coreai_opt.sweep",
     "lightning_callbacks",
 ]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / ".github").glob("*.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "examples").glob("*.md")),
-]
 SOURCES = [
     *sorted((ROOT / "coreai_opt").rglob("*.py")),
     *sorted((ROOT / "lightning_callbacks").rglob("*.py")),
-    *sorted((ROOT / "scripts").glob("*.py")),
+    *sorted((ROOT / "scripts").rglob("*.py")),
     *sorted((ROOT / "examples").rglob("*.py")),
     *sorted((ROOT / "tests").rglob("*.py")),
     ROOT / "train.py",
 ]
-# In front of a command: it counts for that one.
-VARIABLE = re.compile(r"^COREAI_OPT_\w+='[^']*' ")
-# Packages of documented examples that the extra dev does not bring -> the extra that does.
-OPTIONAL = {"peft": "huggingface", "transformers": "huggingface", "lightning": "lightning"}
-IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(OPTIONAL)})\b", re.MULTILINE)
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> Iterator[Any]:
-    for page in PAGES:
-        for index, match in enumerate(BLOCK.finditer(page.read_text())):
-            if match[1] == language:
-                is_apart = IMPORT.search(match[2]) is not None
-                marks = [pytest.mark.apart] if is_apart else []
-                yield pytest.param(match[2], id=f"{page.name}-{index}", marks=marks)
-
-
-def commands() -> Iterator[str]:
-    """Yield the documented commands, but for those that are to go wrong."""
-    for block in blocks("bash"):
-        for line in block.values[0].splitlines():
-            # Of docs/troubleshooting.md, run by its own tests.
-            if line.strip() and line not in WRONG:
-                yield VARIABLE.sub("", line)
-
-
-SEARCH = [line for line in commands() if "hydra/sweeper=optuna" in line]
-
-# Of docs/extending.md, with files that it brings: tests/integration/test_extending.py.
-EXTENDING = [line for line in commands() if "--config-dir=options" in line]
-
-TRAIN = [
-    line
-    for line in commands()
-    if line.startswith(("python train.py", "scripts/train")) and line not in (*SEARCH, *EXTENDING)
-]
-
-REPORT = [line for line in commands() if line.startswith("scripts/report")]
-USAGES = "".join(
-    (ROOT / "scripts" / name).read_text().partition("set -e")[0] for name in ("test", "docs")
-)
-CHECK = [line for line in commands() if line.startswith(("scripts/test", "scripts/docs"))]
-# An app of somebody else's, which stands for any: the example.
-APP = [line for line in commands() if line.startswith(("python -m digits_app", "python my_app.py"))]
-EXAMPLE = [line for line in commands() if " examples/" in line]
-COMPLETION = 'eval "$(python train.py -sc install=bash)"'
-INSTALL = ["pip install -c constraints.txt -e '.[dev]'", "pip install dist/*.whl"]
-# Of docs/lightning-cli.md: tests/documents/test_documented_examples.py runs all of them.
-CLI = [line for line in commands() if line.startswith("python cli.py")]
-CLUSTER = [line for line in commands() if "scripts/slurm-dev-cluster" in line]
 
 
 def sorting_key(name: str) -> tuple[int, str]:
@@ -138,15 +67,20 @@ def test_every_folder_of_sources_is_a_package_that_is_installed() -> None:
     assert there == folders - {"conf"}
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_files_and_functions_stay_short(file: Path) -> None:
-    text = file.read_text()
-    assert len(text.splitlines()) <= 400
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
-            docstring = ast.get_docstring(node) or ""
-            length = node.end_lineno - node.body[0].lineno + 1 - len(docstring.splitlines())
-            assert length <= 40, f"{node.name} has {length} lines"
+def test_files_and_functions_stay_short() -> None:
+    long = []
+    for file in SOURCES:
+        text = file.read_text()
+        lines = len(text.splitlines())
+        if lines > 400:
+            long.append(f"{file}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+                docstring = ast.get_docstring(node) or ""
+                length = node.end_lineno - node.body[0].lineno + 1 - len(docstring.splitlines())
+                if length > 40:
+                    long.append(f"{file}: {node.name} has {length} lines")
+    assert long == []
 
 
 def test_no_message_is_taken_for_markup() -> None:
@@ -177,122 +111,6 @@ def test_what_clusters_do_is_backed_by_tests() -> None:
     written = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
     assert named
     assert [name for name in named if f"def {name}(" not in written] == []
-
-
-@pytest.mark.parametrize("code", list(blocks("python")))
-@pytest.mark.filterwarnings("ignore:.*`ModelCheckpoint.*:UserWarning")
-def test_documented_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in IMPORT.findall(code):
-        pytest.importorskip(package, reason=f"needs the extra {OPTIONAL[package]}")
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "documented", "exec"), {"__name__": "documented"})
-
-
-@pytest.mark.parametrize("line", TRAIN)
-def test_documented_commands_compose_and_are_valid(
-    line: str, compose_config: Any, plan: Any
-) -> None:
-    words = [word for word in shlex.split(line)[1:] if word not in ("train.py", "--help")]
-    # What is typed of the preview alone is for no config.
-    arguments = read_request(word for word in words if word != "-m").overrides
-    problems: list[Problem] = []
-    if "-m" not in words:
-        problems = find_problems(compose_config(*arguments))
-    else:
-        try:
-            assert plan(*arguments).points
-        except ConfigError as error:
-            problems = error.problems
-    # The reader's own classes and files are all that may be missing.
-    missing = ("my.module", "there is no such file")
-    assert [one for one in problems if not any(part in str(one) for part in missing)] == []
-
-
-@pytest.mark.parametrize("line", SEARCH)
-def test_documented_searches_can_be_planned(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("optuna", reason="needs the extra optuna")
-    monkeypatch.chdir(tmp_path)
-    register_nodes()
-    register_sweepers()
-    program, *arguments = shlex.split(line)[1:]
-    sweep = planned_sweep(get_args_parser().parse_args(arguments))
-    assert program == "train.py"
-    assert sweep is not None
-    assert sweep._sweep.plan.knobs
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("line", REPORT)
-def test_documented_reports_work(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_sweep(tmp_path / "multirun" / "power-seed-3f9a1c", runs=6)
-    report([*shlex.split(line)[1:], "--no-figures"])
-    assert "6 runs: " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("line", APP)
-def test_documented_commands_of_other_apps_compose(line: str) -> None:
-    # From the app's own start they are composed by tests/integration/test_installation.py.
-    pytest.importorskip("hydra_plugins.hydra_coreai_opt", reason="the project is not installed")
-    words = shlex.split(line)
-    typed = words[3:] if words[1] == "-m" else words[2:]
-    conf = ROOT / "examples" / "own_app" / "digits_app" / "conf"
-    with stock_hydra(), initialize_config_dir(str(conf), version_base="1.3"):
-        # The first point of a sweep; the app itself sweeps in tests/integration.
-        first = [word.partition(",")[0] for word in typed if not word.startswith("-")]
-        config = compose("config", first)
-    assert ("prune" in config) == any(word.startswith("+prune=") for word in words)
-
-
-def test_documented_examples_are_all_that_there_are_and_are_run() -> None:
-    # By tests/examples.
-    assert sorted(EXAMPLE) == sorted(COMMANDS)
-    there = {*(ROOT / "examples").glob("*.py"), *(ROOT / "examples").glob("*.ipynb")}
-    assert {ROOT / line.split()[-1] for line in EXAMPLE} == there
-
-
-@pytest.mark.parametrize("line", CLUSTER)
-def test_documented_commands_of_the_cluster_are_those_of_its_script(line: str) -> None:
-    # What they do is run by tests/cluster, and install by .ci/run.
-    usage = subprocess.run(
-        [ROOT / "scripts" / "slurm-dev-cluster", "--help"], capture_output=True, text=True
-    )
-    assert line in usage.stdout
-
-
-@pytest.mark.parametrize("line", CHECK)
-def test_documented_checks_are_those_of_the_script(line: str) -> None:
-    # Running scripts/test would run this test; what scripts/docs does is done by test_site.py.
-    usage = [words.lstrip("# ").partition("  ")[0] for words in USAGES.splitlines()]
-    assert line in usage
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_is_of_a_kind_that_is_tested(page: Path) -> None:
-    # Of api.md the examples are doctests; text is what a program prints.
-    fences = re.findall(r"^.*```(.*)$", page.read_text(), re.MULTILINE)
-    found = [match[1] for match in BLOCK.finditer(page.read_text())]
-    assert len(fences) == 2 * len(found), "a block that is indented, or has no language"
-    kinds = {"bash", "python", "text", "yaml", "pycon"}
-    assert set(found) <= (kinds if page.name == "api.md" else kinds - {"pycon"})
-
-
-def test_every_documented_command_is_of_a_kind_that_is_tested() -> None:
-    tested = [*TRAIN, *SEARCH, *REPORT, *CLUSTER, *CHECK, *CLI, *APP, *EXTENDING]
-    # Run by bootstrap.sh, tests/integration/test_installation.py and test_completion.py there.
-    assert {line for line in commands() if line not in (*tested, *EXAMPLE)} == {
-        *INSTALL,
-        COMPLETION,
-    }
-
-
-def test_commands_that_go_wrong_are_shown_on_their_page_alone() -> None:
-    pages = "\n".join(page.read_text() for page in PAGES).splitlines()
-    assert [line for line in WRONG if pages.count(line) != 1] == []
 
 
 def test_the_citation_is_of_this_version() -> None:
@@ -340,7 +158,7 @@ def test_the_values_of_the_schedules_page_are_those_of_the_code(option: str) -> 
     assert block is not None
     assert target is not None
     names: dict[str, Any] = {}
-    exec(compile(block[2], "documented", "exec"), names)
+    exec(compile(block["code"], "documented", "exec"), names)
     rows = re.findall(r"^\| (\d+) \| (\S+) \|", section, re.MULTILINE)
     value: float | None = None
     for step, documented in rows:
@@ -351,22 +169,14 @@ def test_the_values_of_the_schedules_page_are_those_of_the_code(option: str) -> 
 
 def test_the_picture_of_the_schedules_is_what_they_do() -> None:
     image = pytest.importorskip("PIL.Image", reason="needs the extra demo")
-    drawing = runpy.run_path(str(ROOT / "scripts" / "draw_schedules.py"))
+    drawing = runpy.run_path(str(ROOT / "scripts" / "drawings" / "schedules.py"))
     with image.open(drawing["PICTURE"]) as picture:
-        assert picture.info["Comment"] == drawing["shown"](), "python scripts/draw_schedules.py"
+        assert picture.info["Comment"] == drawing["shown"](), "python scripts/drawings/schedules.py"
 
 
 def test_every_knob_says_what_it_is() -> None:
-    knobs = {
-        "init_from",
-        "seed",
-        "resume",
-        "resume_force",
-        "trunk",
-        "warmup",
-        "preview",
-        "sweep_name",
-    }
+    knobs = {"init_from", "seed", "resume", "resume_force", "warmup", "trunk", "preview"}
+    knobs.add("sweep_name")
     assert {knob.name for knob in root_knobs()} == knobs
     for group in config_groups():
         for option in group.options:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples.running import EXAMPLES, NOTEBOOK
+from tests.helpers.examples import EXAMPLES, NOTEBOOK
 
 NOTEBOOKS = sorted(EXAMPLES.rglob("*.ipynb"))
 

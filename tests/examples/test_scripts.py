@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.examples.running import (
+from tests.helpers.examples import (
     PLAIN,
     TRANSFORMER,
     accuracies,

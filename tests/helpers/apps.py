@@ -4,11 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 from torch import Tensor
 
 from tests.conftest import ROOT
@@ -223,3 +227,18 @@ def ours(imported: Iterable[str]) -> set[str]:
     """Return the modules of this package among names."""
     roots = ("coreai_opt", "lightning_callbacks", "hydra_plugins.hydra_coreai_opt")
     return {name for name in imported if name.startswith(roots)}
+
+
+@contextmanager
+def stock_hydra() -> Iterator[None]:
+    """Hydra as an app begins with it: our own commands limit which plugins are found."""
+    plugins = Singleton._instances.pop(Plugins, None)
+    stored = ConfigStore.instance().repo
+    ConfigStore.instance().repo = {"hydra": stored.get("hydra", {})}
+    try:
+        yield
+    finally:
+        ConfigStore.instance().repo = stored
+        Singleton._instances.pop(Plugins, None)
+        if plugins is not None:
+            Singleton._instances[Plugins] = plugins

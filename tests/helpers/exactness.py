@@ -242,3 +242,18 @@ def _plain(value: Any, folder: Path) -> str:
         return one.tolist() if hasattr(one, "tolist") else str(one)
 
     return json.dumps(value, default=as_list).replace(str(folder), "")
+
+
+def stateful(**settings: Any) -> Any:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    return StatefulDataLoader(dataset(), 4, shuffle=True, **settings)
+
+
+class PairsModule(NoisyModule):
+    """Trains on the batches of two loaders."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        pairs = [pair for pair in batch.values() if pair is not None]
+        joined = [torch.cat([pair[index] for pair in pairs]) for index in (0, 1)]
+        return super().training_step(joined, batch_idx)

@@ -4,11 +4,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig
-from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, PolynomialDecaySchedule
+from coreai_opt.pruning import (
+    InPlacePruner,
+    MagnitudePrunerConfig,
+    ModuleMagnitudePrunerConfig,
+    PruningSpec,
+)
+from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.model.targets import pruned_tensors
-from coreai_opt.pruning.spec import PruningScheme, PruningSpec, Unstructured
+from coreai_opt.pruning.spec import (
+    PruneImplBase,
+    PruningScheme,
+    Unstructured,
+)
 
 RAMP = PolynomialDecaySchedule(total_iters=6, power=1)
 INPUTS = torch.randn(16, 8, generator=torch.Generator().manual_seed(2))
@@ -80,3 +90,30 @@ def stepped(pruner: InPlacePruner, model: nn.Module, *optimizers: Any, steps: in
             optimizer.step()
             optimizer.zero_grad()
         pruner.step()
+
+
+class CountingImpl(PruneImplBase):
+    """A criterion that overrides compute_mask alone."""
+
+    @staticmethod
+    def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: Any) -> Tensor:
+        mask = torch.ones(weight.numel(), dtype=torch.bool)
+        mask[: int(weight.numel() * sparsity)] = False
+        return mask.view(weight.shape)
+
+
+def ended(pruner: Any, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Everything that a training ends with, by name."""
+    found: dict[str, Tensor] = {}
+    for tensor in pruned_tensors(model):
+        weight, mask = tensor.original.detach(), tensor.impl.mask
+        found |= {f"{tensor.name} mask": mask, f"{tensor.name}": torch.where(mask, weight, 0)}
+        for key, value in optimizer.state.get(tensor.original, {}).items():
+            if isinstance(value, Tensor):
+                found[f"{tensor.name} {key}"] = value.detach().clone()
+    return found | {"clock": torch.tensor([pruner.step_count, pruner.update_count])}
+
+
+def uniform(target: float, schedule: Any, **fields: Any) -> MagnitudePrunerConfig:
+    config = MagnitudePrunerConfig.uniform(target, schedule)
+    return config.model_copy(update=fields)

@@ -214,3 +214,23 @@ def pruned_from(step: int, interval: Any = "step") -> ScheduledPruning:
 def float16() -> MixedPrecision:
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     return MixedPrecision(precision="16-mixed", device="cpu", scaler=scaler)
+
+
+class SaveAt(pl.Callback):
+    """Saves a checkpoint once, when a batch or an epoch has ended."""
+
+    def __init__(self, path: Path, step: int, hook: str) -> None:
+        self.path, self.step, self.hook = path, step, hook
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self._save(trainer, "batch")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer, "epoch")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer, "validation")
+
+    def _save(self, trainer: pl.Trainer, hook: str) -> None:
+        if hook == self.hook and trainer.global_step == self.step and not self.path.exists():
+            trainer.save_checkpoint(self.path)

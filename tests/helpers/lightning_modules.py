@@ -179,3 +179,27 @@ def tiny_transformer() -> nn.Module:
     )
     model: nn.Module = transformers.BertForSequenceClassification(config)
     return model
+
+
+class LateModule(TinyModule):
+    """Its second layer is made in ``configure_model``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.second
+
+    def configure_model(self) -> None:
+        if not hasattr(self, "second"):
+            self.second = nn.Linear(16, 4)
+
+
+class SetUpModule(TinyModule):
+    """Its second layer is made in ``setup``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.second
+
+    def setup(self, stage: str) -> None:
+        if not hasattr(self, "second"):
+            self.second = nn.Linear(16, 4)

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tests.helpers.processes import record_in
+
 # How a run came about is its own; what came out of it is not. The hash may be one of its paths.
 OWN = (
     "run_id",
@@ -103,3 +105,18 @@ def _scalars(directory: Path) -> dict[str, Any] | None:
     events.Reload()
     tags = events.Tags()["scalars"]
     return {tag: sorted((one.step, one.value) for one in events.Scalars(tag)) for tag in tags}
+
+
+TIMES = ("run_id", "started", "finished", "wall_seconds", "attempts", "resumed_at", "git")
+
+
+def comparable(root: Path) -> dict[str, Any]:
+    record = {key: value for key, value in record_in(root).items() if key not in TIMES}
+    text = json.dumps(record, ensure_ascii=False).replace(str(root), "RUN")
+    weights = torch.load(root / "weights.pt", weights_only=True)
+    curves = {name: (root / name).read_text() for name in ("metrics.csv", "sparsity.csv")}
+    return {
+        "record": text,
+        "weights": {key: value.tolist() for key, value in weights.items()},
+        **curves,
+    }

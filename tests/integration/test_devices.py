@@ -16,13 +16,13 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.helpers.processes import QUICK, Process, checkpoints, record_in, runs, wait_for
-from tests.integration.test_killed import comparable
+from tests.helpers.same_runs import comparable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 TWO = [*QUICK, "trainer=ddp"]
-LONG = [*TWO, "trainer.max_epochs=16", "checkpoint.every_n_steps=10"]
-STEPS = 16 * 38  # of an epoch; one process makes 75
+LONG = [*TWO, "trainer.max_epochs=8", "checkpoint.every_n_steps=10"]
+STEPS = 8 * 38  # of an epoch; one process makes 75
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def test_a_sweep_over_runs_of_two_processes(work: Path) -> None:
     for root in roots:
         record = record_in(root)
         assert (record["status"], record["attempts"]) == ("completed", 1)
-        assert record["training"]["steps"] == STEPS / 4
+        assert record["training"]["steps"] == STEPS / 2
         assert_once(root)
     before = [(root / "result.json").read_bytes() for root in roots]
     assert "2 done before" in finished(work, *given)

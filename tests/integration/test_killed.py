@@ -1,24 +1,21 @@
 """kill -9, over and over: the run that completes in the end is the one that was never killed."""
 
-import json
 import random
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from tests.conftest import ROOT
 from tests.helpers.processes import QUICK, checkpoints, record_in, runs, started, wait_for
+from tests.helpers.same_runs import comparable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-STEPS = 1500
-LONG = [*QUICK, "trainer.max_epochs=20"]
-KILLS = 6  # that hit after a checkpoint
-TIMES = ("run_id", "started", "finished", "wall_seconds", "attempts", "resumed_at", "git")
+STEPS = 600
+LONG = [*QUICK, "trainer.max_epochs=8"]
+KILLS = 3  # that hit after a checkpoint
 
 
 def kill_until_done(work: Path, moments: random.Random, *arguments: str) -> int:
@@ -40,18 +37,6 @@ def kill_until_done(work: Path, moments: random.Random, *arguments: str) -> int:
             return kills
         kills += bool(checkpoints(work))
     raise AssertionError("the run never ended")
-
-
-def comparable(root: Path) -> dict[str, Any]:
-    record = {key: value for key, value in record_in(root).items() if key not in TIMES}
-    text = json.dumps(record, ensure_ascii=False).replace(str(root), "RUN")
-    weights = torch.load(root / "weights.pt", weights_only=True)
-    curves = {name: (root / name).read_text() for name in ("metrics.csv", "sparsity.csv")}
-    return {
-        "record": text,
-        "weights": {key: value.tolist() for key, value in weights.items()},
-        **curves,
-    }
 
 
 @pytest.mark.parametrize("every", [5, 1])
@@ -77,7 +62,8 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
 
 PROGRAM = """
 import os, runpy, signal, sys
-from lightning_callbacks import _checkpoint_files as files
+from lightning_callbacks._resume import checkpoint_files as files
+from tests.helpers.same_runs import TIMES, comparable
 flush, left = files._flush, [{flushes}]
 def flush_or_die(path):
     left[0] -= 1

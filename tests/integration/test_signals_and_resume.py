@@ -37,6 +37,7 @@ def stopped(work: Path, *arguments: str, number: signal.Signals = signal.SIGTERM
     return out + errors
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_same_command_goes_on(work: Path) -> None:
     told = stopped(work, number=signal.SIGINT)
     assert f"Ctrl-C: {ENDS}; Ctrl-C again ends it at once\n" in told

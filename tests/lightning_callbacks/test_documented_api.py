@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import count_sparsity
 from lightning_callbacks import ScheduledPruning
-from tests.helpers.lightning import LIGHTNING_WARNINGS, TinyModule, loader, make_trainer, zeros
-from tests.lightning_callbacks.resume.test_resuming import SaveAt
+from tests.helpers.lightning import (
+    LIGHTNING_WARNINGS,
+    SaveAt,
+    TinyModule,
+    loader,
+    make_trainer,
+    zeros,
+)
 
 pytestmark = LIGHTNING_WARNINGS
 
@@ -41,20 +47,6 @@ def test_a_schedule_with_two_parameters_trains_and_is_resumed(tmp_path: Path) ->
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert count_sparsity(whole).revived == count_sparsity(resumed).revived
-
-
-def test_a_checkpoint_with_the_documented_entries_alone_is_resumed(tmp_path: Path) -> None:
-    path = tmp_path / "cut.ckpt"
-    whole = train(tmp_path, SaveAt(path, 7, "batch"))
-    checkpoint = torch.load(path, weights_only=True)
-    checkpoint["state_dict"] = {
-        key: value.float() if key.endswith(".mask") else value
-        for key, value in checkpoint["state_dict"].items()
-    }
-    torch.save(checkpoint, path)
-    resumed = train(tmp_path, seed=1, ckpt_path=path)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 class Functional(TinyModule):

@@ -26,7 +26,7 @@ pytestmark = LIGHTNING_WARNINGS
 
 WITHOUT = "import sys; sys.modules[{name!r}] = None"
 IS_OF = """
-pl = callbacks._lightning.pl
+from lightning_callbacks._lightning.root import pl
 assert pl.__name__ == {root!r}, pl
 from lightning_callbacks import ScheduledPruning, SparsityProgressBar, TargetSparsityCheckpoint
 from lightning_callbacks._lightning.roots import root_of
@@ -68,7 +68,7 @@ def test_one_package_is_enough(root: str) -> None:
     other = {"pytorch_lightning": "lightning"}.get(root, "pytorch_lightning")
     done = python(
         WITHOUT.format(name=other),
-        "import lightning_callbacks._lightning.root as seam, lightning_callbacks as callbacks",
+        "import lightning_callbacks as callbacks",
         IS_OF.format(root=root),
         "import lightning_callbacks.lightning_pytorch" if root == "lightning.pytorch" else "",
     )

@@ -21,36 +21,13 @@ from tests.helpers.lightning import (
     make_trainer,
     zeros,
 )
+from tests.helpers.lightning_modules import LateModule, SetUpModule
 
 pytestmark = LIGHTNING_WARNINGS
 
 
 def names_of(module: nn.Module) -> list[str]:
     return [tensor.name for tensor in pruned_tensors(module)]
-
-
-class LateModule(TinyModule):
-    """Its second layer is made in ``configure_model``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        del self.second
-
-    def configure_model(self) -> None:
-        if not hasattr(self, "second"):
-            self.second = nn.Linear(16, 4)
-
-
-class SetUpModule(TinyModule):
-    """Its second layer is made in ``setup``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        del self.second
-
-    def setup(self, stage: str) -> None:
-        if not hasattr(self, "second"):
-            self.second = nn.Linear(16, 4)
 
 
 def test_the_optimizers_hold_the_parameters_of_the_module(tmp_path: Path) -> None:

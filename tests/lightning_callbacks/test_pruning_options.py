@@ -10,20 +10,18 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from coreai_opt.pruning import MagnitudePruner, PruningError
+from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.errors import DivergedWeightError, UnreachableSparsityWarning
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
-    EvaluatedModule,
     OverflowModule,
     TinyModule,
     float16,
     linear_ramp,
     loader,
     make_trainer,
-    pruned_from,
     zeros,
 )
 
@@ -72,14 +70,6 @@ def test_optimizers_leave_pruned_weights_alone_by_default(tmp_path: Path, accumu
     trainer.fit(TinyModule(decaying), loader())
     assert not values.pruned_values_moved()
     assert len(values.kept) == 16
-
-
-def test_optimizers_are_left_as_they_were(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, pruned_from(2))
-    trainer.fit(TinyModule(decaying), loader())
-    (optimizer,) = trainer.optimizers
-    assert not optimizer._optimizer_step_pre_hooks
-    assert not optimizer._optimizer_step_post_hooks
 
 
 def test_skipped_steps_of_a_scaler_move_nothing(tmp_path: Path) -> None:
@@ -190,13 +180,6 @@ def test_another_callback_prunes_a_pruned_module_from_the_beginning(tmp_path: Pa
     assert (first.clock, zeros(module.first.weight)) == (16, 0.5)
 
 
-def test_a_module_with_parametrized_masks_is_refused(tmp_path: Path) -> None:
-    module = TinyModule()
-    MagnitudePruner(module).prepare()
-    with pytest.raises(PruningError, match=r"masks of a MagnitudePruner; allowed: .*finalize"):
-        make_trainer(tmp_path, pruned_from(2)).fit(module, loader())
-
-
 class Exchange(pl.Callback):
     """Puts another optimizer in place after the first epoch."""
 
@@ -215,15 +198,3 @@ def test_another_optimizer_in_mid_training_goes_on_with_the_clock(tmp_path: Path
     assert zeros(module.first.weight) == 0.5
     assert not values.pruned_values_moved()
     assert not trainer.optimizers[0]._optimizer_step_post_hooks
-
-
-def test_a_checkpoint_is_evaluated_as_it_is_without_training(tmp_path: Path) -> None:
-    path = tmp_path / "pruned.ckpt"
-    trainer = make_trainer(tmp_path, ScheduledPruning(linear_ramp(16), 0.5))
-    trainer.fit(module := EvaluatedModule(), loader(), loader(1))
-    trainer.save_checkpoint(path)
-    pruning, fresh = ScheduledPruning(target_sparsity=0.5), EvaluatedModule()
-    make_trainer(tmp_path, pruning).test(fresh, loader(), ckpt_path=path)
-    assert not any(pruned_tensors(fresh))
-    assert list(fresh.state_dict()) == list(EvaluatedModule().state_dict())
-    assert torch.equal(fresh.first.weight, module.first.weight)

@@ -16,13 +16,13 @@ from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     EvaluatedModule,
+    SaveAt,
     TinyModule,
     linear_ramp,
     loader,
     make_trainer,
     zeros,
 )
-from tests.lightning_callbacks.resume.test_resuming import SaveAt
 
 pytestmark = LIGHTNING_WARNINGS
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, open_dict, read_write
+
+from tests.helpers.apps import stock_hydra
 
 # Prints its config, and what has been imported by then.
 SHOWS = """
@@ -170,18 +169,3 @@ def job(tmp_path: Path) -> Job:
             HydraConfig.instance().cfg = before
 
     return begin
-
-
-@contextmanager
-def stock_hydra() -> Iterator[None]:
-    """Hydra as an app begins with it: our own commands limit which plugins are found."""
-    plugins = Singleton._instances.pop(Plugins, None)
-    stored = ConfigStore.instance().repo
-    ConfigStore.instance().repo = {"hydra": stored.get("hydra", {})}
-    try:
-        yield
-    finally:
-        ConfigStore.instance().repo = stored
-        Singleton._instances.pop(Plugins, None)
-        if plugins is not None:
-            Singleton._instances[Plugins] = plugins

@@ -10,7 +10,7 @@ from torch import nn
 
 import coreai_opt
 from coreai_opt.common import ExportBackend
-from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, OpMagnitudePrunerConfig
+from coreai_opt.pruning import MagnitudePruner, OpMagnitudePrunerConfig
 from coreai_opt.pruning import PruningSpec as FromThePackage
 from coreai_opt.pruning.config import ConstantSparsitySchedule, SparsityScheduleBase
 from coreai_opt.pruning.spec import (
@@ -111,25 +111,12 @@ def test_a_finalized_model_may_be_prepared_again(same: bool) -> None:
     assert list(again.finalize().state_dict()) == list(net().state_dict())
 
 
-def test_a_step_before_prepare_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="must be prepared"):
-        MagnitudePruner(net()).step()
-
-
 def test_the_types_that_can_be_pruned() -> None:
     kinds = MagnitudePruner.supported_modules()
     assert {nn.Linear, nn.Conv1d, nn.ConvTranspose3d, nn.MultiheadAttention} <= set(kinds)
     assert all(issubclass(kind, nn.Module) for kind in kinds)
     assert not isinstance(nn.ReLU(), kinds)
     assert MagnitudePruner(net()).supported_modules() == kinds
-
-
-def test_without_a_global_config_only_what_is_named_is_pruned() -> None:
-    config = MagnitudePrunerConfig(
-        global_config=None, module_name_configs={"2": MagnitudePrunerConfig().global_config}
-    )
-    model = MagnitudePruner(net(), config).prepare()
-    assert zeros(model) == [0, 22]
 
 
 def test_the_default_specs_are_told() -> None:

@@ -8,9 +8,7 @@ import pytest
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule, SparsityScheduleBase
-from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.dense_reading import last_dense_reading
-from coreai_opt.pruning.scheduling import groups
 from tests.helpers.pruning import net, zeros
 
 
@@ -18,60 +16,9 @@ def line(step: int, target: float) -> float:
     return target * min(step, 4) / 4
 
 
-class Two:
-    def compute_sparsity(self, step_count: int, target_sparsity: float) -> float:
-        return line(step_count, target_sparsity)
-
-
-class OtherNames:
-    def compute_sparsity(self, step: int, target: float) -> float:
-        return line(step, target)
-
-
-class Swapped:
-    def compute_sparsity(self, target_sparsity: float, step_count: int) -> float:
-        return line(step_count, target_sparsity)
-
-
-class Named:
-    def compute_sparsity(self, *, step_count: int, target_sparsity: float) -> float:
-        return line(step_count, target_sparsity)
-
-
-class PositionOnly:
-    def compute_sparsity(self, step_count: int, target_sparsity: float, /) -> float:
-        return line(step_count, target_sparsity)
-
-
-class Further:
-    """A third parameter that is something else keeps its default."""
-
-    def compute_sparsity(self, step_count: int, target_sparsity: float, end: float = 4.0) -> float:
-        assert end == 4.0
-        return line(step_count, target_sparsity)
-
-
-class FurtherNamed:
-    def compute_sparsity(self, step_count: int, target_sparsity: float, *, end: int = 4) -> float:
-        assert end == 4
-        return line(step_count, target_sparsity)
-
-
-class Static:
-    @staticmethod
-    def compute_sparsity(step_count: int, target_sparsity: float) -> float:
-        return line(step_count, target_sparsity)
-
-
-class OfTheClass:
-    @classmethod
-    def compute_sparsity(cls, step_count: int, target_sparsity: float) -> float:
-        return line(step_count, target_sparsity)
-
-
-class Callable:
-    def __call__(self, step_count: int, target_sparsity: float) -> float:
-        return line(step_count, target_sparsity)
+def own(function: Any) -> Any:
+    """Return an object whose method is a function."""
+    return type("Own", (), {"compute_sparsity": function})()
 
 
 def wrapped(method: Any) -> Any:
@@ -82,14 +29,26 @@ def wrapped(method: Any) -> Any:
     return call
 
 
-class Decorated:
-    @wrapped
+class Two:
     def compute_sparsity(self, step_count: int, target_sparsity: float) -> float:
+        return line(step_count, target_sparsity)
+
+
+class Callable:
+    def __call__(self, step_count: int, target_sparsity: float) -> float:
         return line(step_count, target_sparsity)
 
 
 def with_end(step_count: int, target_sparsity: float, end: int) -> float:
     return target_sparsity * min(step_count, end) / end
+
+
+def named(self: Any, *, step_count: int, target_sparsity: float) -> float:
+    return line(step_count, target_sparsity)
+
+
+def position_only(self: Any, step_count: int, target_sparsity: float, /) -> float:
+    return line(step_count, target_sparsity)
 
 
 class Registered(SparsityScheduleBase):
@@ -99,82 +58,37 @@ class Registered(SparsityScheduleBase):
         return line(step_count, target_sparsity)
 
 
-WITHOUT: list[Any] = [
-    Two(),
-    OtherNames(),
-    Swapped(),
-    Named(),
-    PositionOnly(),
-    Further(),
-    FurtherNamed(),
-    Static(),
-    OfTheClass(),
-    Decorated(),
-    SimpleNamespace(compute_sparsity=Callable()),
-    SimpleNamespace(compute_sparsity=functools.partial(with_end, end=4)),
-    SimpleNamespace(compute_sparsity=line),
-    SimpleNamespace(
-        compute_sparsity=lambda *, target_sparsity, **rest: line(
-            rest["step_count"], target_sparsity
+# A third parameter that is something else keeps its default.
+WITHOUT: dict[str, Any] = {
+    "two": Two(),
+    "other names": own(lambda self, step, target: line(step, target)),
+    "swapped": own(lambda self, target_sparsity, step_count: line(step_count, target_sparsity)),
+    "named": own(named),
+    "by position": own(position_only),
+    "further": own(
+        lambda self, step_count, target_sparsity, end=4: with_end(step_count, target_sparsity, end)
+    ),
+    "further, named": own(
+        lambda self, step_count, target_sparsity, *, end=4: with_end(
+            step_count, target_sparsity, end
         )
     ),
-    Registered(),
-]
+    "static": own(staticmethod(line)),
+    "of the class": own(classmethod(lambda cls, step, target: line(step, target))),
+    "decorated": own(wrapped(Two.compute_sparsity)),
+    "callable": SimpleNamespace(compute_sparsity=Callable()),
+    "partial": SimpleNamespace(compute_sparsity=functools.partial(with_end, end=4)),
+    "keywords": own(
+        lambda self, *, target_sparsity, **rest: line(rest["step_count"], target_sparsity)
+    ),
+    "registered": Registered(),
+}
 
 
-class Three:
-    def compute_sparsity(
-        self, step_count: int, target_sparsity: float, prev_sparsity: float | None = None
-    ) -> float:
-        return grown(prev_sparsity, target_sparsity)
-
-
-class ThreeNeeded:
-    def compute_sparsity(self, step_count: int, target_sparsity: float, before: float) -> float:
-        return grown(before, target_sparsity)
-
-
-class ThreeNamed:
-    def compute_sparsity(
-        self, step_count: int, target_sparsity: float, *, prev_sparsity: float
-    ) -> float:
-        return grown(prev_sparsity, target_sparsity)
-
-
-class ThreeOtherwiseNamed:
-    def compute_sparsity(self, step: int, target: float, previous: float = 0.0) -> float:
-        return grown(previous, target)
-
-
-class ThreeNone:
-    def compute_sparsity(self, step: int, target: float, kept: float | None = None) -> float:
-        return grown(kept, target)
-
-
-class ThreePositionOnly:
-    def compute_sparsity(self, step: int, target: float, before: float, /) -> float:
-        return grown(before, target)
-
-
-class Rest:
-    def compute_sparsity(self, *arguments: float) -> float:
-        _, target, before = arguments
-        return grown(before, target)
-
-
-class RestAfterTwo:
-    def compute_sparsity(self, step_count: int, target_sparsity: float, *rest: float) -> float:
-        return grown(rest[0], target_sparsity)
-
-
-class Keywords:
-    def compute_sparsity(self, step_count: int, target_sparsity: float, **rest: float) -> float:
-        return grown(rest["prev_sparsity"], target_sparsity)
-
-
-class OnlyKeywords:
-    def compute_sparsity(self, **given: float) -> float:
-        return grown(given["prev_sparsity"], given["target_sparsity"])
+def grown(before: float | None, target: float) -> float:
+    """A quarter of the target more than what is in force: it needs to be told that."""
+    assert before is not None
+    return min(before + target / 4, target)
 
 
 class AddingUp(SparsityScheduleBase):
@@ -184,29 +98,37 @@ class AddingUp(SparsityScheduleBase):
         return grown(prev_sparsity, target_sparsity)
 
 
-def grown(before: float | None, target: float) -> float:
-    """A quarter of the target more than what is in force: it needs to be told that."""
-    assert before is not None
-    return min(before + target / 4, target)
+def before_by_position(self: Any, step: int, target: float, before: float, /) -> float:
+    return grown(before, target)
 
 
-WITH: list[Any] = [
-    Three(),
-    ThreeNeeded(),
-    ThreeNamed(),
-    ThreeOtherwiseNamed(),
-    ThreeNone(),
-    ThreePositionOnly(),
-    Rest(),
-    RestAfterTwo(),
-    Keywords(),
-    OnlyKeywords(),
-    AddingUp(),
-]
-
-
-def name(schedule: Any) -> str:
-    return type(schedule).__name__
+WITH: dict[str, Any] = {
+    "three": own(
+        lambda self, step_count, target_sparsity, prev_sparsity=None: grown(
+            prev_sparsity, target_sparsity
+        )
+    ),
+    "needed": own(lambda self, step_count, target_sparsity, before: grown(before, target_sparsity)),
+    "named": own(
+        lambda self, step_count, target_sparsity, *, prev_sparsity: grown(
+            prev_sparsity, target_sparsity
+        )
+    ),
+    "by position": own(before_by_position),
+    "rest": own(lambda self, *arguments: grown(arguments[2], arguments[1])),
+    "rest after two": own(
+        lambda self, step_count, target_sparsity, *rest: grown(rest[0], target_sparsity)
+    ),
+    "keywords": own(
+        lambda self, step_count, target_sparsity, **rest: grown(
+            rest["prev_sparsity"], target_sparsity
+        )
+    ),
+    "keywords alone": own(
+        lambda self, **given: grown(given["prev_sparsity"], given["target_sparsity"])
+    ),
+    "registered": AddingUp(),
+}
 
 
 def counts(schedule: Any, steps: int) -> list[int]:
@@ -220,32 +142,16 @@ def counts(schedule: Any, steps: int) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("schedule", WITHOUT, ids=name)
+@pytest.mark.parametrize("schedule", WITHOUT.values(), ids=WITHOUT)
 def test_a_schedule_with_two_parameters_is_followed(schedule: Any) -> None:
     assert counts(schedule, 5) == [0, 12, 25, 37, 50, 50]
+    assert last_dense_reading(schedule) == 0  # the callbacks ask it as the pruner does
 
 
-@pytest.mark.parametrize("schedule", WITH, ids=name)
+@pytest.mark.parametrize("schedule", WITH.values(), ids=WITH)
 def test_a_schedule_with_three_is_told_what_is_in_force(schedule: Any) -> None:
     assert counts(schedule, 4) == [12, 25, 37, 50, 50]
-
-
-@pytest.mark.parametrize("schedule", [*WITHOUT, *WITH], ids=name)
-def test_the_callbacks_ask_it_as_the_pruner_does(schedule: Any) -> None:
-    assert last_dense_reading(schedule) == (0 if schedule in WITHOUT else -1)
-
-
-def test_what_a_schedule_takes_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_up: list[Any] = []
-
-    def looking(schedule: Any) -> Any:
-        looked_up.append(schedule)
-        return asking_of(schedule)
-
-    monkeypatch.setattr(groups, "asking_of", looking)
-    schedule = Two()
-    assert counts(schedule, 5)[-1] == 50
-    assert looked_up == [schedule]
+    assert last_dense_reading(schedule) == -1
 
 
 def test_it_is_asked_once_at_each_step() -> None:
@@ -262,38 +168,20 @@ def test_it_is_asked_once_at_each_step() -> None:
     assert schedule.steps == [0, 1, 2, 3, 4]
 
 
-class Nothing:
-    def compute_sparsity(self) -> float:
-        return 0.5
-
-
-class One:
-    def compute_sparsity(self, step_count: int) -> float:
-        return 0.5
-
-
-class Four:
-    def compute_sparsity(self, step_count: int, target: float, prev: float, more: int) -> float:
-        return 0.5
-
-
-@pytest.mark.parametrize("schedule", [Nothing(), One(), Four()], ids=name)
-def test_one_that_takes_something_else_is_refused_where_it_is_attached(schedule: Any) -> None:
+@pytest.mark.parametrize(
+    "function",
+    [lambda self: 0.5, lambda self, step: 0.5, lambda self, step, target, prev, more: 0.5],
+    ids=["nothing", "one", "four"],
+)
+def test_one_that_takes_something_else_is_refused_where_it_is_attached(function: Any) -> None:
     with pytest.raises(ValueError, match=r"compute_sparsity\(.*cannot be asked; allowed: "):
-        MagnitudePrunerConfig.uniform(0.8, schedule)
+        MagnitudePrunerConfig.uniform(0.8, own(function))
 
 
-def test_the_curve_of_a_class_with_two_parameters_is_known() -> None:
+def test_the_curves_of_registered_classes_are_known() -> None:
     assert [Registered().sparsity_at(step, 0.8) for step in (0, 1, 4, 9)] == [0, 0.2, 0.8, 0.8]
-
-
-def test_the_curve_of_a_class_that_adds_up_is_that_of_its_steps() -> None:
-    assert [round(AddingUp().sparsity_at(step, 0.8), 9) for step in range(4)] == [
-        0.2,
-        0.4,
-        0.6,
-        0.8,
-    ]
+    curve = [AddingUp().sparsity_at(step, 0.8) for step in range(4)]
+    assert curve == pytest.approx([0.2, 0.4, 0.6, 0.8])
 
 
 def test_ours_keep_their_signature_and_their_error() -> None:

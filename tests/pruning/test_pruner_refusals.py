@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from coreai_opt.common import ExportBackend
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig
 from coreai_opt.pruning.errors import (
@@ -168,11 +167,3 @@ def test_infinities_of_both_signs_are_no_nan() -> None:
     pruner.check_weights()
     pruner.step()
     assert impl(model).mask[0, :2].all()
-
-
-@pytest.mark.parametrize("backend", [ExportBackend.CoreAI, ExportBackend.CoreML])
-def test_other_backends_say_what_is_missing_and_leave_the_model(backend: ExportBackend) -> None:
-    pruner, model = prepared()
-    with pytest.raises(NotImplementedError, match="Apple's converters"):
-        pruner.finalize(backend=backend)
-    assert isinstance(impl(model), PruneImplBase)

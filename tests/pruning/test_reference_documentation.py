@@ -5,7 +5,6 @@ needs Apple's converters is left out.
 """
 
 import copy
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,8 @@ from coreai_opt.pruning import (
     PruningSpec,
 )
 from coreai_opt.pruning.config import (
-    ConstantSparsitySchedule,
     OpMagnitudePrunerConfig,
     PolynomialDecaySchedule,
-    SparsityScheduleBase,
-)
-from coreai_opt.pruning.errors import UnreachableSparsityWarning
-from coreai_opt.pruning.spec import (
-    ChannelStructured,
-    PruneImplBase,
-    PruningScheme,
-    Unstructured,
-    default_weight_pruning_spec,
 )
 
 INPUTS = (torch.rand(1, 1, 8, 8),)
@@ -86,52 +75,6 @@ def test_the_example_of_the_pruner() -> None:
     pruner.finalize()
     assert int((model.weight == 0).sum()) == 2500
     assert pruned(None) == (36, 640)
-
-
-def test_finalize_for_a_converter_says_what_is_missing() -> None:
-    pruner = MagnitudePruner(Digits())
-    pruner.prepare(INPUTS)
-    with pytest.raises(NotImplementedError, match="Apple's converters"):
-        pruner.finalize(backend=opt.ExportBackend.CoreAI)
-    with pytest.raises(opt.CoreMLExportError, match="Apple's converters"):
-        pruner.finalize(backend=opt.ExportBackend.CoreML)
-    pruner.finalize(backend=opt.ExportBackend.Torch)
-
-
-def test_specs() -> None:
-    assert default_weight_pruning_spec() == PruningSpec()
-    assert PruningSpec().target_sparsity == 0.5
-    assert PruningSpec().pruning_scheme == Unstructured()
-    assert PruningSpec(target_sparsity=0.75).target_sparsity == 0.75
-    channels = PruningSpec(target_sparsity=0.5, pruning_scheme=ChannelStructured(axis=0))
-    assert channels.pruning_scheme.model_dump() == {"type": "channel_structured", "axis": 0}
-
-
-@pytest.mark.parametrize(("rows", "kept"), [(10, 5), (7, 4)])
-def test_channels_are_rounded_down_to_whole_ones(rows: int, kept: int) -> None:
-    spec = PruningSpec(target_sparsity=0.5, pruning_scheme=ChannelStructured(axis=0))
-    config = MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig(op_state_spec={"weight": spec})
-    )
-    layer = nn.Linear(6, rows)
-    pruner = MagnitudePruner(layer, config)
-    with pytest.warns(UnreachableSparsityWarning) if rows == 7 else nullcontext():
-        pruner.prepare((torch.rand(2, 6),))
-    assert int((layer.weight != 0).any(dim=1).sum()) == kept
-
-
-def test_what_no_arguments_stand_for() -> None:
-    specs: dict[str, PruningSpec | None] = {
-        "weight": default_weight_pruning_spec(),
-        "in_proj_weight": default_weight_pruning_spec(),
-    }
-    written_out = ModuleMagnitudePrunerConfig(op_state_spec=specs)
-    assert MagnitudePrunerConfig() == MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig()
-    )
-    assert MagnitudePrunerConfig() == MagnitudePrunerConfig(global_config=written_out)
-    assert OpMagnitudePrunerConfig() == OpMagnitudePrunerConfig(op_state_spec=specs)
-    assert OpMagnitudePrunerConfig.get_default_state_spec() == specs
 
 
 GLOBAL_AND_LINEAR = """
@@ -226,12 +169,6 @@ def test_what_is_left_out_and_what_alone_is_pruned(
     assert pruned(config) == expected
 
 
-@pytest.mark.parametrize("field", ["op_input_spec", "op_output_spec"])
-def test_activations_are_not_pruned(field: str) -> None:
-    with pytest.raises(ValueError, match=field):
-        ModuleMagnitudePrunerConfig(**{field: {"*": PruningSpec()}})
-
-
 def fine_tuned(epochs: int, **fields: Any) -> MagnitudePrunerConfig:
     return MagnitudePrunerConfig(
         global_config=ModuleMagnitudePrunerConfig(
@@ -288,76 +225,3 @@ def test_a_checkpoint_is_prepared_from(tmp_path: Path) -> None:
         MagnitudePruner(copy.deepcopy(original), config).prepare(
             INPUTS, state_dict=original.state_dict()
         )
-
-
-def test_schedules_by_their_reference() -> None:
-    ramp = PolynomialDecaySchedule(
-        begin_step=10, total_iters=8, power=2.0, initial_sparsity=0.2, update_frequency=2
-    )
-    assert ramp.compute_sparsity(3, 0.6) == 0.2
-    for index in range(4):
-        expected = 0.6 + (0.2 - 0.6) * (1 - index / 3) ** 2.0
-        assert ramp.compute_sparsity(10 + 2 * index, 0.6) == pytest.approx(expected)
-        assert ramp.compute_sparsity(11 + 2 * index, 0.6, prev_sparsity=0.4) == 0.4
-    assert ramp.compute_sparsity(18, 0.6) == 0.6
-    with pytest.raises(ValueError, match="prev_sparsity"):
-        ramp.compute_sparsity(11, 0.6)
-    assert (ramp.power, PolynomialDecaySchedule(total_iters=1).power) == (2.0, 3.0)
-    for bad in ({"total_iters": 0}, {"total_iters": 4, "update_frequency": 0}, {}):
-        with pytest.raises(ValueError, match=r"total_iters|update_frequency"):
-            PolynomialDecaySchedule(**bad)
-    once = ConstantSparsitySchedule(begin_step=4)
-    assert [once.compute_sparsity(step, 0.6) for step in (3, 4)] == [0.0, 0.6]
-
-
-@pytest.mark.parametrize("step", [2, 5, 8])
-def test_a_larger_power_prunes_earlier(step: int) -> None:
-    """By the formula of the documentation, which says the contrary in its words."""
-    cubic, linear = (PolynomialDecaySchedule(total_iters=10, power=power) for power in (3.0, 1.0))
-    assert cubic.compute_sparsity(step, 0.5) > linear.compute_sparsity(step, 0.5)
-
-
-def test_a_schedule_of_a_users_own() -> None:
-    @SparsityScheduleBase.register("halves")
-    class Halves(SparsityScheduleBase):
-        begin_step: int = 0
-
-        def compute_sparsity(  # type: ignore[override]
-            self, step_count: int, target_sparsity: float
-        ) -> float:
-            return target_sparsity * (1 - 0.5 ** max(step_count - self.begin_step, 0))
-
-    config = MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig(
-            sparsity_schedule={"type": "halves", "begin_step": 1}
-        )
-    )
-    pruner = MagnitudePruner(Digits(), config)
-    model = pruner.prepare(INPUTS)
-    seen = []
-    for _ in range(4):
-        pruner.step()
-        seen.append(zeros(model)[1])
-    assert seen == [0, 320, 480, 560]
-    assert "halves" in SparsityScheduleBase.list_registry_keys()
-
-
-def test_a_criterion_of_a_users_own() -> None:
-    @PruneImplBase.register("first")
-    class First(PruneImplBase):
-        @staticmethod
-        def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: PruningScheme) -> Tensor:
-            mask = torch.ones_like(weight).flatten()
-            mask[: int(sparsity * weight.numel())] = 0
-            return mask.view(weight.shape)
-
-    spec = PruningSpec(target_sparsity=0.25, pruning_algo="first")
-    assert spec.pruning_algo is First is PruneImplBase.get_class("first")
-    config = MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig(op_state_spec={"weight": spec})
-    )
-    model = Digits()
-    MagnitudePruner(model, config).prepare(INPUTS)
-    weight = model.get_submodule("model.4").weight.flatten()  # type: ignore[union-attr,operator]
-    assert (weight[:320] == 0).all()
-    assert (weight[320:] != 0).all()

@@ -17,15 +17,16 @@ from coreai_opt.pruning.spec import (
     PruneImplBase,
     Unstructured,
 )
-from tests.pruning.in_place.test_equals import CountingImpl
-from tests.pruning.in_place.test_starting import RAMP, asking, counts, net, started, train, zeros_of
+from tests.helpers.in_place import CountingImpl
+from tests.helpers.zeros import RAMP, asking, counts, net, started, train, zeros_of
 
 WHOLE = ChannelStructured(axis=0)
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "global", "erdos_renyi"])
-@pytest.mark.parametrize("regrowth", [True, False])
-@pytest.mark.parametrize("algo", ["default", "random"])
+@pytest.mark.parametrize(
+    ("allocation", "regrowth", "algo"),
+    [("uniform", True, "default"), ("global", False, "default"), ("erdos_renyi", True, "random")],
+)
 def test_a_schedule_goes_on_from_the_zeros(allocation: str, regrowth: bool, algo: str) -> None:
     model = net(0.25, 0.5, 0.0)
     config = asking(RAMP, target_sparsity=0.75, pruning_algo=algo).model_copy(
@@ -145,9 +146,10 @@ def test_zeros_in_another_pattern_are_refused_by_name(scheme: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", PATTERNS, ids=str)
-@pytest.mark.parametrize("algo", ["default", "random"])
-@pytest.mark.parametrize("regrowth", [True, False])
-@pytest.mark.parametrize("start", [0.3, "pattern"])
+@pytest.mark.parametrize(
+    ("algo", "regrowth", "start"),
+    [("default", True, 0.3), ("default", False, "pattern"), ("random", False, 0.3)],
+)
 def test_a_schedule_takes_any_zeros_into_the_pattern(
     scheme: Any, algo: Any, regrowth: bool, start: Any
 ) -> None:

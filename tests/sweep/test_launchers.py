@@ -153,8 +153,8 @@ def test_a_launcher_that_is_not_installed_is_one_sentence(
 def test_a_launcher_that_is_missing_is_told_by_the_command(work: Path) -> None:
     hiding = (
         "import importlib.util, runpy, sys\n"
-        "from coreai_opt.sweep.launchers import choosing\n"
-        "choosing.is_installed = lambda plugin: False\n"
+        "from coreai_opt.sweep.launchers import select\n"
+        "select.is_installed = lambda plugin: False\n"
         f"sys.argv[0] = {str(ROOT / 'train.py')!r}\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )

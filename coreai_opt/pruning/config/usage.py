@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from coreai_opt.pruning._torch_internals import parameters_of
 from coreai_opt.pruning.config._names import by_type, first_match, self_and_ancestors, type_name
 from coreai_opt.pruning.config._patterns import patterns_of
 from coreai_opt.pruning.config.module import DEFAULT_PARAMETERS
@@ -97,7 +98,7 @@ class ConfigUsage:
 
     def _check_parameters(self, specs: Any, uses: Sequence["WeightUse"]) -> None:
         known = {"*", *(name for use in uses for name in use.known_as)}
-        beside = {name for use in uses for name in use.module._parameters}
+        beside = {name for use in uses for name in parameters_of(use.module)}
         for name, spec in (specs or {}).items():
             # The defaults stand for what there may be; but one of them has to be there.
             is_default = name in DEFAULT_PARAMETERS and (not uses or not known.isdisjoint(specs))

@@ -10,7 +10,7 @@ from coreai_opt.pruning._torch_internals import copy_all, multiply_all
 from coreai_opt.pruning.masks.masking import INTEGERS, mask_in_place
 from coreai_opt.pruning.masks.together import SMALL, stacked
 
-__all__ = ["ManyMasks", "as_integers", "is_own_memory"]
+__all__ = ["ManyMasks", "as_integers"]
 
 Together = dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]]
 
@@ -123,14 +123,3 @@ def _multiply(together: Together) -> None:
 def as_integers(values: Tensor) -> Tensor:
     """Return floats as integers of their size, in their memory."""
     return values.detach().view(INTEGERS[values.dtype])
-
-
-def is_own_memory(value: Tensor) -> bool:
-    """Return whether a tensor can be changed in place: each element has a place of its own."""
-    if value.requires_grad or value.layout is not torch.strided:
-        return False
-    if value.is_contiguous():
-        return True
-    return not any(
-        size > 1 and not stride for size, stride in zip(value.shape, value.stride(), strict=True)
-    )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from coreai_opt.pruning._torch_internals import COMPILED_PREFIX, version_of
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.backward import BackwardEnd
@@ -357,7 +358,7 @@ class InPlacePruner(ScheduledMasks):
         self._weights.mask_gradients(self._weights.active)
         gradients = ((place, each.grad) for place, each in enumerate(self._weights.now()))
         self._masked_gradients = {
-            place: (ref(gradient), gradient._version)
+            place: (ref(gradient), version_of(gradient))
             for place, gradient in gradients
             if gradient is not None
         }
@@ -374,7 +375,7 @@ class InPlacePruner(ScheduledMasks):
             known is not None
             and gradient is not None
             and known[0] is ref(gradient)
-            and known[1] == gradient._version
+            and known[1] == version_of(gradient)
         )
 
     def _before_step(self, optimizer: Optimizer, places: Sequence[int]) -> None:
@@ -393,7 +394,7 @@ class InPlacePruner(ScheduledMasks):
 
 def _unwrapped(name: str) -> str:
     """Return the name of a parameter without what averages, ranks and compilers put into it."""
-    name = name.replace("_orig_mod.", "")
+    name = name.replace(COMPILED_PREFIX, "")
     while name.startswith("module."):
         name = name.removeprefix("module.")
     return name

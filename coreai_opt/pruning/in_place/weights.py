@@ -7,11 +7,11 @@ from operator import is_
 import torch
 from torch import Tensor
 
-from coreai_opt.pruning._torch_internals import copy_all
+from coreai_opt.pruning._torch_internals import copy_all, parameters_of, version_of
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.changes import MaskChange
-from coreai_opt.pruning.in_place.many import ManyMasks, as_integers, is_own_memory
-from coreai_opt.pruning.masks.masking import take_kept
+from coreai_opt.pruning.in_place.many import ManyMasks, as_integers
+from coreai_opt.pruning.masks.masking import is_own_memory, take_kept
 from coreai_opt.pruning.masks.together import stacked
 from coreai_opt.pruning.model.targets import PrunedTensor
 
@@ -41,7 +41,7 @@ class MaskedWeights:
         self.keeps_dense = keeps_dense
         self.active: list[int] = []
         self._places = {id(each.impl): place for place, each in enumerate(tensors)}
-        self._slots = [(each.module._parameters, each.parameter) for each in tensors]
+        self._slots = [(parameters_of(each.module), each.parameter) for each in tensors]
         self._versions: list[int] = [-1] * len(tensors)
         self._followed: list[Tensor] = []
         self._kinds: list[tuple[torch.device, torch.dtype]] = []
@@ -55,7 +55,7 @@ class MaskedWeights:
 
     def now(self) -> list[Tensor]:
         """Return the parameters that the model has now."""
-        return [parameters[name] for parameters, name in self._slots]  # type: ignore[misc]
+        return [parameters[name] for parameters, name in self._slots]
 
     def follow(self) -> list[Tensor]:
         """Return the parameters that the model has now, with masks of their devices and dtypes."""
@@ -81,13 +81,13 @@ class MaskedWeights:
         chosen = self.active if places is None else places
         self._masks.put_on_parameters(chosen, weights)
         for place in chosen:
-            self._versions[place] = weights[place]._version
+            self._versions[place] = version_of(weights[place])
 
     def mask_written(self) -> None:
         """Mask the weights that somebody has written to since they were masked."""
         weights = self.follow()
         written = [
-            place for place in self.active if weights[place]._version != self._versions[place]
+            place for place in self.active if version_of(weights[place]) != self._versions[place]
         ]
         if written:
             self.mask(written)
@@ -174,10 +174,10 @@ class MaskedWeights:
             self._put_on_together(places, weights, dense, change)
         else:
             self._masks.changed(places)
-            is_masked = weights[0]._version == self._versions[places[0]]
+            is_masked = version_of(weights[0]) == self._versions[places[0]]
             change.put_on(weights[0], self.dense[places[0]], is_masked)
         for place, weight in zip(places, weights, strict=True):
-            self._versions[place] = weight._version
+            self._versions[place] = version_of(weight)
             if self.tensors[place].impl.sparsity == 0:
                 self.dense[place] = None
 

@@ -6,9 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coreai_opt.pruning._torch_internals import has_storage
 from coreai_opt.pruning.masks import host as _host
 
-__all__ = ["Masked", "mask_in_place", "masked", "put_back", "take_kept"]
+__all__ = [
+    "is_own_memory",
+    "mask_in_place",
+    "masked",
+    "masked_gradient",
+    "masked_weight",
+    "put_back",
+    "take_kept",
+]
 
 # Integers of the size of a float: times 0 or 1 they are 0, or the float's own bits. On the CPU this
 # takes a quarter of the time of torch.where, and unlike a product of floats it never gives NaN.
@@ -21,37 +30,45 @@ INTEGERS = {
 # What is multiplied at once stays in the cache, together with the mask as wide integers.
 AT_ONCE = 1 << 16
 SMALL = 1 << 13
+LARGE = 1 << 15
 
 
-class Masked(torch.autograd.Function):
-    """A copy of a weight with its pruned elements at +0.0; the gradient passes as it is.
-
-    It is for a hook of the weight to mask the gradient: there it can be done in place.
-    """
-
+class _Masked(torch.autograd.Function):
     # Not with a setup_context: torch would look up the signature in every call.
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, mask: Tensor, room: Tensor | None) -> Tensor:
-        return masked(weight.detach(), mask, room)
+    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
+        ctx.mask = mask  # not saved: a mask may change before a graph is used again
+        return masked(weight.detach(), mask)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return masked_gradient(gradient, ctx.mask), None
 
 
-def masked(values: Tensor, mask: Tensor, room: Tensor | None = None) -> Tensor:
-    """Return values with those at +0.0 whose mask is False; not to be differentiated through.
+def masked_weight(weight: Tensor, mask: Tensor) -> Tensor:
+    """Return a weight with its pruned elements at +0.0; their gradients are 0 as well.
 
-    Infinity and NaN become 0 as well.
-
-    Args:
-        values: any shape, real.
-        mask: bool, of the same shape and on the same device; True = keep.
-        room: where the result is written, of the shape of the values; None = a new tensor.
+    A product would not do: an infinite weight that is pruned has to become 0, not NaN.
     """
+    if weight.device.type != "cpu" or weight.numel() < LARGE:
+        return torch.where(mask, weight, 0)  # sooner than Python calls anything
+    function: Any = _Masked
+    result: Tensor = function.apply(weight, mask)
+    return result
+
+
+def masked_gradient(gradient: Tensor, mask: Tensor) -> Tensor:
+    """Return a gradient with its pruned elements at +0.0, in a new tensor."""
+    if torch.is_grad_enabled() or not has_storage(gradient):
+        return torch.where(mask, gradient, 0)  # to be differentiated again, or batched
+    return masked(gradient, mask)
+
+
+def masked(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values with those at +0.0 whose mask is False; not to be differentiated through."""
     if not _in_a_row(values, mask):
         return torch.where(mask, values.detach(), 0)
-    result = torch.empty_like(values) if room is None else room.detach()
+    result = torch.empty_like(values)
     for one, kept, out in _rows(values, mask, result):
         torch.mul(one, kept, out=out)
     return result
@@ -78,6 +95,17 @@ def put_back(values: Tensor, mask: Tensor, before: Tensor) -> None:
 def take_kept(values: Tensor, mask: Tensor, others: Tensor) -> None:
     """Set values to those of another tensor where their mask is True, bit for bit."""
     _join(others, mask, values, values)
+
+
+def is_own_memory(value: Tensor) -> bool:
+    """Return whether a tensor can be changed in place: each element has a place of its own."""
+    if value.requires_grad or value.layout is not torch.strided:
+        return False
+    if value.is_contiguous():
+        return True
+    return not any(
+        size > 1 and not stride for size, stride in zip(value.shape, value.stride(), strict=True)
+    )
 
 
 def _join(true: Tensor, mask: Tensor, false: Tensor, out: Tensor) -> None:

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from coreai_opt.pruning._torch_internals import copy_all
+from coreai_opt.pruning._torch_internals import base_of, copy_all
 from coreai_opt.pruning.masks.selection import count_true_of_each, keep_largest_of_each
 from coreai_opt.pruning.model.targets import PrunedTensor
 from coreai_opt.pruning.spec.criteria import MagnitudePruneImpl
@@ -71,9 +71,9 @@ def _is_by_magnitude(kind: type[PruneImplBase]) -> bool:
 def stacked(tensors: Sequence[Tensor]) -> Tensor:
     """Return tensors of one shape as the rows of one; a view where they are such rows already."""
     first, size = tensors[0], tensors[0].numel()
-    base, start, step = first._base, first.data_ptr(), size * first.element_size()
+    base, start, step = base_of(first), first.data_ptr(), size * first.element_size()
     if base is not None and all(
-        each._base is base and each.data_ptr() == start + row * step and each.is_contiguous()
+        base_of(each) is base and each.data_ptr() == start + row * step and each.is_contiguous()
         for row, each in enumerate(tensors)
     ):
         return first.detach().as_strided((len(tensors), size), (size, 1))

@@ -1,10 +1,11 @@
 """Copies of a prepared model."""
 
 import copy
-import sys
 from typing import Any, TypeVar
 
 from torch import nn
+
+from coreai_opt.pruning._torch_internals import compiled_module_type
 
 __all__ = ["copy_of"]
 
@@ -18,8 +19,7 @@ def copy_of(model: Model) -> Model:
     inside, once that has masks: the copy would lack the wrapper, and have other names.
     """
     memo: dict[int, Any] = {}
-    # torch imports this when something is compiled.
-    wrapper = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", None)
+    wrapper = compiled_module_type()
     if wrapper is not None:
         # From the inside out: a compiled module may hold others.
         for module in reversed(list(model.modules())):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from coreai_opt.pruning._torch_internals import parameters_of
 from coreai_opt.pruning.config._names import names_type, self_and_ancestors
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import SparseGradientError
@@ -111,7 +112,7 @@ def unreached_weights(
         uses: the ops that use weights of which it is known what becomes of them.
     """
     places = {(id(use.module), use.parameter) for use in uses}
-    settled = {id(use.module._parameters.get(use.parameter, use)) for use in uses}
+    settled = {id(parameters_of(use.module).get(use.parameter, use)) for use in uses}
     kinds = {name: type(module) for name, module in model.named_modules(remove_duplicate=False)}
     found: dict[int, DenseWeight] = {}
     for module_name, module in model.named_modules():
@@ -146,11 +147,11 @@ def own_matrices(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     held: Any = module
     chains = [(name, held.parametrizations[name]) for name in computed_parameters(module)]
     computed = [
-        (name, max(chain._parameters.values(), key=torch.numel))
+        (name, max(parameters_of(chain).values(), key=torch.numel))
         for name, chain in chains
-        if chain._parameters
+        if parameters_of(chain)
     ]
-    for name, value in [*computed, *module._parameters.items()]:
+    for name, value in [*computed, *parameters_of(module).items()]:
         is_there = value is not None and not nn.parameter.is_lazy(value)
         if is_there and _is_matrix(value) and not name.startswith("bias"):
             yield name, value

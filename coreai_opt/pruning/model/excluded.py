@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import nn
 from torch.nn.utils import parametrize
 
+from coreai_opt.pruning._torch_internals import parameters_of
 from coreai_opt.pruning.config._names import self_and_ancestors
 from coreai_opt.pruning.errors import MaskedMergeError
 from coreai_opt.pruning.model.operations import WeightUse
@@ -119,7 +120,7 @@ def _is_frozen(use: WeightUse) -> bool:
         parametrizations: Any = use.module.parametrizations
         behind = list(parametrizations[use.parameter].parameters())
     else:
-        parameter = use.module._parameters.get(use.parameter)
+        parameter = parameters_of(use.module).get(use.parameter)
         behind = [] if parameter is None else [parameter]
     return bool(behind) and not any(parameter.requires_grad for parameter in behind)
 

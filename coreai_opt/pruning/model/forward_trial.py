@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
+from coreai_opt.pruning._torch_internals import CONVOLUTION_FORWARD, parameters_of, version_of
 from coreai_opt.pruning.model.operations import FUNCTIONS, MODULES, named_arguments
 from coreai_opt.pruning.model.products import PRODUCTS
 
@@ -51,7 +52,7 @@ def has_own_forward(module: nn.Module) -> bool:
     kind = next((kind for kind in MODULES if isinstance(module, kind)), None)
     if kind is None:
         return False
-    names = ("__call__", "forward", "_conv_forward")
+    names = ("__call__", "forward", CONVOLUTION_FORWARD)
     return any(
         name in vars(module) or getattr(type(module), name, None) is not getattr(kind, name, None)
         for name in names
@@ -97,7 +98,7 @@ def _trial(module: nn.Module, parameter: str, training: bool, filled: bool = Fal
     """Call one copy, in training or in evaluation; ``filled``: with noise in all else it holds."""
     try:
         twin: Any = copy.deepcopy(module).train(training)
-        weight = twin._parameters[parameter]
+        weight = parameters_of(twin)[parameter]
         kept = torch.rand(weight.shape, device=weight.device) < 0.5
         with torch.no_grad():
             if filled:
@@ -111,7 +112,7 @@ def _trial(module: nn.Module, parameter: str, training: bool, filled: bool = Fal
     except Exception:
         # It may want other arguments, or something that is not there yet.
         return Trial("unseen", False)
-    now = twin._parameters.get(parameter)
+    now = parameters_of(twin).get(parameter)
     return Trial(seen.zeros, now is None or not torch.equal(now, before))
 
 
@@ -137,7 +138,7 @@ def _content(parameter: Tensor) -> tuple[int, int, float] | None:
     if is_lazy(parameter) or parameter.is_meta or parameter.layout is not torch.strided:
         return None
     value = parameter.detach()
-    return value.data_ptr(), parameter._version, float(value.sum(dtype=torch.float64))
+    return value.data_ptr(), version_of(parameter), float(value.sum(dtype=torch.float64))
 
 
 class _Seen(TorchFunctionMode):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from coreai_opt.pruning._torch_internals import buffers_of, children_of, parameters_of
 from coreai_opt.pruning.model.products import ATTENTION, PRODUCTS, op_products, parameter_products
 from coreai_opt.pruning.model.recurrent import (
     RECURRENT_OPS,
@@ -178,7 +179,7 @@ def _layer(
 ) -> tuple[str, dict[str, str]] | None:
     """Return the op of a prunable layer and its parameters as ``MODULES`` has them, else None."""
     if isinstance(module, RECURRENT_TYPES):
-        names = [*computed_parameters(module), *module._parameters]
+        names = [*computed_parameters(module), *parameters_of(module)]
         return recurrent_op(module), dict.fromkeys(
             filter(RECURRENT_WEIGHT.fullmatch, names), "weight"
         )
@@ -189,7 +190,8 @@ def computed_parameters(module: nn.Module) -> list[str]:
     """Return the names of a module's own parameters that are parametrized."""
     # A compiled module answers is_parametrized for the one inside. What is scripted has no dict of
     # modules, only something like it.
-    held = module._modules["parametrizations"] if "parametrizations" in module._modules else None  # noqa: SIM401
+    children = children_of(module)
+    held = children["parametrizations"] if "parametrizations" in children else None  # noqa: SIM401
     return list(held) if isinstance(held, nn.ModuleDict) else []
 
 
@@ -211,7 +213,7 @@ def uses_by_call(model: nn.Module, example_inputs: Any) -> list[WeightUse]:
         follow(model, example_inputs)
     owners: dict[int, list[tuple[str, nn.Module, str]]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        for parameter, value in module._parameters.items():
+        for parameter, value in parameters_of(module).items():
             if value is not None:
                 owners.setdefault(id(value), []).append((name, module, parameter))
     computed = [use for use in uses_by_type(model) if _is_computed(use)]
@@ -231,7 +233,7 @@ def uses_by_call(model: nn.Module, example_inputs: Any) -> list[WeightUse]:
 
 
 def _is_computed(use: WeightUse) -> bool:
-    return use.module._parameters.get(use.parameter) is None
+    return parameters_of(use.module).get(use.parameter) is None
 
 
 def follow(model: nn.Module, example_inputs: Any) -> list[OpCall]:
@@ -350,7 +352,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         (module, name, buffer)
         for module in model.modules()
         if not isinstance(module, torch.jit.ScriptModule)  # its buffers cannot be exchanged
-        for name, buffer in module._buffers.items()
+        for name, buffer in buffers_of(module).items()
         if buffer is None or not nn.parameter.is_lazy(buffer)
     ]
     # Attention's and the encoder's fast path would call none of the functions that are followed.
@@ -362,7 +364,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         # The pass writes to copies: a write to the buffers themselves, even of the same values,
         # would invalidate a graph that waits for its backward pass.
         for module, name, buffer in buffers:
-            module._buffers[name] = None if buffer is None else buffer.clone()
+            buffers_of(module)[name] = None if buffer is None else buffer.clone()
         try:
             yield
         finally:
@@ -370,7 +372,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for module, flag in training.items():
                 module.training = flag
             for module, name, buffer in buffers:
-                module._buffers[name] = buffer
+                buffers_of(module)[name] = buffer
 
 
 def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -1,12 +1,7 @@
-"""Recurrent layers: their weights, their ops, and how masked weights reach them.
-
-``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` hand their op a list of tensors that they keep beside their
-parameters. torch 2.6 to 2.13 call it ``_flat_weights``, and make it anew in ``_init_flat_weights``.
-"""
+"""Recurrent layers: their weights, and the ops that use them."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
 from typing import Any
 
 import torch
@@ -16,8 +11,6 @@ __all__ = [
     "RECURRENT_OPS",
     "RECURRENT_TYPES",
     "RECURRENT_WEIGHT",
-    "give_masked_weights",
-    "give_plain_weights",
     "recurrent_op",
     "recurrent_weights",
 ]
@@ -35,9 +28,6 @@ RECURRENT_TYPES = (nn.RNNBase, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 
 RECURRENT_WEIGHT = re.compile(r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?")
 """The names of their weights."""
-
-COMPUTED = "_masked_flat_weights"
-REPLACED = ("_flat_weights", "_update_flat_weights", "_init_flat_weights", "flatten_parameters")
 
 
 def recurrent_op(module: nn.Module) -> str:
@@ -68,60 +58,3 @@ def recurrent_weights(
     for weight in among:
         if isinstance(weight, Tensor) and weight.dim() > 1:
             yield weight, tokens * weight.numel()
-
-
-def give_masked_weights(module: nn.Module) -> None:
-    """Make a module hand its op what its parametrized weights are computed to, at every call.
-
-    Nothing is changed but the class that torch has made for this parametrized module. A list of the
-    tensors is computed at the beginning of a forward pass and dropped at its end, so that a copy of
-    the module, or its files, never meets them. ``flatten_parameters`` does nothing until the masks
-    are folded in: cuDNN lays the weights out anew in every call, and torch may warn of that once.
-
-    Args:
-        module: parametrized; one that is no ``nn.RNNBase`` needs nothing, and is left as it is.
-    """
-    cls: Any = type(module)
-    if not isinstance(module, nn.RNNBase) or "_flat_weights" in vars(cls):
-        return
-    forward = cls.forward
-
-    @wraps(forward)
-    def forward_with_masks(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.__dict__[COMPUTED] = _computed(self)
-        try:
-            return forward(self, *args, **kwargs)
-        finally:
-            self.__dict__.pop(COMPUTED, None)
-
-    cls.forward = forward_with_masks
-    cls._flat_weights = property(_flat_weights, _nothing)
-    for name in REPLACED[1:]:
-        setattr(cls, name, _nothing)
-    cls.__jit_unused_properties__ = [*cls.__jit_unused_properties__, "_flat_weights"]
-    # What stood there would be copied along with the module.
-    vars(module).update(_flat_weights=[], _flat_weight_refs=[])
-
-
-def give_plain_weights(module: nn.Module) -> None:
-    """Take back what ``give_masked_weights`` has done, once the masks are gone."""
-    if not isinstance(module, nn.RNNBase):
-        return
-    cls: Any = type(module)
-    if "_flat_weights" in vars(cls):  # somebody else's parametrization is still there
-        for name in (*REPLACED, "forward", "__jit_unused_properties__"):
-            delattr(cls, name)
-    module._init_flat_weights()
-
-
-def _flat_weights(module: Any) -> list[Tensor | None]:
-    given: list[Tensor | None] | None = vars(module).get(COMPUTED)
-    return _computed(module) if given is None else given
-
-
-def _computed(module: Any) -> list[Tensor | None]:
-    return [getattr(module, name, None) for name in module._flat_weights_names]
-
-
-def _nothing(module: Any, *args: Any) -> None:
-    """Do nothing: the list is computed when it is read."""

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from coreai_opt.pruning._torch_internals import buffers_of, children_of, parameters_of
 from coreai_opt.pruning.config._names import self_and_ancestors
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig, Specificity
 from coreai_opt.pruning.config.schedules import SparsitySchedule
@@ -143,7 +145,7 @@ class PrunedTensor:
     @property
     def original(self) -> nn.Parameter:
         """The weight that the optimizer moves: the dense one behind a mask that is on the model."""
-        plain = self.module._parameters.get(self.parameter)
+        plain: nn.Parameter | None = parameters_of(self.module).get(self.parameter)
         if plain is not None:
             return plain
         parametrizations: Any = self.module.parametrizations
@@ -223,8 +225,9 @@ def _chains(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield the names of a module's parametrized parameters, and their parametrizations."""
     # Not parametrize.is_parametrized: a compiled module answers it for the one inside. What is
     # scripted has no dict of modules, only something like it.
-    if "parametrizations" in module._modules:
-        held = module._modules["parametrizations"]
+    children = children_of(module)
+    if "parametrizations" in children:
+        held = children["parametrizations"]
         if isinstance(held, nn.ModuleDict):
             yield from held.items()
 
@@ -233,7 +236,7 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield names and tensors of a module's own parameters, of parametrized ones the originals."""
     for name, chain in _chains(module):
         yield name, chain.original if chain.is_tensor else chain.original0
-    for name, value in module._parameters.items():
+    for name, value in parameters_of(module).items():
         if value is not None and not is_lazy(value):
             yield name, value
 
@@ -272,7 +275,7 @@ def find_targets(
     choices: dict[int, list[_Choice]] = {}
     kinds = {name: type(module) for name, module in model.named_modules(remove_duplicate=False)}
     for use in uses:
-        key = id(use.module._parameters.get(use.parameter, use.module))
+        key = id(parameters_of(use.module).get(use.parameter, use.module))
         choices.setdefault(key, []).append(_choose(use, kinds, config, usage))
     usage.check(kinds, uses)
     holders, rule, found = holders_of(model), LeftOutRule(model, masked), TargetSearch(followed)
@@ -280,7 +283,7 @@ def find_targets(
         best = _most_specific(among)
         if best.spec is None:
             continue
-        own = holders.get(id(best.use.module._parameters.get(best.use.parameter)), ())
+        own = holders.get(id(parameters_of(best.use.module).get(best.use.parameter)), ())
         names = {best.use.name, *(holder.name for holder in own)}
         reason = None if best.rank[0] == Specificity.NAME else rule.reason(best.use, names)
         if reason is None:
@@ -342,23 +345,27 @@ def _target(choice: _Choice, spec: PruningSpec, holders: dict[int, tuple[Holder,
 
 
 def _parameter(use: WeightUse) -> nn.Parameter:
-    parameter = use.module._parameters.get(use.parameter)
+    parameter: nn.Parameter | None = parameters_of(use.module).get(use.parameter)
     # Weight norm and its like keep the parameter elsewhere and compute the weight from it.
     if parameter is None or parametrize.is_parametrized(use.module, use.parameter):
-        masked_by_torch = f"{use.parameter}_mask" in use.module._buffers
+        masked_by_torch = f"{use.parameter}_mask" in buffers_of(use.module)
         raise AlreadyParametrizedError(use.name, masked_by_torch)
     # With weights from a file, a lazy layer still changes its class at its first batch, which would
     # take the mask away.
-    if is_lazy(parameter) or hasattr(use.module, "_initialize_hook"):
+    if is_lazy(parameter) or _becomes_another(use.module):
         raise UninitializedWeightError(use.module_name)
     return parameter
+
+
+def _becomes_another(module: nn.Module) -> bool:
+    return isinstance(module, LazyModuleMixin) and module.cls_to_become is not None
 
 
 def holders_of(model: nn.Module) -> dict[int, tuple[Holder, ...]]:
     """Return, by the id of each parameter, the modules that hold it, in the model's order."""
     holders: dict[int, tuple[Holder, ...]] = {}
     for module_name, module in model.named_modules():
-        for parameter, value in module._parameters.items():
+        for parameter, value in parameters_of(module).items():
             if isinstance(value, Tensor):
                 name = f"{module_name}.{parameter}".lstrip(".")
                 holder = Holder(name, module, parameter)

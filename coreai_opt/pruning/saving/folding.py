@@ -5,10 +5,10 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
+from coreai_opt.pruning._torch_internals import give_plain_weights, parameters_of
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.masks.masking import mask_in_place
 from coreai_opt.pruning.model.excluded import allow_merging
-from coreai_opt.pruning.model.recurrent import give_plain_weights
 from coreai_opt.pruning.model.targets import masked_holders, pruned_tensors
 from coreai_opt.pruning.saving.masks_beside import masks_beside, take_away
 
@@ -20,7 +20,7 @@ def remember_order(module: nn.Module) -> None:
     if ORDER not in module.__dict__:
         # On the class that torch makes for it, it would be shared by copies; as a plain attribute
         # it is copied with the module and dropped by fold_masks.
-        module.__dict__[ORDER] = tuple(module._parameters)
+        module.__dict__[ORDER] = tuple(parameters_of(module))
 
 
 def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
@@ -51,7 +51,7 @@ def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
         )
     allow_merging(model)
     for _, impl in pairs:
-        impl.unwatch()
+        impl.release_gradients()
     for holder in holders:
         _restore_order(holder.module)
     for module in {id(holder.module): holder.module for holder in holders}.values():
@@ -90,8 +90,8 @@ def _restore_order(module: nn.Module) -> None:
     # A removed parametrization leaves its parameter last, and a state dict in another order looks
     # like another model to a reader.
     order: tuple[str, ...] = module.__dict__.pop(ORDER, ())
-    parameters: dict[str, Any] = dict(module._parameters)
+    parameters: dict[str, Any] = dict(parameters_of(module))
     for name in order:
         if name in parameters:
-            del module._parameters[name]
-            module._parameters[name] = parameters.pop(name)
+            del parameters_of(module)[name]
+            parameters_of(module)[name] = parameters.pop(name)

@@ -20,7 +20,8 @@ from torch.optim import (
     RMSprop,
 )
 
-from coreai_opt.pruning.masks.masking import mask_in_place, put_back
+from coreai_opt.pruning._torch_internals import version_of
+from coreai_opt.pruning.masks.masking import is_own_memory, mask_in_place, put_back
 from coreai_opt.pruning.model.targets import PrunedTensor
 from coreai_opt.pruning.scheduling.groups import Changing
 
@@ -166,18 +167,18 @@ class OptimizerMasking:
                 if tensor is None or tensor.impl.sparsity == 0:
                     continue
                 # A penalty in the loss may read the dense weight, or somebody add noise.
-                tensor.impl.gradient.ensure(weight, tensor.impl.mask)
+                _mask_gradient(weight, tensor.impl.mask)
                 self._ensure_cleared(optimizer, weight, tensor.impl.mask)
                 yield from _guard_one(optimizer, group, weight, tensor)
 
     def _clear(self, optimizer: Optimizer, weight: Tensor, mask: Tensor, both: Tensor) -> None:
         _clear(optimizer, weight, both)
-        self._cleared[id(optimizer), id(weight)] = (mask, mask._version)
+        self._cleared[id(optimizer), id(weight)] = (mask, version_of(mask))
 
     def _ensure_cleared(self, optimizer: Optimizer, weight: Tensor, mask: Tensor) -> None:
         # A state dict brings masks under which the moments here have not been cleared.
         known, version = self._cleared.get((id(optimizer), id(weight)), (None, 0))
-        if known is not mask or version != mask._version:
+        if known is not mask or version != version_of(mask):
             self._clear(optimizer, weight, mask, mask)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -199,14 +200,20 @@ def _guard_one(
     decays = group.get("weight_decay", 0) != 0
     if by_element and not (decays and impl.allow_regrowth):
         return
-    before = None
-    if impl.allow_regrowth:
-        room = impl.room.like(weight)
-        before = torch.empty_like(weight) if room is None else room.detach()
-        before.copy_(weight.detach())
+    before = weight.detach().clone() if impl.allow_regrowth else None
     # What is added to the gradient, as weight decay in SGD, goes into the moments.
     decoupled = type(optimizer) is AdamW or group.get("decoupled_weight_decay", False)
     yield _Guarded(tensor, weight, before, has_moments=not (by_element and decoupled))
+
+
+def _mask_gradient(weight: Tensor, mask: Tensor) -> None:
+    gradient = weight.grad
+    if gradient is None or gradient.layout is not torch.strided:
+        return
+    if is_own_memory(gradient):
+        mask_in_place(gradient, mask)
+    else:
+        weight.grad = torch.where(mask, gradient, 0)
 
 
 def is_elementwise(optimizer: Optimizer, group: dict[str, Any], weight: Tensor) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from coreai_opt.pruning._torch_internals import metadata_of, set_metadata
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.in_place.state import FORMAT, packed
 from coreai_opt.pruning.spec.mask_state import (
@@ -104,8 +105,8 @@ def plain_state_dict(state_dict: Mapping[str, Any]) -> "OrderedDict[str, Any]":
                 result[one.name] = torch.where(one.mask.to(one.weight.device), one.weight, 0)
         if key not in gone:
             result[key] = value
-    if (metadata := getattr(state_dict, "_metadata", None)) is not None:
-        result._metadata = _plain_metadata(metadata, masked)  # type: ignore[attr-defined]
+    if metadata := metadata_of(state_dict):
+        set_metadata(result, _plain_metadata(metadata, masked))
     return result
 
 
@@ -301,7 +302,7 @@ def _step(state_dict: Mapping[str, Any], prefix: str) -> int:
 def _mask_state(state_dict: Mapping[str, Any], one: _Masked, step: int) -> dict[str, Any]:
     mask = one.mask.to(one.weight.device)
     state: dict[str, Any] = {"bits": packed(mask), "shape": list(mask.shape)}
-    metadata = getattr(state_dict, "_metadata", {}).get(one.prefix.removesuffix("."), {})
+    metadata = metadata_of(state_dict).get(one.prefix.removesuffix("."), {})
     saved = ScheduleState.read(metadata, step)
     if saved is None and one.prefix + STEP_COUNT not in state_dict:
         saved = ScheduleState.former(from_bits(state_dict[one.prefix + EXTRA_STATE]))

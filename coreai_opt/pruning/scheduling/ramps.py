@@ -76,7 +76,7 @@ def end_of_ramps(schedules: Iterable[SparsitySchedule]) -> int | None:
 
 
 def shortfalls(
-    pruner: InPlacePruner, schedules: Iterable[SparsitySchedule], interval: Interval, clock: int
+    pruner: InPlacePruner, schedules: Iterable[SparsitySchedule], interval: Interval
 ) -> list[str]:
     """Return what a training that has ended falls short of, a sentence each; none = nothing.
 
@@ -84,7 +84,6 @@ def shortfalls(
         pruner: whose training has ended.
         schedules: those of all weights.
         interval: what they count.
-        clock: their last reading.
 
     Returns:
         Which weights the model has lost, and how far a ramp came that has not ended.
@@ -101,7 +100,7 @@ def shortfalls(
         end = end_of_ramps(schedules)
         ends = "" if end is None else f", which ends at {end}"
         found.append(
-            f"the training ended at {interval} {clock} of the schedule{ends}, below the "
-            f"target sparsity: {report.achieved:.4f} of {report.target:.4f}"
+            f"the training ended at {interval} {pruner.step_count} of the schedule{ends}, below "
+            f"the target sparsity: {report.achieved:.4f} of {report.target:.4f}"
         )
     return found

@@ -71,9 +71,28 @@ class ScheduledMasks(ABC):
         self._check_prepared()
         if count < 0:
             raise ValueError(f"count is {count}; allowed: 0 or more")
-        first = self._clock.step_count + 1
-        self._apply(range(first, first + count))
-        self._clock.step_count += count
+        self.advance_to(self.step_count + count)
+
+    def advance_to(self, reading: int) -> bool:
+        """Set the schedules' clock to a reading, and recompute the masks whose sparsity changed.
+
+        Args:
+            reading: steps finished; the schedules are asked for every step on the way, the masks
+                are computed once. A reading that the clock has passed changes nothing.
+
+        Returns:
+            Whether masks were computed.
+
+        Raises:
+            RuntimeError: the model must be prepared first, or has been finalized.
+            DivergedWeightError: a weight whose mask is due has NaN; masks and clock are as before.
+        """
+        self._check_prepared()
+        before = self.update_count
+        if reading > self.step_count:
+            self._apply(range(self.step_count + 1, reading + 1))
+            self._clock.step_count = reading
+        return self.update_count != before
 
     def at_target(self) -> bool:
         """Return whether every mask stands at the target sparsity of its spec."""

@@ -3,15 +3,16 @@
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import unserializable_hook
 
 from coreai_opt.pruning._registry import Registry
+from coreai_opt.pruning._torch_internals import in_function_transform, metadata_of
 from coreai_opt.pruning.masks import of_scores as masks
-from coreai_opt.pruning.masks.gradients import MaskedGradient, Room, masking_hook
-from coreai_opt.pruning.masks.masking import Masked, mask_in_place, masked
+from coreai_opt.pruning.masks.masking import mask_in_place, masked_gradient, masked_weight
 from coreai_opt.pruning.masks.selection import Scores, count_revived
 from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.spec.mask_state import (
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from coreai_opt.pruning.scheduling.derived_sparsity import DerivedSparsity
     from coreai_opt.pruning.spec.spec import PruningSpec
 
-LARGE = 1 << 15
-
 __all__ = ["PruneImplBase", "as_bits", "from_bits"]
 
 
@@ -47,8 +46,8 @@ def from_bits(state: Tensor) -> list[float]:
     return list(state.cpu().view(torch.float64).tolist())
 
 
-class _Watched(NamedTuple):
-    """A dense weight, which is not to be kept alive, and the hooks on it."""
+class _Hooked(NamedTuple):
+    """A dense weight, held weakly, and the handles of its hooks."""
 
     weight: "weakref.ref[Tensor]"
     handles: list[Any]
@@ -103,9 +102,7 @@ class PruneImplBase(nn.Module, Registry):
         self.in_place = False
         self._sparsity = 0.0
         self._revived: int | Tensor = 0
-        self.room = Room()  # of the masked weight
-        self.gradient = MaskedGradient()
-        self._watched: list[_Watched] = []
+        self._hooked: list[_Hooked] = []
         self._derived: tuple[DerivedSparsity, int] | None = None
         with torch.inference_mode(False):  # a mask made in it could never be trained under
             self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
@@ -127,62 +124,39 @@ class PruneImplBase(nn.Module, Registry):
         return int(self._revived) if counted else 0
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight with its pruned elements at 0; their gradients are 0 too.
+        """Return the weight with its pruned elements at 0; their gradients are 0 too."""
+        if _is_dense(weight):
+            self.hook_gradients(weight)
+            if not self.allow_regrowth:
+                mask_in_place(weight, self.mask)
+                return weight
+            return masked_weight(weight, self.mask)
+        return torch.where(self.mask, weight, 0)
 
-        Gradients are masked where they reach the dense weight, in place: masking them on the way
-        would take a second tensor of their size.
+    def hook_gradients(self, weight: Tensor) -> None:
+        """Put the hooks of this criterion on a dense weight, unless they are there.
+
+        Each forward pass calls this, because the weight may be replaced (assigned from a state
+        dict, copied). A weight from before keeps its hooks: its backward pass may be yet to come.
         """
-        if not _is_dense(weight):
-            # where, not a product: an infinite weight that is pruned has to become 0, not NaN.
-            return torch.where(self.mask, weight, 0)
-        self.watch(weight)
-        if not self.allow_regrowth:
-            self.forget(weight)
-            return weight
-        if not _is_large(weight):
-            return torch.where(self.mask, weight, 0)
-        if torch.is_grad_enabled() and weight.requires_grad:
-            function: Any = Masked
-            result: Tensor = function.apply(weight, self.mask, self.room.like(weight))
-            return result
-        return masked(weight.detach(), self.mask, self.room.like(weight))
-
-    def watch(self, weight: Tensor) -> None:
-        """Look at the gradients of this dense weight from now on.
-
-        It may be replaced (assigned from a state dict, copied): each forward pass looks. A backward
-        pass through one that was there before may be yet to come.
-        """
-        if any(each.weight() is weight for each in self._watched) or not weight.requires_grad:
+        if any(each.weight() is weight for each in self._hooked) or not weight.requires_grad:
             return
-        self._watched = [each for each in self._watched if each.weight() is not None]
+        self._hooked = [each for each in self._hooked if each.weight() is not None]
         register: Any = weight.register_hook
         handles = [register(hook) for hook in self.hooks(weight)]
-        self._watched.append(_Watched(weakref.ref(weight), handles))
+        self._hooked.append(_Hooked(weakref.ref(weight), handles))
 
     def hooks(self, weight: Tensor) -> list[Callable[[Tensor], Any]]:
-        """Return what is called with each gradient of a dense weight, in this order."""
-        # The weight is not to keep its mask alive.
-        return [masking_hook(weakref.ref(self))]
+        """Return the hooks that see each gradient of a dense weight, in their order.
 
-    def forget(self, weight: Tensor) -> None:
-        """Set what is pruned of the dense weight to 0, in place, if it may not come back."""
-        if not self.allow_regrowth:
-            mask_in_place(weight, self.mask)
-
-    def mask_gradient(self, gradient: Tensor) -> Tensor:
-        """Return what a backward pass gives to the dense weight, masked; for a hook of the weight.
-
-        What has come through ``torch.where`` is masked.
+        Where weights may come back, the forward pass masks the gradient on its way.
         """
-        if self.allow_regrowth and not _is_large(gradient):
-            return gradient
-        return self.gradient.mask(gradient, self.mask)
+        return [] if self.allow_regrowth else [_masking_hook(self)]
 
-    def unwatch(self) -> None:
-        """Leave the gradients of the dense weight to themselves."""
-        while self._watched:
-            for handle in self._watched.pop().handles:
+    def release_gradients(self) -> None:
+        """Remove the hooks from the dense weights."""
+        while self._hooked:
+            for handle in self._hooked.pop().handles:
                 handle.remove()
 
     def score(self, weight: Tensor) -> Tensor:
@@ -264,7 +238,7 @@ class PruneImplBase(nn.Module, Registry):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has a dense weight of its own, which it has yet to see.
-        return {**self.__dict__, "_watched": []}
+        return {**self.__dict__, "_hooked": []}
 
     def set_derived_sparsity(self, derived: "DerivedSparsity", place: int) -> None:
         """Take what the schedule of several tensors asks for; this is the one at a place."""
@@ -274,7 +248,7 @@ class PruneImplBase(nn.Module, Registry):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         step = self.clock.step_count
         destination[prefix + STEP_COUNT] = torch.tensor(step, dtype=torch.int64)
-        metadata = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        metadata = metadata_of(destination).get(prefix[:-1])
         if metadata is not None:
             saved = ScheduleState(step, self._sparsity, self.scheduled, self.revived)
             metadata[METADATA] = saved._asdict()
@@ -364,12 +338,16 @@ def _has_score(kind: Any) -> bool:
     return "score" in vars(nearest)
 
 
-def _is_large(weight: Tensor) -> bool:
-    """Return whether a copy of the weight is masked in memory of our own, and its gradient later.
+def _masking_hook(impl: PruneImplBase) -> Callable[[Tensor], Tensor]:
+    """Return a hook that masks the gradient of a dense weight; the weight keeps no mask alive."""
+    owner = weakref.ref(impl)
 
-    Elsewhere ``torch.where`` does both sooner than Python calls anything.
-    """
-    return weight.device.type == "cpu" and weight.numel() >= LARGE
+    @unserializable_hook  # type: ignore[untyped-decorator]
+    def hook(gradient: Tensor) -> Tensor:
+        there = owner()
+        return gradient if there is None else masked_gradient(gradient, there.mask)
+
+    return cast(Callable[[Tensor], Tensor], hook)
 
 
 def _is_dense(weight: Tensor) -> bool:
@@ -383,5 +361,5 @@ def _is_dense(weight: Tensor) -> bool:
         and not weight.is_meta
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        and not torch._C._are_functorch_transforms_active()
+        and not in_function_transform()
     )

@@ -128,7 +128,7 @@ class RayLauncher(SweepLauncher):
             raise ConfigError.of("hydra.launcher.ray.init", f"{sentence}; {allowed}") from error
 
     def _start(self, ray: Any, number: int, overrides: Sequence[str]) -> Any:
-        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
+        from coreai_opt.sweep.launchers.ray_internals import launch_job_on_ray
 
         launcher = self._launcher
         config = launcher.hydra_context.config_loader.load_sweep_config(

@@ -16,9 +16,17 @@ from lightning_callbacks import ResumableCheckpoint, ScheduledPruning, SparsityM
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 from lightning_callbacks._resume.dataloader_state import InexactResumeWarning
 from lightning_callbacks.resumable_checkpoint import CheckpointNotWrittenWarning
-from tests.helpers.exactness import BATCHES, RESUMING_WARNINGS, Training, at_step, ours, plain
+from tests.helpers.exactness import (
+    BATCHES,
+    RESUMING_WARNINGS,
+    PairsModule,
+    Training,
+    at_step,
+    ours,
+    plain,
+    stateful,
+)
 from tests.helpers.lightning import TinyModule, loader, make_trainer
-from tests.lightning_callbacks.resume.test_going_on_loaders import PairsModule, stateful
 
 pytestmark = [
     *RESUMING_WARNINGS,

@@ -1,14 +1,10 @@
 """Schedules: worked values, boundaries, properties, the registry, and no torch on the way."""
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from coreai_opt.pruning.config import (
     ConstantSparsitySchedule,
@@ -17,8 +13,6 @@ from coreai_opt.pruning.config import (
 )
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
 from tests.helpers.pruning import run, walk
-
-ROOT = Path(__file__).resolve().parents[3]
 
 STRAIGHT = PolynomialDecaySchedule(total_iters=10, power=1)
 LATE = PolynomialDecaySchedule(total_iters=10, begin_step=100, power=3, initial_sparsity=0.1)
@@ -134,60 +128,18 @@ def test_every_step_equals_the_closed_form(ramp: PolynomialDecaySchedule, target
 
 
 @steadily
-@given(RAMPS, TARGETS)
-def test_sparsity_at_equals_the_run(ramp: PolynomialDecaySchedule, target: float) -> None:
-    at = [ramp.sparsity_at(step, target) for step in range(ramp.end_step + 3)]
-    assert at == run(ramp, target)
-
-
-@steadily
-@given(RAMPS, TARGETS)
-def test_values_stay_between_initial_and_target(
-    ramp: PolynomialDecaySchedule, target: float
-) -> None:
-    low, high = sorted((ramp.initial_sparsity, target))
-    assert all(low <= value <= high for value in run(ramp, target))
-
-
-@steadily
-@given(RAMPS, TARGETS)
-def test_the_run_never_turns_back(ramp: PolynomialDecaySchedule, target: float) -> None:
-    values = run(ramp, target)
-    assert values == sorted(values, reverse=ramp.initial_sparsity > target)
-
-
-@steadily
 @given(st.integers(0, 50), st.integers(0, 100), TARGETS)
 def test_the_constant_schedule_has_two_values(begin: int, step: int, target: float) -> None:
     value = ConstantSparsitySchedule(begin_step=begin).compute_sparsity(step, target)
     assert value == (0.0 if step < begin else target)
 
 
-@pytest.mark.parametrize("schedule", [LATE, ConstantSparsitySchedule(begin_step=4)])
-def test_a_schedule_is_a_frozen_hashable_value(schedule: SparsityScheduleBase) -> None:
-    twin = type(schedule).model_validate(schedule.model_dump())
-    assert twin == schedule
-    assert twin is not schedule
-    assert {twin, schedule} == {schedule}
-    with pytest.raises(ValidationError, match="frozen"):
-        schedule.begin_step = 0  # type: ignore[attr-defined]
-    assert schedule == twin
-
-
-def test_schedules_differ_by_field_and_by_type() -> None:
-    assert PolynomialDecaySchedule(total_iters=10) != PolynomialDecaySchedule(total_iters=11)
-    assert ConstantSparsitySchedule() != PolynomialDecaySchedule(total_iters=1)
-    assert PolynomialDecaySchedule(total_iters=10, power=3) == RARE.model_copy(
-        update={"update_frequency": 1}
-    )
-
-
 BAD_FIELDS = [
-    *[("power", value) for value in (-1, 0, float("nan"), float("inf"), "steep")],
-    *[("total_iters", value) for value in (0, -1, 10.5, None)],
-    *[("begin_step", value) for value in (-1, 0.5)],
-    *[("initial_sparsity", value) for value in (1.5, -0.1, float("nan"))],
-    *[("update_frequency", value) for value in (0, -2, 1.5)],
+    *[("power", value) for value in (0, float("nan"), float("inf"))],
+    *[("total_iters", value) for value in (0, 10.5, None)],
+    *[("initial_sparsity", value) for value in (1.5, -0.1)],
+    ("begin_step", -1),
+    ("update_frequency", 0),
     ("powr", 2),
 ]
 
@@ -199,19 +151,7 @@ def test_a_bad_value_is_refused_by_name(field: str, value: Any) -> None:
     assert str(value) in str(caught.value)
 
 
-def test_total_iters_is_required() -> None:
-    with pytest.raises(ValueError, match="total_iters"):
-        PolynomialDecaySchedule.model_validate({"power": 2})
-
-
-@pytest.mark.parametrize("fields", [{"begin_step": -1}, {"total_iters": 3}])
-def test_the_constant_schedule_refuses_what_it_does_not_know(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(fields))):
-        ConstantSparsitySchedule(**fields)
-
-
-@pytest.mark.parametrize("target", [-0.1, 1.1, float("nan")])
-@pytest.mark.parametrize("step", [0, 103, 999])
+@pytest.mark.parametrize(("step", "target"), [(0, -0.1), (103, 1.1), (999, float("nan"))])
 @pytest.mark.parametrize("schedule", [LATE, ConstantSparsitySchedule(begin_step=4)])
 def test_a_target_outside_0_to_1_is_refused(
     schedule: SparsityScheduleBase, step: int, target: float
@@ -274,17 +214,3 @@ def test_a_schedule_of_ones_own_is_known_by_its_key_and_the_key_is_taken() -> No
     with pytest.raises(ValueError, match=r"'half_way' is already registered, for .*HalfWay"):
         SparsityScheduleBase.register("half_way")(ConstantSparsitySchedule)
     assert SparsityScheduleBase.get_class("half_way") is HalfWay
-
-
-def test_schedules_come_without_torch_lightning_and_hydra() -> None:
-    code = (
-        "import sys\n"
-        "import coreai_opt.pruning\n"
-        "from coreai_opt.pruning.config import PolynomialDecaySchedule\n"
-        "assert PolynomialDecaySchedule(total_iters=3).compute_sparsity(2, 0.5) == 0.5\n"
-        "print({'torch', 'pytorch_lightning', 'lightning', 'hydra'} & set(sys.modules))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert (done.stdout.strip(), done.returncode) == ("set()", 0), done.stderr

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adafactor, AdamW, Optimizer, SparseAdam
+from torch.optim import SGD, Adafactor, AdamW, SparseAdam
 
 from coreai_opt.pruning import (
     InPlacePruner,
@@ -15,46 +15,16 @@ from coreai_opt.pruning import (
     PruningSpec,
 )
 from coreai_opt.pruning.config import ConstantSparsitySchedule, PolynomialDecaySchedule
-from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.spec import (
     BlockStructured,
     ChannelStructured,
     NMStructured,
-    PruneImplBase,
     Unstructured,
 )
-from tests.pruning.test_every_optimizer import INPUTS, variants
+from tests.helpers.in_place import CountingImpl, Cyclic, ended, uniform
+from tests.helpers.optimizers import INPUTS, variants
 
 STEPS = 9
-
-
-class Cyclic:
-    """Prunes more and less: weights come back."""
-
-    def compute_sparsity(self, step: int, target: float, previous: float | None = None) -> float:
-        return target if step % 3 else target / 2
-
-
-class CountingImpl(PruneImplBase):
-    """A criterion that overrides compute_mask alone."""
-
-    @staticmethod
-    def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: Any) -> Tensor:
-        mask = torch.ones(weight.numel(), dtype=torch.bool)
-        mask[: int(weight.numel() * sparsity)] = False
-        return mask.view(weight.shape)
-
-
-def ended(pruner: Any, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Everything that a training ends with, by name."""
-    found: dict[str, Tensor] = {}
-    for tensor in pruned_tensors(model):
-        weight, mask = tensor.original.detach(), tensor.impl.mask
-        found |= {f"{tensor.name} mask": mask, f"{tensor.name}": torch.where(mask, weight, 0)}
-        for key, value in optimizer.state.get(tensor.original, {}).items():
-            if isinstance(value, Tensor):
-                found[f"{tensor.name} {key}"] = value.detach().clone()
-    return found | {"clock": torch.tensor([pruner.step_count, pruner.update_count])}
 
 
 def trained(way: type, config: MagnitudePrunerConfig, make: Any, seed: int = 0) -> Any:
@@ -88,11 +58,6 @@ def assert_equal(config: MagnitudePrunerConfig, make: Any) -> None:
     assert any(bool((value == 0).any()) for name, value in ours.items() if name.endswith("weight"))
 
 
-def uniform(target: float, schedule: Any, **fields: Any) -> MagnitudePrunerConfig:
-    config = MagnitudePrunerConfig.uniform(target, schedule)
-    return config.model_copy(update=fields)
-
-
 RAMP = PolynomialDecaySchedule(total_iters=6, power=2)
 
 
@@ -110,8 +75,9 @@ def test_with_every_optimizer_of_torch(kind: Any, settings: dict[str, Any], regr
     assert_equal(config, lambda weights: kind(weights, **settings))
 
 
-@pytest.mark.parametrize("make", [lambda w: SGD(w, 0.1, 0.9, weight_decay=0.1), AdamW])
-@pytest.mark.parametrize("regrowth", [True, False])
+@pytest.mark.parametrize(
+    ("make", "regrowth"), [(lambda w: SGD(w, 0.1, 0.9, weight_decay=0.1), True), (AdamW, False)]
+)
 @pytest.mark.parametrize("schedule", [RAMP, Cyclic(), ConstantSparsitySchedule(begin_step=3), None])
 @pytest.mark.parametrize("allocation", ["uniform", "erdos_renyi", "global"])
 def test_with_every_allocation(allocation: str, schedule: Any, regrowth: bool, make: Any) -> None:

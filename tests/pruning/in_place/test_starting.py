@@ -6,72 +6,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import prune
-from torch.optim import SGD, AdamW, Optimizer
+from torch import nn
+from torch.optim import SGD, AdamW
 
 from coreai_opt.pruning import (
     InPlacePruner,
-    MagnitudePrunerConfig,
     ModuleMagnitudePrunerConfig,
     PruningError,
-    PruningSpec,
     count_sparsity,
     summary,
 )
-from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import DivergedWeightError, LeftDenseWarning, PreparationWarning
 from coreai_opt.pruning.in_place.starting import AllZeroWarning, TooFewZerosError
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.pruning.in_place.test_equals import uniform
-from tests.pruning.model.test_shared_weights import Tied
-
-RAMP = PolynomialDecaySchedule(total_iters=9, power=1)  # an eighth of the target more each step
-
-
-def net(*shares: float) -> nn.Sequential:
-    """Layers of 8 x 8 with shares of zeros, which magnitude has chosen, and biases of zeros."""
-    torch.manual_seed(0)
-    layers = [nn.Linear(8, 8) for _ in shares]
-    for layer, share in zip(layers, shares, strict=True):
-        prune.remove(prune.l1_unstructured(layer, "weight", amount=share), "weight")
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
-
-
-def asking(schedule: Any = None, **spec: Any) -> MagnitudePrunerConfig:
-    module = ModuleMagnitudePrunerConfig(
-        op_state_spec={"*": PruningSpec(**spec)}, sparsity_schedule=schedule
-    )
-    return MagnitudePrunerConfig(global_config=module)
-
-
-def started(
-    model: nn.Module, config: MagnitudePrunerConfig | None = None, momentum: float = 0.9
-) -> tuple[InPlacePruner, Optimizer]:
-    pruner = InPlacePruner(model, config)
-    pruner.prepare(masks_from="zeros")
-    optimizer = SGD(model.parameters(), lr=0.05, momentum=momentum, weight_decay=0.1)
-    pruner.attach(optimizer)
-    return pruner, optimizer
-
-
-def train(pruner: InPlacePruner, optimizer: Optimizer, steps: int) -> None:
-    for _ in range(steps):
-        torch.manual_seed(pruner.step_count)
-        batch = torch.randn(4, 8)
-        optimizer.zero_grad()
-        pruner.model(batch).square().mean().backward()
-        optimizer.step()
-        pruner.step()
-
-
-def zeros_of(model: nn.Module) -> dict[str, Tensor]:
-    return {name: each == 0 for name, each in model.named_parameters() if each.dim() > 1}
-
-
-def counts(model: nn.Module) -> list[int]:
-    return [int(zeros.sum()) for zeros in zeros_of(model).values()]
+from tests.helpers.in_place import uniform
+from tests.helpers.models import Tied
+from tests.helpers.zeros import RAMP, asking, counts, net, started, train, zeros_of
 
 
 def test_zeros_are_kept_without_a_schedule_and_everything_else_is_trained() -> None:
@@ -144,9 +94,10 @@ def test_several_layers_together_may_share_a_target(allocation: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", [None, RAMP])
-@pytest.mark.parametrize("allocation", ["uniform", "global", "erdos_renyi"])
-@pytest.mark.parametrize("regrowth", [True, False])
-@pytest.mark.parametrize("stop", [0, 4])
+@pytest.mark.parametrize(
+    ("allocation", "regrowth", "stop"),
+    [("uniform", True, 0), ("global", False, 4), ("erdos_renyi", True, 4)],
+)
 def test_a_state_goes_on_as_if_nothing_had_happened(
     schedule: Any, allocation: str, regrowth: bool, stop: int, tmp_path: Path
 ) -> None:

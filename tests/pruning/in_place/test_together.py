@@ -12,7 +12,7 @@ from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerCo
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.masks import device_selection as device
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.pruning.in_place.test_equals import Cyclic, ended, uniform
+from tests.helpers.in_place import Cyclic, ended, uniform
 
 INPUTS = torch.linspace(-1, 1, 48).view(6, 8)
 STEPS = 9
@@ -73,16 +73,15 @@ def assert_equal(config: MagnitudePrunerConfig, make: Any, dtype: Any = torch.fl
     assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
 
 
-@pytest.mark.parametrize("make", OPTIMIZERS)
-@pytest.mark.parametrize("regrowth", [True, False])
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("schedule", "regrowth", "make"),
+    [
+        *[("ramp", True, "sgd"), ("ramp", False, "adamw"), ("slow", True, "amsgrad")],
+        *[("slow", False, "sgd"), ("cyclic", True, "adamw"), ("cyclic", False, "amsgrad")],
+    ],
+)
 def test_layers_alike_and_large_ones(schedule: str, regrowth: bool, make: str) -> None:
     assert_equal(uniform(0.6, SCHEDULES[schedule], allow_regrowth=regrowth), OPTIMIZERS[make])
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_dtypes(dtype: torch.dtype) -> None:
-    assert_equal(uniform(0.6, SCHEDULES["ramp"]), OPTIMIZERS["sgd"], dtype)
 
 
 @pytest.mark.parametrize("regrowth", [True, False])
@@ -174,23 +173,3 @@ def test_an_update_of_all_masks_waits_once_for_a_device(
         with Noting() as noting:
             pruner.step()
         assert [name for name in noting.names if name in READS_BACK] == ["_local_scalar_dense"]
-
-
-def test_a_step_after_the_ramp_masks_small_weights_in_two_calls() -> None:
-    model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(30)])
-    pruner = InPlacePruner(model, MagnitudePrunerConfig.uniform(0.5))
-    pruner.prepare()
-    optimizer = SGD(model.parameters(), 0.1)
-    names = []
-    for is_attached in (False, True):
-        if is_attached:
-            pruner.attach(optimizer)
-        for _ in range(2):
-            optimizer.zero_grad()
-            with Noting() as noting:
-                model(INPUTS).square().mean().backward()
-                optimizer.step()
-                pruner.step()
-        views = ("view", "alias", "detach", "_reshape_alias")
-        names.append(sorted(name for name in noting.names if name not in views))
-    assert sorted([*names[0], *["_foreach_mul_"] * 2]) == names[1]

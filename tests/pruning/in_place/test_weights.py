@@ -247,39 +247,6 @@ def test_a_model_has_one_pruner(first: Any, second: Any) -> None:
     second(model, config()).prepare()
 
 
-def test_frozen_weights_stay_dense_and_named_ones_are_masked() -> None:
-    model = net()
-    model[0].requires_grad_(False)
-    dense = model[0].weight.clone()
-    pruner = InPlacePruner(model, config())
-    with pytest.warns(UserWarning, match="frozen"):
-        pruner.prepare()
-    optimizer = SGD(model.parameters(), 0.1)
-    pruner.attach(optimizer)
-    stepped(pruner, model, optimizer)
-    assert list(masks(pruner)) == ["2.weight"]
-    assert torch.equal(model[0].weight, dense)
-
-
-def test_an_adapter_that_is_merged_stays_under_the_mask() -> None:
-    pruner, model = prepared(schedule=Cyclic())
-    optimizer = SGD(model.parameters(), 0.1)
-    pruner.attach(optimizer)
-    stepped(pruner, model, optimizer)
-    low, high = torch.randn(16, 2), torch.randn(2, 8)
-    for sign in (1, -1):  # merged, and taken out again
-        before = model[0].weight.detach().clone()
-        with torch.no_grad():
-            model[0].weight += sign * low @ high
-        pruner.mask_weights()
-        assert_masked(pruner)
-        kept = masks(pruner)["0.weight"]
-        wanted = torch.where(kept, before + sign * low @ high, 0)
-        assert torch.equal(model[0].weight, wanted)
-    stepped(pruner, model, optimizer, steps=3)
-    assert_masked(pruner)
-
-
 def test_nothing_is_kept_alive() -> None:
     gc.collect()
     before = len(beside._masks)

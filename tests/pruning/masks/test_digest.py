@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from coreai_opt.pruning.masks import digest as module
 from coreai_opt.pruning.masks.digest import mask_digest
 
 
@@ -45,14 +44,6 @@ def test_the_same_elements_in_another_shape_change_it(mask: Tensor) -> None:
     assert len({digest(mask.reshape(shape)) for shape in shapes}) == len(shapes)
 
 
-@pytest.mark.parametrize(("one", "other"), [(0, 1), (0, 7), (3, 4)])
-def test_words_that_are_swapped_change_it(one: int, other: int) -> None:
-    words = torch.rand(8, 8) < 0.5
-    swapped = words.clone()
-    swapped[[one, other]] = words[[other, one]]
-    assert digest(swapped) != digest(words)
-
-
 def test_what_adds_up_to_the_same_is_told_apart() -> None:
     # With a plain sum over words, two changes that cancel out would be none.
     up, down = torch.zeros(2, 16, dtype=torch.bool)
@@ -63,16 +54,6 @@ def test_what_adds_up_to_the_same_is_told_apart() -> None:
     crossed = torch.zeros(16, dtype=torch.bool)
     crossed[[1, 8]] = True
     assert len({digest(mask) for mask in (up, down, both, crossed)}) == 4
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 1000])
-def test_the_parts_in_which_it_is_computed_do_not_matter(
-    size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mask = torch.rand(50, 7) < 0.5
-    before = digest(mask)
-    monkeypatch.setattr(module, "WORDS_AT_ONCE", size)
-    assert digest(mask) == before
 
 
 def test_how_the_mask_lies_in_memory_does_not_matter() -> None:

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from coreai_opt.pruning.masks import masking
 from coreai_opt.pruning.masks.masking import (
     INTEGERS,
-    Masked,
     mask_in_place,
     masked,
     put_back,
 )
 from coreai_opt.pruning.masks.selection import count_true, has_nan
-from tests.pruning.masks.test_of_scores import DTYPES, Elsewhere
+from tests.helpers.mask_values import DTYPES, Elsewhere
 
 EDGES = [0.0, -0.0, 1.5, -2.0, torch.inf, -torch.inf, torch.nan, -torch.nan, 1e-45, 65504.0]
 AT_ONCE = 8
@@ -66,14 +65,13 @@ def test_masks_are_put_on_bit_for_bit(dtype: torch.dtype, values_in: str, mask_i
         mask = ARRANGED[mask_in](torch.rand(shape) < 0.5)
         before = ARRANGED["turned"](values_of(shape, torch.float32).nan_to_num(0, 9, -9).to(dtype))
         expected = bits(torch.where(mask, plain, torch.zeros((), dtype=dtype)))
-        result = masked(values, mask)
-        assert (result.shape, result.dtype) == (plain.shape, dtype)
-        assert torch.equal(bits(result), expected)
-        assert torch.equal(bits(values), bits(plain))
         for old in (before, before.contiguous()):
             moved = ARRANGED[values_in](plain.clone())
             put_back(moved, mask, old)
             assert torch.equal(bits(moved), bits(torch.where(mask, plain, old)))
+        result = masked(values, mask)
+        assert (result.shape, result.dtype) == (plain.shape, dtype)
+        assert torch.equal(bits(result), expected)
         mask_in_place(values, mask)
         assert torch.equal(bits(values), expected)
 
@@ -82,7 +80,6 @@ def test_masks_are_put_on_bit_for_bit(dtype: torch.dtype, values_in: str, mask_i
 def test_what_is_trained_is_masked_without_autograd(dtype: torch.dtype) -> None:
     leaf = nn.Parameter(values_of((3, 7), dtype))
     mask, version = torch.rand(3, 7) < 0.5, leaf._version
-    assert not masked(leaf, mask).requires_grad
     mask_in_place(leaf, mask)
     assert (leaf.requires_grad, leaf.is_leaf, leaf._version) == (True, True, version)
     assert not bits(leaf).view(3, 7)[~mask].any()
@@ -91,41 +88,13 @@ def test_what_is_trained_is_masked_without_autograd(dtype: torch.dtype) -> None:
     assert bool((leaf[~mask] == 3).all())
 
 
-def test_a_room_is_written_to_and_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masking, "SMALL", 0)
-    values, mask, room = torch.ones(3, 7), torch.rand(3, 7) < 0.5, torch.full((3, 7), 9.0)
-    result = masked(values, mask, room)
-    assert result.data_ptr() == room.data_ptr()
-    assert torch.equal(room, mask.float())
-
-
 def test_a_lazily_negated_tensor() -> None:
     conjugate = torch.randn(5, dtype=torch.complex64).conj()
     negated, mask = conjugate.imag, torch.tensor([True, False, True, True, False])
     assert negated.is_neg()
     expected = torch.where(mask, negated.resolve_neg(), 0)
-    assert torch.equal(masked(negated, mask), expected)
     mask_in_place(negated, mask)
     assert torch.equal(negated, expected)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_the_function_forward_and_backward(dtype: torch.dtype) -> None:
-    weight = torch.randn(4, 3, dtype=dtype, requires_grad=True)
-    mask = torch.rand(4, 3) < 0.5
-
-    def apply(each: Tensor) -> Tensor:
-        function: Any = Masked
-        result: Tensor = function.apply(each, mask, None)
-        return result
-
-    gradient = torch.randn(4, 3, dtype=dtype)
-    found = apply(weight)
-    assert torch.equal(found, torch.where(mask, weight, 0))
-    found.backward(gradient)
-    assert weight.grad is not None
-    assert torch.equal(weight.grad, gradient)  # the hook of a weight masks it
 
 
 @given(

@@ -15,17 +15,9 @@ from coreai_opt.pruning.masks.of_scores import (
     unstructured_mask,
 )
 from coreai_opt.pruning.spec import PruningScheme, Unstructured
+from tests.helpers.mask_values import DTYPES, Elsewhere
 
-DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 DENORMAL = {dtype: torch.finfo(dtype).smallest_normal / 4 for dtype in DTYPES}
-
-
-class Elsewhere(Tensor):
-    """A tensor that says it is on another device, and takes the path of one."""
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        return torch.device("cuda")
 
 
 def reference(scores: Tensor, sparsity: float) -> list[bool]:
@@ -73,23 +65,6 @@ def test_the_mask_is_that_of_a_stable_sort(values: Tensor, sparsity: float) -> N
     assert mask.flatten().tolist() == reference(values, sparsity)
     assert torch.equal(values.isnan(), before.isnan())
     assert torch.equal(values.nan_to_num(), before.nan_to_num())
-
-
-@thoroughly
-@given(scores(), SPARSITIES)
-def test_exactly_the_floor_of_the_share_is_pruned(values: Tensor, sparsity: float) -> None:
-    pruned = (~unstructured_mask(values, sparsity)).sum()
-    assert pruned == floor(values.numel() * sparsity)
-
-
-@thoroughly
-@given(scores(), SPARSITIES, SPARSITIES)
-def test_what_a_lower_sparsity_prunes_a_higher_one_prunes_too(
-    values: Tensor, one: float, other: float
-) -> None:
-    wide = unstructured_mask(values, min(one, other))
-    narrow = unstructured_mask(values, max(one, other))
-    assert bool((wide | ~narrow).all())
 
 
 @thoroughly
@@ -145,17 +120,6 @@ def test_denormals_are_told_from_zero(dtype: torch.dtype) -> None:
     assert unstructured_mask(tensor, 0.75).tolist() == [False, False, True, False]
 
 
-@pytest.mark.parametrize("sparsity", [0.0, 0.5, 1.0])
-def test_an_empty_tensor_has_an_empty_mask(sparsity: float) -> None:
-    assert unstructured_mask(torch.empty(0, 3), sparsity).shape == (0, 3)
-
-
-@pytest.mark.parametrize(("sparsity", "kept"), [(0.0, True), (0.999, True), (1.0, False)])
-def test_a_scalar_is_one_element(sparsity: float, kept: bool) -> None:
-    mask = unstructured_mask(torch.tensor(2.0), sparsity)
-    assert (mask.shape, mask.item()) == ((), kept)
-
-
 def test_indices_are_those_of_the_shape_and_not_of_the_memory() -> None:
     turned = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]).t()
     assert unstructured_mask(turned, 0.5).tolist() == [[0, 0], [0, 1], [1, 1]]
@@ -193,9 +157,3 @@ class Unheard(PruningScheme):
 def test_an_unknown_scheme_is_a_type_error(scheme: Any) -> None:
     with pytest.raises(TypeError, match="Unheard" if isinstance(scheme, Unheard) else str(scheme)):
         compute_mask(torch.ones(4), 0.5, scheme)
-
-
-@pytest.mark.parametrize("sparsity", [0.0, 0.5, 1.0])
-def test_nothing_is_copied_to_the_host(sparsity: float) -> None:
-    mask = unstructured_mask(torch.empty(3, 4, device="meta"), sparsity)
-    assert (mask.device.type, mask.shape, mask.dtype) == ("meta", (3, 4), torch.bool)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -16,7 +15,7 @@ from coreai_opt.pruning.masks import device_selection as device
 from coreai_opt.pruning.masks import host_selection as host
 from coreai_opt.pruning.masks.of_scores import global_masks, unstructured_mask
 from coreai_opt.pruning.masks.selection import Hint, Magnitude, Scores, keep_highest
-from tests.pruning.masks.test_of_scores import DTYPES, Elsewhere
+from tests.helpers.mask_values import DTYPES, KINDS, Far, reference
 
 INTEGERS = [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool]
 # Few, at once, many on the host, many on the device: as it is used, and for small tensors.
@@ -43,24 +42,6 @@ def by_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     _set(monkeypatch, *SMALL[0])
 
 
-class Far(Elsewhere):
-    """Its like says that it is on a GPU, and goes there without moving."""
-
-    def to(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self if isinstance(args[0], torch.device) else super().to(*args, **kwargs)
-
-
-def reference(rows: Sequence[Tensor], pruned: int) -> list[Tensor]:
-    """Sort all by score and then by index; the first ones are pruned."""
-    flat = np.concatenate([row.detach().double().flatten().numpy() for row in rows])
-    flat[np.isnan(flat)] = np.inf
-    order = np.lexsort((np.arange(len(flat)), flat))
-    kept = np.ones(len(flat), dtype=bool)
-    kept[order[:pruned]] = False
-    parts = np.split(kept, np.cumsum([row.numel() for row in rows])[:-1])
-    return [torch.from_numpy(part).view(row.shape) for part, row in zip(parts, rows, strict=True)]
-
-
 def check(rows: Sequence[Scores], pruned: int, *same: Sequence[Scores]) -> None:
     """Compare with the reference: the rows, and what they are as tensors, on the host and off."""
     plain = [row.tensor() if isinstance(row, Magnitude) else row for row in rows]
@@ -73,31 +54,6 @@ def check(rows: Sequence[Scores], pruned: int, *same: Sequence[Scores]) -> None:
             assert torch.equal(mine.as_subclass(Tensor), theirs)
 
 
-def mass(size: int) -> Tensor:
-    """Zeros of which a few have moved, as after pruning that nothing comes back from."""
-    values = torch.randn(size)
-    values[: size // 2] = 0
-    return values[torch.randperm(size)]
-
-
-KINDS: dict[str, Any] = {
-    "normal": torch.randn,
-    "equal": torch.ones,
-    "zeros-of-both-signs": lambda size: torch.zeros(size) * (torch.randn(size).sign()),
-    "two": lambda size: torch.randint(0, 2, (size,)).float(),
-    "few": lambda size: torch.randint(-3, 4, (size,)).float(),
-    "sorted": lambda size: torch.arange(float(size)),
-    "reversed": lambda size: torch.arange(float(size)).flip(0),
-    "heavy": lambda size: torch.randn(size).pow(15),
-    "zeros-at-the-cut": mass,
-    "infinities": lambda size: torch.where(torch.rand(size) < 0.6, torch.inf, torch.randn(size)),
-    "low-infinities": lambda size: torch.where(torch.rand(size) < 0.6, -torch.inf, 1.0),
-    "nan": lambda size: torch.where(torch.rand(size) < 0.4, torch.nan, torch.randn(size)),
-    "nan-and-infinity": lambda size: torch.where(torch.rand(size) < 0.5, torch.nan, torch.inf),
-    "period": lambda size: torch.arange(size).remainder(max(round(size ** (1 / 3)), 1)).float(),
-    "denormal": lambda size: torch.randint(0, 9, (size,)) * 1e-45,
-    "one-low": lambda size: torch.ones(size).index_fill_(0, torch.tensor([size - 1]), -5.0),
-}
 SHARES = [0.0, 0.02, 0.25, 0.5, 0.6, 0.97, 1.0]
 
 
@@ -257,25 +213,6 @@ def test_a_ramp_in_tiny_steps_goes_on_where_nothing_may_come_back() -> None:
     assert seen == [2500 + step // 8 for step in range(1, 41)]
 
 
-NONSENSE: dict[str, Any] = {
-    "lowest": lambda rows, total: np.sort(rows[0].at(np.arange(len(rows[0]))))[:9],
-    "highest": lambda rows, total: np.sort(rows[0].at(np.arange(len(rows[0]))))[-9:],
-    "one": lambda rows, total: rows[0].at(np.array([0])),
-    "the-same": lambda rows, total: rows[0].at(np.full(50, len(rows[0]) // 2)),
-}
-
-
-@pytest.mark.usefixtures("by_sample")
-@pytest.mark.parametrize("name", NONSENSE)
-@pytest.mark.parametrize("kind", ["normal", "zeros-at-the-cut", "few", "nan"])
-def test_a_sample_that_misleads(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_sample", NONSENSE[name])
-    values = KINDS[kind](200)
-    for pruned in counts(200):
-        check([values], pruned)
-        check([Magnitude(values), Magnitude(values[:50], values[:50] > 0)], pruned)
-
-
 @pytest.fixture
 def large() -> Tensor:
     values = torch.randn(1_100_003)
@@ -308,21 +245,3 @@ def test_one_threshold_over_rows_larger_than_what_is_compared_at_once(large: Ten
         expected = reference(plain, int(sum(map(len, plain)) * share))
         for found in (global_masks(rows, share), global_masks(plain, share)):
             assert all(map(torch.equal, found, expected))
-
-
-def test_many_equal_keys_at_an_end_of_the_bracket_are_not_collected(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    collected: list[int] = []
-    select = host._cut
-
-    def counted(keys: Any, count: int) -> Any:
-        collected.append(len(keys))
-        return select(keys, count)
-
-    monkeypatch.setattr(host, "_cut", counted)
-    # Half are 1: by the sample, the cut may be there or below.
-    values = torch.where(torch.rand(100_000) < 0.5, 1.0, torch.rand(100_000))
-    share = float((values < 1).double().mean()) - 0.001
-    assert keep_highest([values], int(100_000 * share))[0].sum() == 100_000 - int(100_000 * share)
-    assert sum(collected) < 20_000

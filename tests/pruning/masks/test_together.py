@@ -16,9 +16,8 @@ from coreai_opt.pruning import (
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import DivergedWeightError
 from coreai_opt.pruning.masks.selection import Hint, Magnitude, keep_largest_of_each
-from coreai_opt.pruning.masks.together import batches, stacked
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.pruning.masks.test_selection import KINDS, Far, reference
+from tests.helpers.mask_values import KINDS, Far, reference
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -74,31 +73,6 @@ def test_whatever_is_in_the_hints(cuts: list[int], pruned: int) -> None:
     masks = keep_largest_of_each(rows, None, pruned, [Hint(cut, cut // 2) for cut in cuts])
     for mask, row in zip(masks, rows, strict=True):
         assert torch.equal(mask, reference([row.abs()], pruned)[0])
-
-
-def test_what_is_alike_and_small_is_put_together() -> None:
-    model: Any = nn.Sequential(
-        nn.Linear(8, 4), nn.Linear(4, 8), nn.Linear(8, 4), nn.Linear(256, 256), nn.Linear(256, 256)
-    )
-    model[2].half()
-    model.append(nn.Linear(8, 4))
-    pruner = InPlacePruner(model, MagnitudePrunerConfig.uniform(0.5))
-    pruner.prepare()
-    assert batches(list(pruned_tensors(model))) == [[0, 5], [1], [2], [3], [4]]
-
-
-def test_no_more_are_put_together_than_stay_in_the_cache() -> None:
-    model = nn.Sequential(*[nn.Linear(128, 128) for _ in range(20)])
-    InPlacePruner(model, MagnitudePrunerConfig.uniform(0.5)).prepare()
-    assert list(map(len, batches(list(pruned_tensors(model))))) == [16, 4]
-
-
-def test_rows_of_a_tensor_are_taken_as_they_are() -> None:
-    base = torch.arange(6.0).view(2, 3)
-    assert stacked(base.unbind()).data_ptr() == base.data_ptr()
-    for others in (base.flip(0).unbind(), (base[1], base[0]), (base[0], base[0]), (base[1],) * 2):
-        assert torch.equal(stacked(others), torch.stack(list(others)))
-        assert stacked(others).data_ptr() != base.data_ptr()
 
 
 class MyMagnitudes(nn.Module):

@@ -92,25 +92,6 @@ def train(pruner: MagnitudePruner, optimizer: Optimizer, step: int) -> None:
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS)
-def test_pruned_weights_stay_bit_for_bit_and_have_no_moments(make: Make) -> None:
-    pruner = pruner_of()
-    optimizer = make(pruner.model.parameters())
-    pruner.mask_optimizer_state(optimizer)
-    for step in range(12):
-        before = [weight.detach().clone() for weight in dense(pruner)]
-        train(pruner, optimizer, step)
-        for weight, old, mask in zip(dense(pruner), before, masks(pruner), strict=True):
-            assert torch.equal(weight[~mask], old[~mask])
-            assert (weight[mask] != old[mask]).any()
-        pruner.step()
-        for weight, mask in zip(dense(pruner), masks(pruner), strict=True):
-            for moment in moments(optimizer, weight):
-                assert moment[~mask].count_nonzero() == 0
-                assert moment[mask].count_nonzero() > 0
-    assert [int((~mask).sum()) for mask in masks(pruner)] == [38, 32]
-
-
-@pytest.mark.parametrize("make", OPTIMIZERS)
 def test_other_weights_move_as_they_would_without(make: Make) -> None:
     one, other = pruner_of(), pruner_of()
     optimizers = [make(pruner.model.parameters()) for pruner in (one, other)]
@@ -156,18 +137,6 @@ def test_what_comes_back_has_no_moments(make: Make) -> None:
         assert moment.flatten()[places].count_nonzero() == 0
         assert moment.flatten()[~kept].count_nonzero() == 0
         assert (moment.flatten()[kept & kept_before] == 0.5).all()
-
-
-@pytest.mark.parametrize("make", OPTIMIZERS[3:9])
-def test_control_decay_and_momentum_reach_pruned_weights_without_it(make: Make) -> None:
-    pruner = pruner_of()
-    optimizer = make(pruner.model.parameters())
-    for step in range(5):
-        train(pruner, optimizer, step)
-        pruner.step()
-    before, mask = dense(pruner)[0].detach().clone(), masks(pruner)[0]
-    train(pruner, optimizer, 5)
-    assert (dense(pruner)[0][~mask] != before[~mask]).any()
 
 
 def test_control_adamw_wears_pruned_weights_down() -> None:

@@ -24,8 +24,8 @@ from coreai_opt.pruning import (
 )
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.spec.prune_impl import as_bits
-from tests.pruning.in_place.test_equals import uniform
-from tests.pruning.model.test_shared_weights import Tied
+from tests.helpers.in_place import uniform
+from tests.helpers.models import Tied
 
 RAMP = PolynomialDecaySchedule(total_iters=8, power=2)
 

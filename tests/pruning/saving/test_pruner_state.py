@@ -1,7 +1,6 @@
 """What leaves the pruner: finalized models, state dicts to go on from, and copies."""
 
 import copy
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,6 @@ from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.spec import PruneImplBase
 
 GAPS = PolynomialDecaySchedule(total_iters=10, power=2, update_frequency=3)
-DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 LAST = 12
 
 
@@ -54,76 +52,12 @@ def train(pruner: MagnitudePruner, first: int, last: int) -> list[list[Tensor]]:
     return seen
 
 
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("cut", [0, 2, 3, 4, 5, 6, 8, 10, 11])
-def test_a_loaded_state_goes_on_bit_for_bit(cut: int, dtype: torch.dtype) -> None:
-    whole = train(prepared(0, dtype), 0, LAST)
-    before = prepared(0, dtype)
-    train(before, 0, cut)
-    after = prepared(1, dtype)
-    after.model.load_state_dict(through_a_file(before.model.state_dict()))
-    assert after.step_count == cut
-    assert [impl.sparsity for impl in impls(after.model)] == [
-        impl.sparsity for impl in impls(before.model)
-    ]
-    assert same(list(after.model.buffers()), list(before.model.buffers()))
-    rest = train(after, cut, LAST)
-    assert all(same(one, other) for one, other in zip(rest, whole[cut:], strict=True))
-    assert after.at_target()
-
-
-def test_loading_recomputes_no_mask() -> None:
-    before, after = prepared(0), prepared(1)
-    train(before, 0, 4)
-    for weight in originals(before.model):  # the masks in force are no longer those of the weights
-        weight.data = weight.data.flip(0)
-    after.model.load_state_dict(before.model.state_dict())
-    assert same(list(after.model.buffers()), list(before.model.buffers()))
-    after.step()  # step 5 lies between two updates: nothing is due
-    assert same(list(after.model.buffers()), list(before.model.buffers()))
-
-
-def test_a_state_dict_of_tensors_may_be_mapped_and_assigned() -> None:
-    before, after = prepared(0), prepared(1)
-    train(before, 0, 4)
-    state = {name: value.cpu().clone() for name, value in before.model.state_dict().items()}
-    after.model.load_state_dict(state, assign=True)
-    assert after.step_count == 4
-    rest = zip(train(before, 4, 8), train(after, 4, 8), strict=True)
-    assert all(same(one, other) for one, other in rest)
-
-
 def test_the_state_dict_carries_dense_weights_and_masks() -> None:
     pruner = prepared(schedule=None)
     state = pruner.model.state_dict()
     assert torch.equal(state["0.parametrizations.weight.original"], net()[0].weight)
     assert int((~state["0.parametrizations.weight.0.mask"]).sum()) == 37  # 0.7 of 54
     assert all(isinstance(value, Tensor) for value in state.values())
-
-
-def test_a_copy_of_a_prepared_model_has_its_own_masks() -> None:
-    pruner = prepared()
-    train(pruner, 0, 4)
-    twin = copy.deepcopy(pruner.model)
-    batch = torch.rand(3, 2, 5)
-    before = twin(batch)
-    assert torch.equal(before, pruner.model(batch))
-    masks = [impl.mask.clone() for impl in impls(twin)]
-    train(pruner, 4, LAST)
-    assert torch.equal(twin(batch), before)
-    assert same(masks, [impl.mask for impl in impls(twin)])
-    assert not same(masks, [impl.mask for impl in impls(pruner.model)])
 
 
 def test_a_copy_may_be_finalized_while_the_original_goes_on() -> None:
@@ -214,12 +148,6 @@ def test_finalize_folds_the_masks_and_nothing_else(
     torch.testing.assert_close(forward(again, batch), output)
 
 
-def test_attention_is_pruned_in_both_projections() -> None:
-    model = MagnitudePruner(nn.MultiheadAttention(6, 2)).prepare()
-    assert int((model.in_proj_weight == 0).sum()) == 54
-    assert int((model.out_proj.weight == 0).sum()) == 18
-
-
 def test_finalize_keeps_the_parameter_that_an_optimizer_holds() -> None:
     model = net()
     parameters = list(model.parameters())
@@ -236,12 +164,3 @@ def test_finalize_keeps_the_parameter_that_an_optimizer_holds() -> None:
 def test_a_model_without_masks_cannot_be_finalized() -> None:
     with pytest.raises(RuntimeError, match="must be prepared"):
         prepared().finalize(net())
-
-
-@pytest.mark.parametrize("dtype", [*DTYPES, torch.float16], ids=str)
-def test_weights_keep_their_dtype(dtype: torch.dtype) -> None:
-    pruner = prepared(dtype=dtype, schedule=None)
-    assert pruner.model[0].weight.dtype == dtype
-    final = pruner.finalize()
-    assert {value.dtype for value in final.state_dict().values()} == {dtype}
-    assert int((final[0].weight == 0).sum()) == 37

@@ -89,12 +89,6 @@ def test_random_knows_nothing_of_the_weights() -> None:
     assert torch.equal(criterion.score(weight), criterion.score(weight.double()).float())
 
 
-def test_random_is_nested_along_a_ramp() -> None:
-    seen = walk(pruner_of("random"), 5)
-    for wide, narrow in pairwise(seen):
-        assert all(bool((a | ~b).all()) for a, b in zip(wide, narrow, strict=True))
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_random_is_about_uniform(seed: int) -> None:
     torch.manual_seed(seed)
@@ -126,15 +120,6 @@ def test_random_is_the_hash_it_says_it_is() -> None:
     seed = int(criterion.seed)
     expected = [float(splitmix(seed, index)) for index in range(35)]
     assert criterion.score(weight).flatten().tolist() == expected
-
-
-def test_random_goes_on_from_a_state_dict() -> None:
-    before, after = pruner_of("random", 0), pruner_of("random", 1)
-    walk(before, 2)
-    assert "0.parametrizations.weight.0.seed" in before.model.state_dict()
-    after.model.load_state_dict(before.model.state_dict())
-    assert same(masks(before), masks(after))
-    assert same(walk(before, 3)[-1], walk(after, 3)[-1])
 
 
 def taylor(pruner: MagnitudePruner, name: str = "0") -> TaylorPruneImpl:
@@ -283,19 +268,6 @@ def test_taylor_without_a_new_pass_goes_by_the_last_sum() -> None:
     assert total[pruned].max() < total[~pruned].min()
 
 
-@pytest.mark.parametrize("cut", range(1, 12))
-@pytest.mark.parametrize("assign", [False, True], ids=["copied", "assigned"])
-def test_taylor_goes_on_in_the_middle_of_a_gap(cut: int, assign: bool) -> None:
-    whole = walk(pruner_of("taylor", schedule=GAPS), 12)
-    before, after = (pruner_of("taylor", seed, GAPS) for seed in (0, 1))
-    walk(before, cut)
-    state = {name: value.clone() for name, value in before.model.state_dict().items()}
-    after.model.load_state_dict(state, assign=assign)
-    rest = walk(after, 12 - cut, cut)
-    assert all(same(one, other) for one, other in zip(rest, whole[cut:], strict=True))
-    assert torch.equal(taylor(after, "2").mask, whole[-1][1])
-
-
 def test_a_copy_has_an_importance_of_its_own() -> None:
     pruner = pruner_of("taylor", schedule=GAPS)
     backward(pruner, 0)
@@ -334,22 +306,6 @@ def test_taylor_sees_a_tied_weight_once_a_pass() -> None:
     assert taylor(pruner) is taylor(pruner, "1")
     pruner.step(2)
     assert int((~taylor(pruner, "1").mask).sum()) == 10
-
-
-def test_taylor_is_the_same_when_compiled() -> None:
-    torch._dynamo.reset()
-    plain, other = pruner_of("taylor", schedule=GAPS), pruner_of("taylor", schedule=GAPS)
-    compiled = torch.compile(other.model, backend="aot_eager", fullgraph=True)
-    for step in range(7):
-        batch = torch.rand(4, 6)
-        for pruner, model in ((plain, plain.model), (other, compiled)):
-            pruner.model.zero_grad()
-            model(batch).square().sum().backward()
-            pruner.step()
-        torch.testing.assert_close(taylor(plain).importance, taylor(other).importance)
-        assert same(masks(plain), masks(other)), step
-    assert int((~taylor(other).mask).sum()) == 32
-    torch._dynamo.reset()
 
 
 class Largest(PruneImplBase):

@@ -120,32 +120,6 @@ def test_as_many_are_pruned_as_the_scheme_says(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@given(values=scores(), one=SPARSITIES, other=SPARSITIES)
-@modestly
-def test_what_a_lower_sparsity_prunes_a_higher_one_prunes_too(
-    scheme: PruningScheme, values: Tensor, one: float, other: float
-) -> None:
-    wide = compute_mask(values, min(one, other), scheme)
-    narrow = compute_mask(values, max(one, other), scheme)
-    assert bool((wide | ~narrow).all())
-
-
-def fixed(scheme: PruningScheme) -> float | None:
-    return 1 - scheme.n / scheme.m if isinstance(scheme, NMStructured) else None
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_0_keeps_all_and_1_prunes_all_that_may_be(
-    scheme: PruningScheme, dtype: torch.dtype
-) -> None:
-    weight = torch.rand(8, 4, dtype=dtype)
-    assert compute_mask(weight, 0.0, scheme).all()
-    everything = 1.0 if fixed(scheme) is None else fixed(scheme)
-    assert (~compute_mask(weight, 1.0, scheme)).sum() == 32 * everything
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
 def test_masks_follow_the_shape_and_not_the_memory(scheme: PruningScheme) -> None:
     weight = torch.rand(4, 8)
     turned = weight.t().contiguous().t()

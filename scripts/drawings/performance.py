@@ -1,6 +1,6 @@
 """Draw the pictures of docs/performance.md from the results of scripts/bench, print its table.
 
-python scripts/draw_performance.py
+python scripts/drawings/performance.py
 """
 
 import json
@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 PHASES = ("ramp", "ramp, every 10", "after", "ramp, no regrowth", "after, no regrowth")
 WAYS = ("on the model", "in place")
 

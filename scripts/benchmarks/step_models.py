@@ -1,4 +1,4 @@
-"""The models and batches whose training steps are timed; see bench_steps."""
+"""Models and batches of bench_steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Case:
     batch: Callable[[], tuple[Tensor, ...]]
 
 
-class Classifier(nn.Module):
+class TokenTagger(nn.Module):
     """A transformer encoder that predicts a token at each place."""
 
     def __init__(self, tokens: int, width: int, heads: int, layers: int) -> None:
@@ -86,12 +86,12 @@ MODELS = {
     for case in (
         Case("mlp", _mlp, lambda: (torch.randn(256, 1024), torch.randint(10, (256,)))),
         Case("conv", _conv, lambda: _images(64, 32, 10)),
-        Case("transformer", lambda: Classifier(1000, 256, 4, 4), lambda: _tokens(16, 64, 1000)),
+        Case("transformer", lambda: TokenTagger(1000, 256, 4, 4), lambda: _tokens(16, 64, 1000)),
         Case("small-layers", _small, lambda: (torch.randn(16, 64), torch.randint(64, (16,)))),
         Case("resnet50", _resnet50, lambda: _images(128, 224, 1000)),
         Case(
             "transformer-100m",
-            lambda: Halved(Classifier(20_000, 768, 12, 12)),
+            lambda: Halved(TokenTagger(20_000, 768, 12, 12)),
             lambda: _tokens(16, 512, 20_000),
         ),
     )

@@ -1,4 +1,4 @@
-"""What the benchmarks share: what they ran on, and how results are written."""
+"""Options, machine and JSON that all benchmarks share."""
 
 import argparse
 import json
@@ -9,14 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = ("torch", "numpy", "pytorch-lightning", "hydra-core")
 
 
-def parser(what: str, description: str | None) -> argparse.ArgumentParser:
+def parser(what: str, description: str | None, prog: str = "") -> argparse.ArgumentParser:
     """Return a parser with the option that all benchmarks have."""
-    made = argparse.ArgumentParser(prog=f"scripts/bench {what}", description=description)
+    prog = prog or f"scripts/bench {what}"
+    made = argparse.ArgumentParser(prog=prog, description=description)
     default = ROOT / "docs" / "benchmarks" / f"{what}.json"
     made.add_argument(
         "--json", type=writable, default=default, help=f"default: {default.relative_to(ROOT)}"
@@ -25,7 +26,7 @@ def parser(what: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number with a lower bound; for argparse."""
+    """Return a reader of whole numbers with a lower bound; for argparse."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -54,7 +55,7 @@ def writable(text: str) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a measurement was made with; without importing any of it."""
+    """Return machine and versions, without importing the packages."""
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -65,7 +66,7 @@ def machine() -> dict[str, Any]:
 
 
 def write(path: Path, command: str, results: dict[str, Any]) -> None:
-    """Write results as JSON, with the command and what it ran on."""
+    """Write results as JSON, with the command and the machine."""
     report = {"command": command, **machine(), **results}
     path.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -1,6 +1,6 @@
 """Draw the pictures of docs/choosing.md with the library itself.
 
-python scripts/draw_pruning.py
+python scripts/drawings/pruning.py
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ from coreai_opt.pruning.spec import (
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 SCHEMES: dict[str, Any] = {
     "Unstructured()": Unstructured(),
     "ChannelStructured(axis=0)": ChannelStructured(axis=0),

@@ -11,7 +11,6 @@ from pytorch_lightning.callbacks import (
     EMAWeightAveraging,
     WeightAveraging,
 )
-from torch import Tensor, nn
 from torch.optim.swa_utils import (
     AveragedModel,
     get_ema_avg_fn,
@@ -19,35 +18,35 @@ from torch.optim.swa_utils import (
     get_swa_multi_avg_fn,
 )
 
-from coreai_opt.pruning import MagnitudePrunerConfig, PruningError
+from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.model.stats import count_sparsity
-from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
+from tests.helpers.averaging import (
+    DECAY,
+    FIRST,
+    RAMP,
+    History,
+    Weights,
+    arranged,
+    assert_same,
+    dense,
+    masks,
+    mean,
+    pruned,
+    state,
+    train,
+    under,
+)
 from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
-    EvaluatedModule,
+    SaveAt,
     TinyModule,
-    linear_ramp,
     loader,
-    make_trainer,
     pruned_from,
 )
-from tests.lightning_callbacks.resume.test_resuming import SaveAt
-from tests.lightning_callbacks.test_preparing import LateModule, SetUpModule
+from tests.helpers.lightning_modules import LateModule, SetUpModule
 
 pytestmark = LIGHTNING_WARNINGS
-
-Weights = dict[str, Tensor]
-
-RAMP = 9  # the step at which the target is reached; two epochs have 16
-DECAY = 0.75
-
-
-def mean(history: list[Weights]) -> Weights:
-    return {
-        name: torch.stack([weights[name].double() for weights in history]).mean(0).float()
-        for name in history[0]
-    }
 
 
 def decaying(history: list[Weights]) -> Weights:
@@ -96,74 +95,12 @@ KINDS: dict[str, Kind] = {
     "own, parameters": (lambda: EveryThird(use_buffers=False), mean, THIRDS),
     "late": (LateAveraging, mean, THIRDS[1:]),
 }
-KIND = pytest.mark.parametrize("kind", list(KINDS))
-FIRST = pytest.mark.parametrize("pruning_first", [True, False], ids=["pruning first", "last"])
+EACH = pytest.mark.parametrize(
+    ("kind", "pruning_first"), [(kind, index % 2 == 0) for index, kind in enumerate(KINDS)]
+)
 
 
-class History(pl.Callback):
-    """Keeps the weights after each batch, and the masks."""
-
-    def __init__(self) -> None:
-        self.weights: list[Weights] = []
-        self.masks: list[Weights] = []
-
-    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *args: Any) -> None:
-        self.weights.append(dense(pl_module))
-        self.masks.append(masks(pl_module))
-
-
-def dense(module: nn.Module) -> Weights:
-    return {name: weight.detach().clone() for name, weight in module.named_parameters()}
-
-
-def masks(module: nn.Module) -> Weights:
-    return {tensor.name: tensor.impl.mask.clone() for tensor in pruned_tensors(module)}
-
-
-def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    assert list(ours) == list(theirs)
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
-
-
-def arranged(first: bool, pruning: pl.Callback, average: pl.Callback) -> list[pl.Callback]:
-    return [pruning, average] if first else [average, pruning]
-
-
-def train(root: Path, *callbacks: pl.Callback, seed: int = 0, **given: Any) -> Any:
-    """Train for two epochs of eight steps; all that is in ``given`` is for ``fit`` or the trainer.
-
-    Returns:
-        The module, and the trainer.
-    """
-    torch.manual_seed(seed)
-    module = given.pop("make", EvaluatedModule)()
-    path, data = given.pop("ckpt_path", None), given.pop("validation", loader(2))
-    trainer = make_trainer(root, *callbacks, num_sanity_val_steps=0, **given)
-    trainer.fit(module, loader(), data, ckpt_path=path)
-    return module, trainer
-
-
-def pruned(reached: int = RAMP) -> ScheduledPruning:
-    """Prune to a half along a line, until the given step; nothing comes back.
-
-    So it makes no difference whether an average takes in weights before their masks change or after
-    that, and its weights are those that were never pruned.
-    """
-    config = MagnitudePrunerConfig.uniform(0.5)
-    config.allow_regrowth = False
-    return ScheduledPruning(linear_ramp(reached + 1), config=config)
-
-
-def under(found: Weights, of: Weights) -> Weights:
-    """Return averages at 0 where a mask prunes."""
-    return {
-        name: torch.where(of[name], value, 0.0) if name in of else value
-        for name, value in found.items()
-    }
-
-
-@FIRST
-@KIND
+@EACH
 def test_a_training_ends_with_averages_under_its_masks(
     tmp_path: Path, kind: str, pruning_first: bool
 ) -> None:
@@ -193,8 +130,7 @@ class Cyclic:
         return target if step % 3 else target / 2
 
 
-@FIRST
-@KIND
+@EACH
 def test_an_average_is_masked_where_weights_come_and_go(
     tmp_path: Path, kind: str, pruning_first: bool
 ) -> None:
@@ -245,12 +181,7 @@ class Swapped(pl.Callback):
         self.after.append(state(pl_module))
 
 
-def state(module: nn.Module) -> dict[str, Any]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-@FIRST
-@KIND
+@EACH
 def test_a_validation_sees_averages_under_the_masks_of_now_and_leaves_no_trace(
     tmp_path: Path, kind: str, pruning_first: bool
 ) -> None:
@@ -270,9 +201,10 @@ def test_a_validation_sees_averages_under_the_masks_of_now_and_leaves_no_trace(
         assert int((weights["first.weight"] == 0).sum()) == min(steps, RAMP) * 64 // RAMP
 
 
-@FIRST
-@pytest.mark.parametrize("kind", ["mean", "own", "own, parameters"])
-@pytest.mark.parametrize("step", [2, 5, 13])
+@pytest.mark.parametrize(
+    ("kind", "step", "pruning_first"),
+    [("mean", 2, True), ("own", 5, False), ("own", 13, True), ("own, parameters", 13, False)],
+)
 def test_a_checkpoint_holds_averages_under_the_masks_of_now(
     tmp_path: Path, kind: str, step: int, pruning_first: bool
 ) -> None:
@@ -290,13 +222,22 @@ def test_a_checkpoint_holds_averages_under_the_masks_of_now(
     assert saved["callbacks"]["ScheduledPruning"]["clock"] == step
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "late"])
-@pytest.mark.parametrize(("step", "hook"), [(2, "batch"), (5, "batch"), (8, "end"), (13, "batch")])
+@pytest.mark.parametrize(
+    ("kind", "step", "hook"),
+    [
+        ("mean", 2, "batch"),
+        ("parameters", 5, "batch"),
+        ("ema", 8, "epoch"),
+        ("multi", 13, "batch"),
+        ("multi ema", 5, "batch"),
+        ("own", 8, "epoch"),
+        ("own, parameters", 13, "batch"),
+    ],
+)
 def test_a_resumed_run_ends_as_the_uninterrupted_one(
     tmp_path: Path, kind: str, step: int, hook: str
 ) -> None:
     path, make = tmp_path / "cut.ckpt", KINDS[kind][0]
-    hook = {"end": "epoch"}.get(hook, hook)
     whole, _ = train(tmp_path, pruned(), make(), SaveAt(path, step, hook))
     pruning = pruned()
     resumed, _ = train(tmp_path, make(), pruning, seed=1, ckpt_path=path)

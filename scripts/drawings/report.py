@@ -1,6 +1,6 @@
 """Draw the pictures of docs/report.md: the report of a sweep on a desktop and on a phone.
 
-python scripts/draw_report.py SWEEP_DIR
+python scripts/drawings/report.py SWEEP_DIR
 """
 
 import shutil
@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from coreai_opt.report.__main__ import main as report
 
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 
 def main(sweep: Path) -> None:

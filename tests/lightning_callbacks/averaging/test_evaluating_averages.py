@@ -13,14 +13,8 @@ from pytorch_lightning.callbacks import (
 
 from coreai_opt.pruning.model.stats import count_sparsity
 from lightning_callbacks import TargetSparsityCheckpoint
+from tests.helpers.averaging import DECAY, assert_same, pruned, state, train
 from tests.helpers.lightning import LIGHTNING_WARNINGS, EvaluatedModule, loader, make_trainer
-from tests.lightning_callbacks.test_averaging import (
-    DECAY,
-    assert_same,
-    pruned,
-    state,
-    train,
-)
 
 pytestmark = LIGHTNING_WARNINGS
 

@@ -88,11 +88,6 @@ def test_max_steps_ends_the_count(tmp_path: Path) -> None:
     assert steps_asked(tmp_path, TinyModule(), max_steps=11) == list(range(12))
 
 
-def test_bfloat16_counts_as_float32_does(tmp_path: Path) -> None:
-    asked = steps_asked(tmp_path, TinyModule(), precision="bf16-mixed")
-    assert asked == list(range(17))
-
-
 OPTIMIZERS = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, 0.01),
     "fused sgd": lambda parameters: torch.optim.SGD(parameters, 0.01, fused=True),

@@ -1,6 +1,6 @@
 """Draw the picture of docs/schedules.md: what each knob of a ramp changes.
 
-python scripts/draw_schedules.py
+python scripts/drawings/schedules.py
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from coreai_opt.pruning.config import PolynomialDecaySchedule
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "schedules.png"
+PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "schedules.png"
 TARGET, STEPS = 0.9, 600
 BASE = {"power": 3.0, "total_iters": 400}
 

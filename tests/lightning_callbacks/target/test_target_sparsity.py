@@ -206,9 +206,8 @@ SAVING: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("is_pruned", [False, True], ids=["dense", "at target at once"])
+@pytest.mark.parametrize(("is_pruned", "every_epoch"), [(False, 1), (True, 2)])
 @pytest.mark.parametrize("settings", SAVING, ids=str)
-@pytest.mark.parametrize("every_epoch", [1, 2])
 def test_a_model_at_target_is_saved_as_lightning_does(
     tmp_path: Path, is_pruned: bool, settings: dict[str, Any], every_epoch: int
 ) -> None:

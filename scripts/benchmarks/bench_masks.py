@@ -1,4 +1,4 @@
-"""Measures what a mask costs: against topk and a scatter, from 1e4 to 1e8 weights; see bench."""
+"""Cost of a mask: against topk and a scatter, from 1e4 to 1e8 weights."""
 
 import time
 from collections.abc import Callable

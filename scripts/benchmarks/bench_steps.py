@@ -1,35 +1,29 @@
-"""Measures what pruning adds to a training step, in time and memory; see bench.
+"""Cost of pruning in a training step: time and memory.
 
 Both ways are measured in one run: masks on the model (MagnitudePruner), and weights masked in place
 (InPlacePruner).
 """
 
 import gc
-import logging
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from bench_masks import Clock
 from benchmarking import at_least, device_name, parser, write
-from counting import counted
+from gpu_counts import counted
 from rich.console import Console
 from rich.table import Table
 from step_models import MODELS, Case
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.utils.data import DataLoader, TensorDataset
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.model.targets import pruned_tensors
-from lightning_callbacks import ScheduledPruning
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda weights: SGD(weights, lr=0.01, momentum=0.9),
@@ -46,8 +40,6 @@ PHASES: dict[str, dict[str, Any]] = {
 }
 WARM_UP = 3
 NAMES = ("model", "optimizer", "way", "phase")
-PARTS = ("forward", "backward", "optimizer", "pruner")
-LAYERS = (1, 10, 100, 400)
 
 
 def main() -> None:
@@ -72,10 +64,7 @@ def main() -> None:
         "steps": arguments.steps,
         "rows": rows,
     }
-    if clock.device.type == "cpu":
-        results["callback"] = [by_callback(count) for count in arguments.layers]
-    for each in tables(results):
-        Console().print(each)
+    Console().print(table(results))
     write(arguments.json, _command(arguments), results)
 
 
@@ -97,13 +86,6 @@ def _parser() -> Any:
         help="which",
     )
     made.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
-    made.add_argument(
-        "--layers",
-        nargs="*",
-        type=at_least(1),
-        default=LAYERS,
-        help="of the models with a callback",
-    )
     made.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
     made.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     return made
@@ -112,17 +94,6 @@ def _parser() -> Any:
 def _command(arguments: Any) -> str:
     options = [f"--models {' '.join(arguments.models)}", f"--device {arguments.device}"]
     return " ".join(["scripts/bench steps", *options, *(["--compile"] * arguments.compile)])
-
-
-class _Times:
-    """Seconds of steps, and of the parts of other steps."""
-
-    def __init__(self) -> None:
-        self.whole: list[float] = []
-        self.parts: list[list[float]] = []
-
-    def by_part(self) -> Iterator[tuple[str, tuple[float, ...]]]:
-        return zip(PARTS, zip(*self.parts, strict=True), strict=True)
 
 
 @dataclass
@@ -135,23 +106,15 @@ class Training:
     pruner: MagnitudePruner | InPlacePruner | None
     batch: tuple[Any, ...]
 
-    def step(self, clock: Clock | None = None) -> list[float]:
-        """Make a training step, as a loop of one's own would; return the seconds of its parts."""
-        loss: list[torch.Tensor] = []
-
-        def forward() -> None:
-            self.optimizer.zero_grad()
-            *inputs, target = self.batch
-            output = self.forward(*inputs)
-            loss.append(nn.functional.cross_entropy(output.flatten(0, -2), target.flatten()))
-
-        parts = [forward, lambda: loss[0].backward(), self.optimizer.step]
-        parts.append(self.pruner.step if self.pruner is not None else lambda: None)
-        if clock is not None:
-            return [clock.once(part) for part in parts]
-        for part in parts:
-            part()
-        return []
+    def step(self) -> None:
+        """Make a training step, as a loop of one's own would."""
+        self.optimizer.zero_grad()
+        *inputs, target = self.batch
+        output = self.forward(*inputs)
+        nn.functional.cross_entropy(output.flatten(0, -2), target.flatten()).backward()
+        self.optimizer.step()
+        if self.pruner is not None:
+            self.pruner.step()
 
     @property
     def weights(self) -> int:
@@ -203,17 +166,14 @@ def compare(case: Case, optimizer: str, clock: Clock, arguments: Any) -> list[di
     variants = [Variant(), *_variants(case, arguments)]
     given = clock.device, arguments.compile
     trainings = [make(case, optimizer, variant, *given) for variant in variants]
-    times = [_Times() for _ in variants]
+    times: list[list[float]] = [[] for _ in variants]
     rounds = _rounds(case)
     for step in range(WARM_UP + arguments.steps):
         for training, taken in zip(trainings, times, strict=True):
             whole = clock.once(lambda one=training: [one.step() for _ in range(rounds)]) / rounds
-            parts = training.step(clock)
             if step >= WARM_UP:
-                taken.whole.append(whole)
-                taken.parts.append(parts)
-    weights, medians = trainings[-1].weights, [median(taken.whole) for taken in times]
-    waits = [_waits(training, clock) for training in trainings]
+                taken.append(whole)
+    weights, medians = trainings[-1].weights, list(map(median, times))
     del trainings, training
     peaks = [_peak(case, optimizer, variant, *given) for variant in variants]
     counts = [_counts(make(case, optimizer, variant, *given)) for variant in variants]
@@ -221,9 +181,8 @@ def compare(case: Case, optimizer: str, clock: Clock, arguments: Any) -> list[di
         {"model": case.name, "optimizer": optimizer, "way": variant.way or "dense"}
         | {"phase": variant.phase or ""}
         | {"weights": weights, "step_s": medians[index], "ratio": medians[index] / medians[0]}
-        | {"extra_bytes_a_weight": (peaks[index] - peaks[0]) / weights, "waits": waits[index]}
+        | {"extra_bytes_a_weight": (peaks[index] - peaks[0]) / weights}
         | {"launches": counts[index][0] - counts[0][0], "waits_in_pruner": counts[index][1]}
-        | {f"{part}_s": median(each) for part, each in times[index].by_part()}
         for index, variant in enumerate(variants)
     ]
 
@@ -248,22 +207,6 @@ def _counts(training: Training) -> tuple[int, int]:
         training.step()
     launches = counted(training.step).launches
     return launches, 0 if training.pruner is None else counted(training.pruner.step).waits
-
-
-def _waits(training: Training, clock: Clock) -> bool | None:
-    """Return whether a step waits for the GPU; None = there is none."""
-    if clock.device.type != "cuda":
-        return None
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        training.step()
-    except RuntimeError as error:
-        if "synchroniz" not in str(error):
-            raise
-        return True
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return False
 
 
 def _peak(case: Case, optimizer: str, variant: Variant, device: Any, compiled: bool) -> int:
@@ -294,65 +237,8 @@ def _peak(case: Case, optimizer: str, variant: Variant, device: Any, compiled: b
     return highest
 
 
-def by_callback(layers: int) -> dict[str, Any]:
-    """Time the callback after batches in which it changes nothing."""
-    ramp = PolynomialDecaySchedule(total_iters=20, power=1)
-    callback = ScheduledPruning(ramp, target_sparsity=0.5)
-    times: list[float] = []
-    hook = callback.on_train_batch_end
-
-    def timed(*arguments: Any) -> None:
-        began = time.perf_counter()
-        hook(*arguments)
-        times.append(time.perf_counter() - began)
-
-    callback.on_train_batch_end = timed  # type: ignore[method-assign]
-    data = DataLoader(TensorDataset(torch.randn(200, 8)))
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    quiet |= {"enable_checkpointing": False}
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's, of SLURM and of workers
-        trainer = pl.Trainer(max_epochs=1, callbacks=[callback], accelerator="cpu", **quiet)
-        trainer.fit(Stack(layers), data)
-    return {"layers": layers, "callback_s": median(times[50:])}
-
-
-class Stack(pl.LightningModule):
-    """Small layers, one after the other."""
-
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*[nn.Linear(8, 8) for _ in range(layers)])
-
-    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
-        return self.layers(batch[0]).square().mean()
-
-    def configure_optimizers(self) -> Optimizer:
-        return SGD(self.parameters(), lr=0.01)
-
-
-def tables(results: dict[str, Any]) -> list[Table]:
-    """Return what is printed."""
-    parts = Table(title="where the time of a step goes, ms")
-    for name in NAMES:
-        parts.add_column(name)
-    for name in PARTS:
-        parts.add_column(name, justify="right")
-    for row in results["rows"]:
-        parts.add_row(
-            *(row[name] for name in NAMES),
-            *(f"{row[f'{part}_s'] * 1e3:.1f}" for part in PARTS),
-        )
-    callback = Table(title="the callback, where nothing changes")
-    for name in ("layers", "microseconds"):
-        callback.add_column(name, justify="right")
-    for row in results.get("callback", []):
-        callback.add_row(str(row["layers"]), f"{row['callback_s'] * 1e6:.0f}")
-    return [_steps(results), parts, *([callback] if results.get("callback") else [])]
-
-
-def _steps(results: dict[str, Any]) -> Table:
+def table(results: dict[str, Any]) -> Table:
+    """Return the printed table."""
     how = "compiled" if results["compiled"] else "eager"
     made = Table(title=f"a training step on {results['device']}, {how}")
     for name in NAMES:

@@ -1,4 +1,4 @@
-"""Counts what a training step would pay on a GPU: launches of kernels, and waits for the device.
+"""Launches of kernels and waits for the device that a training step would pay on a GPU.
 
 There need be no GPU: torch's operations are noted as they are called, tensors on the host take the
 way of those on a device, and calls for many tensors are counted as CUDA splits them.

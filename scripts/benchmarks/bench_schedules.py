@@ -1,9 +1,7 @@
-"""Compares schedules, or what is pruned, on the MNIST subset; see bench-schedules."""
+"""Accuracy of schedules, allocations and criteria on the MNIST subset, against dense."""
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -12,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarking import ROOT, write
 from rich.console import Console
 from rich.table import Table
-
-ROOT = Path(__file__).resolve().parents[1]
 
 # The same training for all; total_iters and begin_step are optimizer steps of 550. The others are
 # compared with the first.
@@ -55,8 +52,7 @@ def main() -> None:
             for index, (name, overrides) in enumerate(TABLES[arguments.what].items())
         }
     Console().print(_table(results))
-    report = {"command": f"scripts/bench-schedules --what {arguments.what}"}
-    path.write_text(json.dumps(report | _report(results, seeds), indent=2) + "\n")
+    write(path, f"scripts/bench-schedules --what {arguments.what}", _report(results, seeds))
 
 
 def _runs(overrides: list[str], seeds: list[int], folder: Path) -> Iterator[dict[str, Any]]:
@@ -91,11 +87,8 @@ def _report(results: dict[str, list[dict[str, Any]]], seeds: list[int]) -> dict[
     kept = ("overrides", "metrics", "wall_seconds", "training")
     return {
         "seeds": seeds,
-        "versions": first["versions"],
         "device": first["device"],
         "threads": first["threads"],
-        "cores": os.cpu_count(),
-        "platform": f"{platform.system()} {platform.machine()}",
         "runs": {
             name: [
                 {**{key: run[key] for key in kept}, "sparsity": run["sparsity"]["achieved"]}

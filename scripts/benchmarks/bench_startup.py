@@ -1,4 +1,4 @@
-"""Measures what it takes to answer: --cfg job, --help, the preview of 100 runs, and Tab."""
+"""Time to answer: --cfg job, --help, the preview of 100 runs, and Tab."""
 
 import os
 import subprocess

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
-from coreai_opt.pruning.masks import gradients
 from coreai_opt.pruning.saving.folding import fold_masks
-from coreai_opt.pruning.spec import prune_impl
 from tests.helpers.pruning import impl, net, original, prepared
 
 pytestmark = pytest.mark.usefixtures("any_size")
@@ -325,18 +323,3 @@ def test_threads_that_train_one_model_see_their_own_gradients() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-IN_PLACE = {"linear": True, "product": True, "squashed": True, "sum": False, "expanded": False}
-
-
-@pytest.mark.parametrize(("name", "expected"), IN_PLACE.items())
-def test_gradients_that_nobody_else_holds_are_masked_in_their_own_memory(
-    name: str, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prune_impl, "LARGE", 0)
-    masked: list[Tensor] = []
-    monkeypatch.setattr(gradients, "mask_in_place", lambda gradient, mask: masked.append(gradient))
-    leaves = Leaves()
-    build([(name, 0, 2)], leaves.pruned()).sum().backward()
-    assert len(masked) == expected
