@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING
 from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .common import CoreMLExportError as CoreMLExportError
-    from .common import DependencyVersionWarning as DependencyVersionWarning
-    from .common import ExportBackend as ExportBackend
+    from .common import CoreMLExportError, DependencyVersionWarning, ExportBackend
 
 __all__ = ["CoreMLExportError", "DependencyVersionWarning", "ExportBackend", "__version__"]
 
@@ -15,9 +13,5 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
-    {
-        "CoreMLExportError": ".common",
-        "DependencyVersionWarning": ".common",
-        "ExportBackend": ".common",
-    },
+    {".common": ["CoreMLExportError", "DependencyVersionWarning", "ExportBackend"]},
 )

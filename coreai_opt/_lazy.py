@@ -1,22 +1,23 @@
 """Exports that are imported when they are first used (PEP 562)."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
 def lazy_exports(
-    package: str, homes: Mapping[str, str]
+    package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make the ``__getattr__`` and ``__dir__`` of a package whose names are imported on first use.
 
     Args:
         package: the package's ``__name__``.
-        homes: exported name -> the module that defines it, relative to the package (``".masks"``).
+        modules: module, relative to the package (``".masks"``) -> the names that it exports.
 
     Returns:
         The two functions, to be bound to ``__getattr__`` and ``__dir__`` in the package.
     """
+    homes = {name: module for module, names in modules.items() for name in names}
 
     def __getattr__(name: str) -> Any:
         if name not in homes:

@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["TRAIN", "missing_for_training", "release_of", "require_train"]
 
 TRAIN: Mapping[str, str] = {
-    "pytorch-lightning": ">=2.6.4",
+    "pytorch-lightning": ">=2.6.4,<2.7",
     "hydra-core": ">=1.3.8,<1.4",
     "omegaconf": ">=2.3",
     "filelock": ">=4.2",

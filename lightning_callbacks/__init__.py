@@ -1,18 +1,17 @@
-"""Adapters from Lightning's hooks to coreai_opt.pruning."""
+"""Lightning callbacks: adapters from the hooks of Lightning to coreai_opt.pruning."""
 
 from typing import TYPE_CHECKING
 
 from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .progress_bar import SparsityProgressBar as SparsityProgressBar
-    from .pruned_weights import PrunedWeights as PrunedWeights
-    from .resumable_checkpoint import ResumableCheckpoint as ResumableCheckpoint
-    from .scheduled_pruning import ScheduledPruning as ScheduledPruning
-    from .sparsity_monitor import SparsityMonitor as SparsityMonitor
-    from .target_gate import TargetGate as TargetGate
-    from .target_sparsity import TargetSparsityCheckpoint as TargetSparsityCheckpoint
-    from .target_sparsity import TargetSparsityEarlyStopping as TargetSparsityEarlyStopping
+    from .progress_bar import SparsityProgressBar
+    from .pruned_weights import PrunedWeights
+    from .resumable_checkpoint import ResumableCheckpoint
+    from .scheduled_pruning import ScheduledPruning
+    from .sparsity_monitor import SparsityMonitor
+    from .target_gate import TargetGate
+    from .target_sparsity import TargetSparsityCheckpoint, TargetSparsityEarlyStopping
 
 __all__ = [
     "PrunedWeights",
@@ -28,13 +27,12 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "PrunedWeights": ".pruned_weights",
-        "ResumableCheckpoint": ".resumable_checkpoint",
-        "ScheduledPruning": ".scheduled_pruning",
-        "SparsityMonitor": ".sparsity_monitor",
-        "SparsityProgressBar": ".progress_bar",
-        "TargetGate": ".target_gate",
-        "TargetSparsityCheckpoint": ".target_sparsity",
-        "TargetSparsityEarlyStopping": ".target_sparsity",
+        ".progress_bar": ["SparsityProgressBar"],
+        ".pruned_weights": ["PrunedWeights"],
+        ".resumable_checkpoint": ["ResumableCheckpoint"],
+        ".scheduled_pruning": ["ScheduledPruning"],
+        ".sparsity_monitor": ["SparsityMonitor"],
+        ".target_gate": ["TargetGate"],
+        ".target_sparsity": ["TargetSparsityCheckpoint", "TargetSparsityEarlyStopping"],
     },
 )

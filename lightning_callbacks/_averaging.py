@@ -1,4 +1,4 @@
-"""Averages of Lightning's callbacks beside pruning: 0 where the model is pruned."""
+"""Masked averages: averaged weights of other callbacks are 0 where the model is pruned."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from coreai_opt.pruning import InPlacePruner
 from lightning_callbacks._lightning.root import pl
-from lightning_callbacks._lightning.roots import kinds_of_root, of_root
+from lightning_callbacks._lightning.roots import callbacks_of
 from lightning_callbacks._lightning_internals import epoch_average
 
 __all__ = ["MaskedAverages", "evaluate_the_average", "planned_epochs"]
@@ -28,10 +28,10 @@ class MaskedAverages:
         self._known: dict[int, nn.Module] = {}
         self._update = -1
 
-    def follow(self, trainer: pl.Trainer, pruner: InPlacePruner) -> None:
+    def mask(self, trainer: pl.Trainer, pruner: InPlacePruner) -> None:
         """Mask the averages by the masks of now, if those have changed, or the average is new."""
         has_changed = self._update != pruner.update_count
-        for callback in _averaging_callbacks(trainer):
+        for callback in callbacks_of(trainer, *AVERAGING):
             average = epoch_average(callback)
             # A subclass may make its average late, or make another.
             if average is not None and (
@@ -42,7 +42,7 @@ class MaskedAverages:
         self._update = pruner.update_count
 
     def release(self) -> None:
-        """Follow no longer."""
+        """Let go of all averages."""
         self._known.clear()
         self._update = -1
 
@@ -65,15 +65,7 @@ def planned_epochs(trainer: pl.Trainer) -> float:
     Lightning skips the backward pass and means to skip the step.)
     """
     limits = [math.inf if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 0)]
-    stochastic = of_root(trainer, "callbacks", "StochasticWeightAveraging")
-    for callback in _averaging_callbacks(trainer):
-        if isinstance(callback, stochastic):
-            # Without a value before the fit begins, when there is no such epoch either.
-            limits.append(getattr(callback, "swa_end", math.inf) + 1)
+    for callback in callbacks_of(trainer, "StochasticWeightAveraging"):
+        # Without a value before the fit begins, when there is no such epoch either.
+        limits.append(getattr(callback, "swa_end", math.inf) + 1)
     return min(limits)
-
-
-def _averaging_callbacks(trainer: pl.Trainer) -> list[Any]:
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    kinds = kinds_of_root(trainer, "callbacks", *AVERAGING)
-    return [callback for callback in callbacks if isinstance(callback, kinds)]

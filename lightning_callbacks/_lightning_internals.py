@@ -27,13 +27,13 @@ __all__ = [
     "csv_prefix",
     "current_hook",
     "data_fetcher",
+    "drop_link",
     "drop_sigterm",
     "dump_checkpoint",
     "end_restart",
     "epoch_average",
     "event_file_name",
     "finder_attribute",
-    "forget_link",
     "is_prefetching",
     "last_values",
     "load_loader_states",
@@ -140,7 +140,7 @@ def count_as_saved(checkpoint: Any, step: int) -> None:
     _set(checkpoint, "_last_global_step_saved", step)
 
 
-def forget_link(checkpoint: Any, trainer: "pl.Trainer") -> None:
+def drop_link(checkpoint: Any, trainer: "pl.Trainer") -> None:
     """Make a checkpoint with ``save_last="link"`` write a file, because there is none to link to.
 
     The file takes the place of a link, and does not go through it.

@@ -1,4 +1,4 @@
-"""Metrics of a training that were measured while the masks were at their target sparsity."""
+"""Metrics at target: those that were measured while the masks were at their target sparsity."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The callbacks for a ``lightning.pytorch.Trainer``, under the names that they have in the package.
+"""Callbacks for a ``lightning.pytorch.Trainer``, under the same names.
 
 Each is one of ours and a ``lightning.pytorch.Callback`` as well. Their state goes by the same
 names, so that a checkpoint of one root is read by the callbacks of the other.

@@ -1,9 +1,9 @@
-"""A progress bar that shows sparsity now / target."""
+"""SparsityProgressBar: a progress bar with the sparsity now and its target."""
 
 from typing import TYPE_CHECKING, Any
 
 from lightning_callbacks._lightning.root import pl
-from lightning_callbacks._lightning.roots import require_one_root
+from lightning_callbacks._lightning.roots import callbacks_of, require_one_root
 from lightning_callbacks.sparsity_monitor import SparsityMonitor
 
 __all__ = ["SparsityColumn", "SparsityProgressBar"]
@@ -40,6 +40,5 @@ class SparsityProgressBar(SparsityColumn, pl.callbacks.RichProgressBar):
 
 
 def _last_report(trainer: pl.Trainer) -> Any:
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    monitors = (known for known in callbacks if isinstance(known, SparsityMonitor))
+    monitors = (one for one in callbacks_of(trainer) if isinstance(one, SparsityMonitor))
     return next((monitor.report for monitor in monitors), None)

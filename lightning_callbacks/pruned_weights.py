@@ -1,4 +1,4 @@
-"""Weights of a pruned model as one plain file, and a word when weights are below the target."""
+"""PrunedWeights: a file with the plain weights, and a warning below the target."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ from coreai_opt.pruning._torch_internals import metadata_of, set_metadata
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_warn
-from lightning_callbacks._lightning.roots import of_root
+from lightning_callbacks._lightning.roots import callbacks_of
 from lightning_callbacks._resume.unsafe_globals import load_without_foreign
 
 __all__ = ["PrunedWeights", "WeightsBelowTargetWarning"]
@@ -121,14 +121,12 @@ class PrunedWeights(pl.Callback):
         self._warn_of(trainer, pl_module, "the prediction")
 
     def state_dict(self) -> dict[str, Any]:
-        return (
-            {"asked": {n: list(a) for n, a in self._asked.weights.items()}} if self._asked else {}
-        )
+        return {"asked": self._asked.state_dict()} if self._asked else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._asked = _Asked.from_state(state_dict.get("asked", {}))
 
-    def follow(self, other: "PrunedWeights") -> None:
+    def adopt_targets(self, other: "PrunedWeights") -> None:
         """Ask of weights that are tested what another callback asked of those that it saw trained.
 
         Args:
@@ -287,9 +285,8 @@ def _weight_of(model: pl.LightningModule, name: str) -> Any:
 
 def _best_of(trainer: pl.Trainer, asked: _Asked) -> tuple[_Counted | None, str]:
     """Count the zeros of the trainer's best checkpoint; return them with a clause on them."""
-    kind = of_root(trainer, "callbacks", "ModelCheckpoint")
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    monitored = [one for one in callbacks if isinstance(one, kind) and one.monitor is not None]
+    checkpoints = callbacks_of(trainer, "ModelCheckpoint")
+    monitored = [one for one in checkpoints if one.monitor is not None]
     path = next((one.best_model_path for one in monitored if one.best_model_path), None)
     if path is None:
         return None, "; no best checkpoint was chosen" if monitored else ""

@@ -1,4 +1,4 @@
-"""Checkpoints that a training goes on from as if it had never stopped."""
+"""ResumableCheckpoint: checkpoints from which a training goes on as if it had never stopped."""
 
 import time
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 
+from coreai_opt.pruning._text import listed
 from lightning_callbacks._lightning.finders import found_values, keep_found_values
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
@@ -179,7 +180,7 @@ class ResumableCheckpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
-        self._loaders.follow(trainer)
+        self._loaders.note_states(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._is_resumed_at("end"):
@@ -266,7 +267,7 @@ class ResumableCheckpoint(pl.Callback):
         if foreign := foreign_in_file(path):
             rank_zero_warn(
                 "no run can go on from its checkpoints: they hold more than tensors and plain "
-                f"values ({', '.join(foreign)}), which fit(weights_only=True) does not unpickle; "
+                f"values ({listed(foreign, str)}), which fit(weights_only=True) does not unpickle; "
                 "allowed: to leave it out of what the model and its callbacks save, or "
                 "torch.serialization.add_safe_globals([CLASS]) in the model's module",
                 category=ForeignObjectsWarning,

@@ -1,4 +1,4 @@
-"""Pruning on a schedule during a Lightning training."""
+"""ScheduledPruning: the Lightning callback that prunes along a schedule."""
 
 import sys
 import warnings
@@ -9,16 +9,16 @@ from torch.optim import Optimizer
 
 from coreai_opt.pruning import InPlacePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config.dense_reading import last_dense_reading
-from coreai_opt.pruning.config.given import schedules_of
+from coreai_opt.pruning.config.given import config_of, schedules_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.errors import PreparationWarning
 from coreai_opt.pruning.in_place.pruner import MasksFrom
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.saving.folding import fold_former_masks
-from coreai_opt.pruning.scheduling.ramps import check_choices
+from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
+from coreai_opt.pruning.scheduling.ramps import check_choices, shortfalls
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
-from lightning_callbacks._lightning.clock import OptimizerSteps
 from lightning_callbacks._lightning.compatibility import (
     refuse_other_pruners,
     refuse_sharding,
@@ -27,7 +27,7 @@ from lightning_callbacks._lightning.compatibility import (
 from lightning_callbacks._lightning.finders import refuse_lost_checkpoint
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.ranks import check_masks, check_steps, may_step_apart
-from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_only
+from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_only, rank_zero_warn
 from lightning_callbacks._lightning.training_length import (
     Beginning,
     Interval,
@@ -35,10 +35,8 @@ from lightning_callbacks._lightning.training_length import (
     beginning_now,
     check_ramps,
     percent_finished,
-    warn_below_target,
     warn_of_another_target,
 )
-from lightning_callbacks._pruning_config import config_of, example_inputs_of
 from lightning_callbacks._resume.plain_checkpoints import PlainCheckpoints
 
 __all__ = ["Interval", "RampTooLongError", "ScheduledPruning"]
@@ -134,7 +132,7 @@ class ScheduledPruning(pl.Callback):
         self._loaded, self._is_dense_start = None, False
         self._is_set_up, self._has_begun = False, False
         self._evaluates, self._step_of_checkpoint = stage != "fit", None
-        self._checkpoints.watch(self, trainer, pl_module, self._hooks, self._evaluates)
+        self._checkpoints.patch_loading(self, trainer, pl_module, self._hooks, self._evaluates)
         if stage == "fit":
             refuse_other_pruners(self, trainer)
         else:
@@ -206,11 +204,11 @@ class ScheduledPruning(pl.Callback):
                 "taken, and pruning begins now, at the beginning of its schedule"
             )
         by_hand = not pl_module.automatic_optimization
-        check_ramps(trainer, self.interval, self._schedules(), by_hand, self._beginning)
+        check_ramps(trainer, self.interval, schedules_of(self.config), by_hand, self._beginning)
         warn_of_another_target(pruner, self.interval)
         warn_of_untrained(trainer, pl_module)
-        self._watch(trainer, pl_module, pruner)
-        self._averages.follow(trainer, pruner)
+        self._attach(trainer, pl_module, pruner)
+        self._averages.mask(trainer, pruner)
         check_masks(trainer, pl_module, "when the training begins")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -220,7 +218,7 @@ class ScheduledPruning(pl.Callback):
         if self.pruner is not None and not self._steps.is_attached_to(trainer.optimizers):
             # Somebody has put others in their place.
             self._release()
-            self._watch(trainer, pl_module, self.pruner)
+            self._attach(trainer, pl_module, self.pruner)
         if self.interval == "epoch":
             self._advance_to(self.clock_reading(trainer), trainer)
 
@@ -259,7 +257,7 @@ class ScheduledPruning(pl.Callback):
         if self.interval != "epoch" and (stepped or by_batch):
             self._steps_seen = self._steps.finished
             self._advance_to(self.clock_reading(trainer), trainer)
-        self._follow(trainer)
+        self._mask_averages(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.pruner is not None and trainer.state.fn == "fit":
@@ -274,7 +272,7 @@ class ScheduledPruning(pl.Callback):
             ended = not trainer.should_stop
             shares = percent_finished(trainer, epoch_ended=ended, since=self._beginning)
             self._advance_to(max(shares, default=0), trainer)
-        self._follow(trainer)
+        self._mask_averages(trainer)
         if self.pruner is not None:
             self.pruner.check_weights()
 
@@ -339,7 +337,7 @@ class ScheduledPruning(pl.Callback):
             if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
                 warnings.simplefilter("ignore", PreparationWarning)
             pruner.prepare(
-                example_inputs_of(pl_module) if self.follow_calls else None,
+                _example_inputs(pl_module) if self.follow_calls else None,
                 state_dict=self._loaded,
                 masks_from=self.masks_from,
             )
@@ -348,7 +346,7 @@ class ScheduledPruning(pl.Callback):
             self._beginning = Beginning()
         return pruner
 
-    def _watch(
+    def _attach(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruner: InPlacePruner
     ) -> None:
         self._steps.attach(
@@ -371,9 +369,9 @@ class ScheduledPruning(pl.Callback):
             self.pruner.release()
             self.pruner = None
 
-    def _follow(self, trainer: pl.Trainer) -> None:
+    def _mask_averages(self, trainer: pl.Trainer) -> None:
         if self.pruner is not None:
-            self._averages.follow(trainer, self.pruner)
+            self._averages.mask(trainer, self.pruner)
 
     def _advance_to(self, reading: int, trainer: pl.Trainer) -> None:
         if self.pruner is not None and self.pruner.advance_to(reading):
@@ -381,7 +379,19 @@ class ScheduledPruning(pl.Callback):
 
     def _warn_below_target(self) -> None:
         if self.pruner is not None:
-            warn_below_target(self.pruner, self._schedules(), self.interval)
+            for sentence in shortfalls(self.pruner, schedules_of(self.config), self.interval):
+                rank_zero_warn(sentence)
 
-    def _schedules(self) -> list[SparsitySchedule]:
-        return schedules_of(self.config)
+
+def _example_inputs(pl_module: pl.LightningModule) -> Any:
+    """Return the inputs of the forward pass that is traced.
+
+    Raises:
+        PruningError: the module has no ``example_input_array``.
+    """
+    if pl_module.example_input_array is None:
+        raise PruningError(
+            "follow_calls needs an input to follow, and the module's example_input_array is "
+            "None; set it in the module's constructor"
+        )
+    return pl_module.example_input_array

@@ -1,4 +1,4 @@
-"""Sparsity as it is: counted zeros, to loggers, a CSV file and the progress bar."""
+"""SparsityMonitor: counted zeros for loggers, a CSV file and the progress bar."""
 
 import csv
 from pathlib import Path
@@ -19,7 +19,7 @@ COLUMNS = [
     "sparsity",
     "scheduled",
     "target",
-    "revived",
+    "regrown",
 ]
 
 
@@ -27,13 +27,13 @@ class SparsityMonitor(pl.Callback):
     """Reports achieved and target sparsity, global and per layer.
 
     Achieved means counted zeros of the weights that the forward pass uses, ``scheduled`` what the
-    schedule asks for now, ``target`` what it is to arrive at, ``revived`` how many pruned weights
+    schedule asks for now, ``target`` what it is to arrive at, ``regrown`` how many pruned weights
     have come back so far. The zeros are counted when training
     starts, every ``every_n_steps`` steps and at the end of each epoch; a step in between costs
     nothing.
 
     It writes ``sparsity/achieved``, ``sparsity/scheduled``, ``sparsity/target``,
-    ``sparsity/revived`` and ``sparsity/<layer>`` to every logger, ``sparsity`` to the progress bar,
+    ``sparsity/regrown`` and ``sparsity/<layer>`` to every logger, ``sparsity`` to the progress bar,
     and one row for each layer (and one named ``total``) to the CSV file. A model without masks is
     counted as well: a dense control has a curve too.
 
@@ -117,7 +117,7 @@ class SparsityMonitor(pl.Callback):
             "sparsity/achieved": report.achieved,
             "sparsity/scheduled": report.scheduled,
             "sparsity/target": report.target,
-            "sparsity/revived": report.revived,
+            "sparsity/regrown": report.regrown,
         }
         metrics |= {f"sparsity/{layer.name}": layer.sparsity for layer in report.layers}
         step = logging_step(trainer)
@@ -162,9 +162,9 @@ class SparsityMonitor(pl.Callback):
 
 
 def _rows(report: SparsityReport, step: int, epoch: int) -> list[list[Any]]:
-    total = [report.achieved, report.scheduled, report.target, report.revived]
+    total = [report.achieved, report.scheduled, report.target, report.regrown]
     rows: list[list[Any]] = [[step, epoch, "total", report.elements, report.nonzero, *total]]
     for layer in report.layers:
-        shares = [layer.sparsity, layer.scheduled, layer.target, layer.revived]
+        shares = [layer.sparsity, layer.scheduled, layer.target, layer.regrown]
         rows.append([step, epoch, layer.name, layer.elements, layer.nonzero, *shares])
     return rows

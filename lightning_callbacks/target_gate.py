@@ -1,4 +1,4 @@
-"""Gate before the ModelCheckpoints and EarlyStoppings of any app, closed below target sparsity."""
+"""TargetGate: an app's own checkpoints and early stopping wait for the target sparsity."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from coreai_opt.pruning.config.given import schedules_of
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl, rank_zero_info
-from lightning_callbacks._lightning.roots import of_root
+from lightning_callbacks._lightning.roots import callbacks_of, of_root
 from lightning_callbacks._lightning.training_length import end_of_ramps
 from lightning_callbacks._lightning_internals import (
     CHECK_OF_STOPPING,
     SAVING_OF_LAST,
     count_as_saved,
-    forget_link,
+    drop_link,
     require_private,
     save_last,
 )
@@ -97,7 +97,7 @@ class TargetGate(pl.Callback):
         return self.__dict__ | {"_known": [], "_gated": {}, "_hooks": MethodPatches()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._watch(trainer, pl_module)
+        self._gate_callbacks(trainer, pl_module)
         if self._gated and not at_target_sparsity(pl_module):
             self._say_what_waits(trainer)
 
@@ -107,11 +107,11 @@ class TargetGate(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
-        self._watch(trainer, pl_module)
+        self._gate_callbacks(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._watch(trainer, pl_module)
+            self._gate_callbacks(trainer, pl_module)
         self._measured.validation_starts(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -147,11 +147,11 @@ class TargetGate(pl.Callback):
             self._opened[callback.state_key] = asked
         return True
 
-    def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    def _gate_callbacks(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        callbacks = callbacks_of(trainer)
         if callbacks == self._known:  # asked in every batch
             return
-        self._known = list(callbacks)
+        self._known = callbacks
         for callback in callbacks:
             if id(callback) not in self._gated and _waits(callback, trainer):
                 require_private(callback)
@@ -163,8 +163,8 @@ class TargetGate(pl.Callback):
 
     def _say_what_waits(self, trainer: pl.Trainer) -> None:
         """Say until when no best is kept and nothing stops: a ramp may be long."""
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        pruning = next((one for one in callbacks if isinstance(one, ScheduledPruning)), None)
+        ours = (one for one in callbacks_of(trainer) if isinstance(one, ScheduledPruning))
+        pruning = next(ours, None)
         end = None if pruning is None else end_of_ramps(schedules_of(pruning.config))
         when = (
             ""
@@ -183,7 +183,7 @@ class TargetGate(pl.Callback):
         """Forget scores of other masks than those at this target; return the zeros of these."""
         asked = asked_zeros(model)
         if asked and self._opened.get(callback.state_key) != asked:
-            _forget_scores(callback)
+            _reset_scores(callback)
         return asked
 
     def _without_best(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[Any]:
@@ -199,9 +199,8 @@ class TargetGate(pl.Callback):
             names = " and ".join(map(_name, without))
             verb = "has" if len(without) == 1 else "have"
             files = [one.last_model_path for one in without if one.save_last]
-            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-            ours = (one.path for one in callbacks if isinstance(one, PrunedWeights))
-            files += [str(path) for path in ours if path is not None]
+            ours = [one for one in callbacks_of(trainer) if isinstance(one, PrunedWeights)]
+            files += [str(one.path) for one in ours if one.path is not None]
             where = f"in {files[0]}" if files else "in no file"
             last = self._measured.last_validated
             what, clause = f"{names} {verb} chosen nothing", f"; the last weights are {where}"
@@ -239,7 +238,7 @@ class _SavesLast(_StandIn):
 
     def __call__(self, trainer: pl.Trainer, metrics: dict[str, Tensor]) -> Any:
         if self.owner.save_last == "link" and not self.owner.best_model_path:
-            forget_link(self.owner, trainer)
+            drop_link(self.owner, trainer)
         return self.method(trainer, metrics)
 
 
@@ -284,7 +283,7 @@ def _name(callback: Any) -> str:
     return f"{type(callback).__name__}(monitor={callback.monitor!r})"
 
 
-def _forget_scores(callback: Any) -> None:
+def _reset_scores(callback: Any) -> None:
     """Make best, scores and patience those of a new callback; files and the last path stay."""
     if hasattr(callback, "best_model_path"):
         worst = torch.tensor(torch.inf if callback.mode == "min" else -torch.inf)

@@ -1,4 +1,4 @@
-"""Lightning's checkpoint and early stopping, blind to epochs before the target sparsity."""
+"""Checkpoint and early stopping of Lightning that ignore epochs below the target sparsity."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any

@@ -81,22 +81,26 @@ def _isolated() -> Iterator[None]:
     assert {number: signal.getsignal(number) for number in handlers} == handlers
 
 
+def composed(directory: Path, *overrides: str) -> DictConfig:
+    """Compose the project's config as a job in its own directory sees it."""
+    register_nodes()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", list(overrides), return_hydra_config=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    with read_write(cfg), open_dict(cfg):
+        cfg.hydra.runtime.output_dir = str(directory)
+        HydraConfig.instance().set_config(cfg)
+        task = cfg.copy()
+        del task["hydra"]
+    return task
+
+
 @pytest.fixture
 def compose_config(tmp_path: Path) -> Compose:
-    """Compose the project's config as a job in its own directory sees it."""
+    """Compose the project's config for a run in a directory of the test."""
 
     def make(*overrides: str, run_dir: Path | None = None) -> DictConfig:
-        register_nodes()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", list(overrides), return_hydra_config=True)
-        directory = run_dir or tmp_path / "run"
-        directory.mkdir(parents=True, exist_ok=True)
-        with read_write(cfg), open_dict(cfg):
-            cfg.hydra.runtime.output_dir = str(directory)
-            HydraConfig.instance().set_config(cfg)
-            task = cfg.copy()
-            del task["hydra"]
-        return task
+        return composed(run_dir or tmp_path / "run", *overrides)
 
     return make
 

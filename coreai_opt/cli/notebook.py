@@ -90,11 +90,11 @@ def sweep(
             running.hydra.multirun(config_name=name, task_function=job_of(_train), overrides=own)
         finally:
             current_sweep.reset(token)
-    digests = [outcome.entry.point.config_hash for outcome in made.outcomes]
+    hashes = [outcome.entry.point.config_hash for outcome in made.outcomes]
     frame = load(made.plan.root)
     if frame.empty:
         return frame
-    return frame[frame["config_hash"].isin(digests)].reset_index(drop=True)
+    return frame[frame["config_hash"].isin(hashes)].reset_index(drop=True)
 
 
 def load(*folders: str | Path) -> "pd.DataFrame":

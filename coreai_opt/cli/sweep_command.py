@@ -99,9 +99,9 @@ def show_preview(arguments: Namespace) -> None:
     Raises:
         ConfigError: what is wrong with the command line, or in the way of its runs.
     """
-    from coreai_opt.sweep.preview.show import show
+    from coreai_opt.sweep.preview.show import preview_command
 
-    show(arguments, is_sweep(arguments), arguments.png)
+    preview_command(arguments, is_sweep(arguments), arguments.png)
 
 
 def _flags(arguments: Namespace) -> list[str]:

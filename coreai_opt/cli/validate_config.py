@@ -14,7 +14,7 @@ from coreai_opt.config.aliases import shadowed_knobs
 from coreai_opt.config.composing import first_point, task_config
 from coreai_opt.config.errors import ConfigError, Problem, print_problems
 from coreai_opt.config.validation import find_problems
-from coreai_opt.distributed.handoff import heard_directory, tell_directory
+from coreai_opt.distributed.handoff import await_directory, publish_directory
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id
 from coreai_opt.runs.resume import choose_directory, directory_problems, given_path, resume_problems
@@ -52,10 +52,10 @@ class ValidateConfig(Callback):
             _refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
         except SystemExit:
             if launch is not None:
-                tell_directory(output_root, launch, None)
+                publish_directory(output_root, launch, None)
             raise
         if launch is not None:
-            tell_directory(output_root, launch, root)
+            publish_directory(output_root, launch, root)
         typed: Any = OmegaConf.to_container(config.hydra.overrides.task)
         for sentence in [*shadowed_knobs(typed, str(config.hydra.job.config_name)), *sentences]:
             print(sentence)
@@ -83,7 +83,7 @@ class ValidateConfig(Callback):
 
 def _heard_directory(output_root: Path, launch: str) -> Path:
     try:
-        return heard_directory(output_root, launch)
+        return await_directory(output_root, launch)
     except ConfigError as error:
         _refuse(error.problems)
         raise

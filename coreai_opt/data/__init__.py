@@ -1,19 +1,13 @@
-"""Small data sets that make the first run work."""
+"""Small data sets for the first run."""
 
 from typing import TYPE_CHECKING
 
 from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .modules import CIFAR10 as CIFAR10
-    from .modules import MNIST as MNIST
-    from .modules import Digits as Digits
-    from .modules import ImageDataModule as ImageDataModule
-    from .modules import MNISTSubset as MNISTSubset
-    from .resumable import EpochSampler as EpochSampler
-    from .resumable import ResumableLoader as ResumableLoader
-    from .sources import DataMismatchError as DataMismatchError
-    from .sources import MissingPackageError as MissingPackageError
+    from .modules import CIFAR10, MNIST, Digits, ImageDataModule, MNISTSubset
+    from .resumable import EpochSampler, ResumableLoader
+    from .sources import DataMismatchError, MissingPackageError
 
 __all__ = [
     "CIFAR10",
@@ -30,14 +24,8 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "CIFAR10": ".modules",
-        "MNIST": ".modules",
-        "Digits": ".modules",
-        "ImageDataModule": ".modules",
-        "MNISTSubset": ".modules",
-        "EpochSampler": ".resumable",
-        "ResumableLoader": ".resumable",
-        "DataMismatchError": ".sources",
-        "MissingPackageError": ".sources",
+        ".modules": ["CIFAR10", "MNIST", "Digits", "ImageDataModule", "MNISTSubset"],
+        ".resumable": ["EpochSampler", "ResumableLoader"],
+        ".sources": ["DataMismatchError", "MissingPackageError"],
     },
 )

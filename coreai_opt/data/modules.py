@@ -1,4 +1,4 @@
-"""DataModules whose split depends on one seed and whose order on another."""
+"""DataModules of the small data sets: one seed for the split, another for the order."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ class ImageDataModule(pl.LightningDataModule):
         num_val: images to validate on, >= 1.
         split_seed: seed of the split.
         seed: seed of the order of training batches.
-        input_shape, num_classes: what the config says of the data; checked when it is loaded,
-            None = not said.
+        input_shape, num_classes: of the data, by the config; checked when the data is loaded,
+            None = not checked.
 
     Raises:
-        DataMismatchError: the data is not what the config says, or too few for the split.
+        DataMismatchError: the data differs from the config, or is too small for the split.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Training batches whose order is a function of seed, epoch and position: resumable by nature."""
+"""Resumable loader: its order is a function of seed, epoch and position."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -44,13 +44,12 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A ``DataLoader`` that knows where in its epoch it is, and goes on from there.
+    """A ``DataLoader`` that knows its position in the epoch, and resumes from there.
 
     Arguments are those of ``torch.utils.data.DataLoader``, with an ``EpochSampler`` and a
-    ``batch_size``. Resuming loads nothing of what came before. It is exact with any number of
-    workers, as long as random draws in the data set, if there are any, are a function of seed,
-    epoch and index. A ``SequentialSampler``, which Lightning puts in for ``overfit_batches``, is
-    taken as well; there, what came before is loaded once more.
+    ``batch_size``. Resuming loads no earlier batch. It is exact with any number of workers, if
+    random draws of the data set are a function of seed, epoch and index. A ``SequentialSampler``,
+    as Lightning uses for ``overfit_batches``, is taken as well, and loads earlier batches again.
 
     Example:
         >>> data = list(range(6))

@@ -1,4 +1,4 @@
-"""Where the images come from: packages that carry real data, and torchvision for the rest."""
+"""Sources of images: packages that carry real data, and torchvision."""
 
 from collections.abc import Callable
 from functools import cache
@@ -23,7 +23,7 @@ Images = tuple[Tensor, Tensor]
 
 
 class DataMismatchError(ValueError):
-    """The data is not what the config says of it."""
+    """The data differs from its description in the config."""
 
 
 class MissingPackageError(ImportError):

@@ -1,7 +1,6 @@
-"""GPUs that jobs of one machine share: each takes a free place on one of them.
+"""GPU slots: jobs of one machine share its GPUs, a locked file a slot.
 
-A place is a locked file, so that jobs of different commands do not meet on one device, and a job
-that is killed leaves its place free.
+Jobs of different commands do not meet on one device, and a killed job leaves its slot free.
 """
 
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-__all__ = ["device_place", "visible_devices"]
+__all__ = ["gpu_slot", "visible_devices"]
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL_S = 0.5
@@ -52,8 +51,8 @@ def _gpus_of_machine() -> int:
 
 
 @contextmanager
-def device_place(devices: Sequence[str], jobs_per_device: int = 1) -> Iterator[str | None]:
-    """Make one of the devices the only one that CUDA shows here, once there is a place on it.
+def gpu_slot(devices: Sequence[str], jobs_per_device: int = 1) -> Iterator[str | None]:
+    """Take a free slot on one of the devices, and hide the other devices from CUDA.
 
     Args:
         devices: names of GPUs; none = nothing is changed.
@@ -66,21 +65,21 @@ def device_place(devices: Sequence[str], jobs_per_device: int = 1) -> Iterator[s
         yield None
         return
     before = os.environ.get(VARIABLE)
-    # CUDA looks once: a worker that has used it stays with its device.
+    # CUDA reads the variable once: a worker that has used CUDA stays with its device.
     stays = before is not None and before in devices and _has_looked()
     wanted = [str(before)] if stays else list(devices)
-    lock, device = _free_place(wanted, jobs_per_device)
+    lock, device = _free_slot(wanted, jobs_per_device)
     os.environ[VARIABLE] = device
     try:
         yield device
     finally:
         lock.release()
-        # What CUDA has seen stays true for this process.
+        # CUDA does not read the variable again in this process.
         if not _has_looked():
             _restore(before)
 
 
-def _free_place(devices: Sequence[str], jobs_per_device: int) -> tuple[FileLock, str]:
+def _free_slot(devices: Sequence[str], jobs_per_device: int) -> tuple[FileLock, str]:
     folder = Path(tempfile.gettempdir(), f"coreai-opt-devices-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     while True:

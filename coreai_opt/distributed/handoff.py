@@ -1,8 +1,7 @@
-"""What rank 0 decides before it can speak to the others, where a cluster starts all ranks at once.
+"""Rank-0 handoff: run directory and checkpoint, published to the other ranks in a file.
 
-Which directory the run has, and which checkpoint it starts from, is seen in files that rank 0
-changes. So it writes down what it has decided, under what tells this launch from all others, and
-the other ranks wait for that.
+A cluster starts all ranks at once, before they can talk. Rank 0 changes the files by which the
+others would decide, so they wait for its decision, which carries the identity of this launch.
 """
 
 import time
@@ -19,13 +18,13 @@ from coreai_opt.runs.record import write_json
 from coreai_opt.runs.resume import Start
 
 __all__ = [
+    "await_directory",
+    "await_start",
     "await_warmup",
-    "heard_directory",
-    "heard_start",
+    "publish_directory",
+    "publish_start",
     "publish_warmup",
-    "refusal_told",
-    "tell_directory",
-    "tell_start",
+    "refusal_published",
 ]
 
 PATIENCE_S = 120.0
@@ -34,8 +33,8 @@ RECENT_S = 600.0  # a rank that is later than this has missed its training
 DAY_S = 24 * 3600.0
 
 
-def tell_directory(output_root: Path, launch: str, root: Path | None) -> None:
-    """Say in which directory the run of a launch works, None = it is refused."""
+def publish_directory(output_root: Path, launch: str, root: Path | None) -> None:
+    """Publish the run directory of a launch; None = the run is refused."""
     output_root.mkdir(parents=True, exist_ok=True)
     for old in output_root.glob(".launch-*.json"):
         with suppress(OSError):
@@ -45,8 +44,8 @@ def tell_directory(output_root: Path, launch: str, root: Path | None) -> None:
     write_json(_note(output_root, launch), content)
 
 
-def heard_directory(output_root: Path, launch: str) -> Path:
-    """Return the directory that rank 0 has chosen; waits for it.
+def await_directory(output_root: Path, launch: str) -> Path:
+    """Wait for the directory that rank 0 has chosen, and return it.
 
     Raises:
         ConfigError: rank 0 has refused the run, or says nothing.
@@ -57,15 +56,15 @@ def heard_directory(output_root: Path, launch: str) -> Path:
     return Path(str(content["root"]))
 
 
-def tell_start(paths: RunPaths, launch: str, start: Start) -> None:
-    """Say how the run of a launch starts."""
+def publish_start(paths: RunPaths, launch: str, start: Start) -> None:
+    """Publish how the run of a launch starts."""
     checkpoint = None if start.checkpoint is None else str(start.checkpoint)
     content = {"launch": launch, "checkpoint": checkpoint, "is_done": start.is_done}
     write_json(paths.start, {**content, "time": time.time()})
 
 
-def heard_start(paths: RunPaths, launch: str) -> Start:
-    """Return how rank 0 has decided to start; waits for it.
+def await_start(paths: RunPaths, launch: str) -> Start:
+    """Wait for the start that rank 0 has decided on, and return it.
 
     Raises:
         ConfigError: rank 0 has refused the run, or says nothing.
@@ -75,7 +74,7 @@ def heard_start(paths: RunPaths, launch: str) -> Start:
         raise ConfigError.of("", f"rank 0 does not run: {content['refused']}")
     checkpoint, is_done = content.get("checkpoint"), bool(content.get("is_done"))
     path = None if checkpoint is None else Path(str(checkpoint))
-    # Without a checkpoint what lies there is being set aside.
+    # Without a checkpoint the earlier attempt is being archived.
     earlier = ExistingRun.at(paths.root) if path is not None or is_done else None
     return Start(path, earlier, is_done=is_done)
 
@@ -95,8 +94,8 @@ def await_warmup(paths: RunPaths, launch: str) -> str:
 
 
 @contextmanager
-def refusal_told(paths: RunPaths, launch: str | None) -> Iterator[None]:
-    """Let the other ranks of a launch know when rank 0 ends with an error, if they still wait."""
+def refusal_published(paths: RunPaths, launch: str | None) -> Iterator[None]:
+    """Publish an error of rank 0 to the ranks that still wait."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The processes of the other ranks: started as single runs, watched, and gone when the run ends."""
+"""Rank processes: started as single runs, watched, and ended with the run."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from lightning_callbacks._lightning_internals import PROCESS_OBSERVER
 
 __all__ = ["RankLostError", "ranks_of_this_run"]
 
-# What Lightning leaves behind: with these the next run of this process would start no ranks.
+# Variables that Lightning leaves behind: with them the next run would start no ranks.
 LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 CONNECTIONS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
@@ -84,7 +84,7 @@ def ranks_of_this_run() -> Iterator[None]:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Return whether an error is what a process sees of another one that is gone.
+    """Return whether an error means that the connection to another process is lost.
 
     Errors of its own are raised on all ranks, and say more than that the others have ended too.
 
@@ -115,7 +115,7 @@ class _Ranks:
     def lost(self) -> tuple[int, int] | None:
         """Return rank and exit code of a process that has failed; waits for one that is about to.
 
-        What this process saw of it may be no more than a connection that was closed.
+        This process may have seen only a closed connection.
         """
         deadline = time.monotonic() + LAST_WORDS_S
         while self._processes:
@@ -141,7 +141,7 @@ class _Ranks:
     def _run(self) -> None:
         while not self._is_over.wait(POLL_S):
             if any(process.poll() for process in self._processes):
-                # Over gloo this process is told by an error. Over NCCL it may wait in the driver,
+                # Over gloo this process gets an error. Over NCCL it may wait in the driver,
                 # where no signal but this one reaches it.
                 if not self._is_over.wait(GRACE_S):
                     for process in self._processes:

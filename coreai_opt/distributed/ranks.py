@@ -1,6 +1,6 @@
-"""Runs on several devices: how many processes, who starts them, and by which command.
+"""Ranks of a run: their number, their starter and their command.
 
-Imports nothing heavy: a sweep asks before it launches anything.
+Imports nothing heavy: a sweep asks before it launches a job.
 """
 
 import os
@@ -19,7 +19,7 @@ __all__ = [
 
 BASIC = "BasicLauncher"
 
-# What a rank, which is a single run, has no use for, or has its own of.
+# Options without use for a rank, which is a single run.
 SWEEP_ONLY = (
     "hydra.mode",
     "hydra.sweep.",
@@ -36,7 +36,7 @@ _command_pid: int | None = None
 
 
 def remember_command() -> None:
-    """Say that this process is one that somebody has started by ``python SCRIPT``."""
+    """Remember that this process was started by ``python SCRIPT``."""
     global _command_pid
     _command_pid = os.getpid()
 
@@ -99,7 +99,7 @@ def rank_arguments(
 
 
 def run_dir_text(path: str) -> str:
-    r"""Return a directory as it stands between the double quotes that Lightning puts around it.
+    r"""Return a directory as text for the double quotes that Lightning puts around it.
 
     Example:
         >>> print(run_dir_text('say "a=b", ü'))

@@ -7,8 +7,7 @@ __all__ = ["ConfigError", "RunFailedError", "allowed_targets"]
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "ConfigError": "coreai_opt.config.errors",
-        "RunFailedError": "coreai_opt.config.errors",
-        "allowed_targets": "coreai_opt.config.target_policy",
+        "coreai_opt.config.errors": ["ConfigError", "RunFailedError"],
+        "coreai_opt.config.target_policy": ["allowed_targets"],
     },
 )

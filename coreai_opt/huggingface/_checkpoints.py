@@ -1,4 +1,4 @@
-"""Masks in the checkpoint folders of transformers.Trainer: a mark in its state, a file of ours.
+"""Mask files in checkpoint folders of transformers.Trainer, and the mark that belongs to each.
 
 Trainer writes ``trainer_state.json`` with its checkpoint, and calls its callbacks when the folder
 is complete. So the mark is in every checkpoint of a training that prunes, and a folder with a mark

@@ -1,4 +1,4 @@
-"""Pruning on a schedule during a training of transformers.Trainer."""
+"""Pruning callback for transformers.Trainer."""
 
 import logging
 import math
@@ -226,12 +226,12 @@ class ScheduledPruningCallback(TrainerCallback):
             pruner.mask_weights(also_data=True)
             found = shortfalls(pruner, schedules_of(self.config), self.interval)
         else:
-            found = self._follow_best(Path(best), pruner)
+            found = self._load_best_masks(Path(best), pruner)
         if state.is_world_process_zero:
             for sentence in found:
                 warnings.warn(sentence, stacklevel=2)
 
-    def _follow_best(self, folder: Path, pruner: InPlacePruner) -> list[str]:
+    def _load_best_masks(self, folder: Path, pruner: InPlacePruner) -> list[str]:
         """Take the masks of the best model, whose weights have been loaded; say what it lacks."""
         mark = Mark.in_folder(folder)
         report = count_sparsity(pruner.model)

@@ -1,4 +1,4 @@
-"""A LightningModule that trains any network of logits as a classifier."""
+"""Classifier: a LightningModule around any network of logits."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Small networks that make the first run work; each takes images ``(batch, *input_shape)``."""
+"""Small networks for images ``(batch, *input_shape)``."""
 
 import itertools
 from collections.abc import Sequence

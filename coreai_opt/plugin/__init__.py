@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .job import PruneJob as PruneJob
+    from .job import PruneJob
 
 __all__ = ["PruneJob"]
 
-__getattr__, __dir__ = lazy_exports(__name__, {"PruneJob": ".job"})
+__getattr__, __dir__ = lazy_exports(__name__, {".job": ["PruneJob"]})

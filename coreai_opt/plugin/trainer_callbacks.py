@@ -120,7 +120,7 @@ class JobCallback:
         for one in self._own:
             if type(one).__name__ == "PrunedWeights":
                 for fitted in self._fits.weights[-1:]:
-                    one.follow(fitted)
+                    one.adopt_targets(fitted)
                 if stage == "fit":
                     self._fits.weights.append(one)
 

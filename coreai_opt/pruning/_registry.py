@@ -1,4 +1,4 @@
-"""A registry of subclasses under string keys, shared by schedules, schemes and criteria."""
+"""Registry of subclasses by string keys, for schedules, schemes and criteria."""
 
 import difflib
 import importlib

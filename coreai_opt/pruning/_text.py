@@ -1,18 +1,22 @@
-"""Tables and lists as plain text."""
+"""Plain text for messages: tables, and lists of names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
 from io import StringIO
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["as_text", "listed"]
 
-LISTED = 3  # names that a message says one by one
+LISTED = 3  # names that a message lists
 
 
-def as_text(table: Table) -> str:
+def as_text(table: "Table") -> str:
     """Return a table as text without colours, as wide as it needs to be."""
+    from rich.console import Console  # errors need none of it
+
     console = Console(markup=False, emoji=False, file=StringIO(), width=10_000, color_system=None)
     console.print(table)
     file = console.file
@@ -20,12 +24,17 @@ def as_text(table: Table) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).strip("\n")
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names for a message, in their order and not too many.
+def listed(names: Collection[Any], shown: Callable[[Any], str] = repr, between: str = ", ") -> str:
+    """Return the first names for a message, and how many more there are.
+
+    Args:
+        names: in order.
+        shown: what is written for each.
+        between: what stands between two.
 
     Example:
         >>> listed(["a", "b", "c", "d", "e"])
         "'a', 'b', 'c' and 2 more"
     """
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(map(repr, names[:LISTED])) + more
+    return between.join(map(shown, islice(names, LISTED))) + more

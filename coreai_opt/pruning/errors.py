@@ -1,18 +1,17 @@
-"""What can go wrong in pruning; each error carries the object that it is about."""
+"""Errors and warnings of pruning; each carries the object that it is about."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from coreai_opt.pruning._registry import nearest
-
-if TYPE_CHECKING:
-    from coreai_opt.pruning.model.dense_weights import DenseWeight
+from coreai_opt.pruning._text import listed
 
 __all__ = [
     "AllocationError",
     "AlreadyParametrizedError",
     "ConflictingConfigError",
+    "DenseWeight",
     "DivergedWeightError",
     "LeftDenseWarning",
     "LostWriteWarning",
@@ -50,14 +49,14 @@ class NoPrunableLayerError(PruningError):
 
     Attributes:
         kinds: the kinds of layers that are prunable.
-        left_out: weights that the config reaches and does not name -> why they stay dense.
+        excluded: weights that the config reaches and does not name -> why they stay dense.
     """
 
-    def __init__(self, kinds: Sequence[str], left_out: Mapping[str, str] | None = None) -> None:
-        self.kinds, self.left_out = list(kinds), dict(left_out or {})
-        if self.left_out:
+    def __init__(self, kinds: Sequence[str], excluded: Mapping[str, str] | None = None) -> None:
+        self.kinds, self.excluded = list(kinds), dict(excluded or {})
+        if self.excluded:
             super().__init__(
-                f"nothing to prune: all that the config reaches is {_counted(self.left_out)}; "
+                f"nothing to prune: all that the config reaches is {_counted(self.excluded)}; "
                 "allowed: a config for them by name (module_name_configs)"
             )
             return
@@ -201,7 +200,7 @@ class DivergedWeightError(ArithmeticError):
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
         super().__init__(
-            f"the training has diverged: NaN in {', '.join(repr(name) for name in self.names)}; "
+            f"the training has diverged: NaN in {listed(self.names)}; "
             "a lower learning rate or gradient clipping may help"
         )
 
@@ -241,6 +240,15 @@ class PreparationWarning(UserWarning):
     """Base of what is said of a model when it is prepared: the same in every process."""
 
 
+@dataclass(frozen=True)
+class DenseWeight:
+    """A weight that stays dense: its name, the type of the module that holds it, its elements."""
+
+    name: str
+    kind: str
+    elements: int
+
+
 class LeftDenseWarning(PreparationWarning):
     """Weights stay dense that a config does not leave dense by itself.
 
@@ -248,23 +256,23 @@ class LeftDenseWarning(PreparationWarning):
     have two or more dimensions and no op that prunes uses them (embeddings, ``x @ w``, ...).
 
     Attributes:
-        left_out: name of a weight that an op uses -> why.
+        excluded: name of a weight that an op uses -> why.
         unreached: the others.
-        followed: whether a forward pass was followed.
+        traced: whether a forward pass was followed.
     """
 
     def __init__(
         self,
-        left_out: Mapping[str, str],
-        unreached: "Sequence[DenseWeight]" = (),
-        followed: bool = False,
+        excluded: Mapping[str, str],
+        unreached: Sequence[DenseWeight] = (),
+        traced: bool = False,
     ) -> None:
-        self.left_out, self.unreached = dict(left_out), list(unreached)
-        self.followed = followed
+        self.excluded, self.unreached = dict(excluded), list(unreached)
+        self.traced = traced
         kinds: dict[str, list[DenseWeight]] = {}
         for weight in unreached:
             kinds.setdefault(weight.kind, []).append(weight)
-        parts = [_counted(left_out)] if left_out else []
+        parts = [_counted(excluded)] if excluded else []
         parts += [
             f"{_named([weight.name for weight in weights], f'of {kind}')}, "
             f"{sum(weight.elements for weight in weights):,} elements"
@@ -274,7 +282,7 @@ class LeftDenseWarning(PreparationWarning):
         super().__init__(
             f"left dense: {' and '.join(parts)}; a config by name (module_name_configs) prunes "
             "them where they can be pruned, or says that they are meant to stay dense: NAME: null"
-            f"{more if unreached and not followed else ''}"
+            f"{more if unreached and not traced else ''}"
         )
 
 
@@ -333,11 +341,7 @@ class UnreachableSparsityWarning(PreparationWarning):
     """A scheme cannot prune exactly as much as is asked; the message is a table of the layers."""
 
 
-# Weights that a message names one by one.
-LISTED = 3
-
-
-def _counted(left_out: Mapping[str, str]) -> str:
+def _counted(excluded: Mapping[str, str]) -> str:
     """Return how many weights are left out for which reason, and the first of them."""
     parts = []
     reasons = {
@@ -346,7 +350,7 @@ def _counted(left_out: Mapping[str, str]) -> str:
         "altered": "from which their layers compute another tensor, without the zeros",
     }
     for reason, what in reasons.items():
-        names = [name for name, why in left_out.items() if why == reason]
+        names = [name for name, why in excluded.items() if why == reason]
         if names:
             parts.append(_named(names, what))
     return " and ".join(parts)
@@ -354,6 +358,5 @@ def _counted(left_out: Mapping[str, str]) -> str:
 
 def _named(names: Sequence[str], what: str) -> str:
     """Return how many weights these are, what is the matter with them, and the first of them."""
-    more = ", ..." if len(names) > LISTED else ""
     word = "weight" if len(names) == 1 else "weights"
-    return f"{len(names)} {word} {what} ({', '.join(map(repr, names[:LISTED]))}{more})"
+    return f"{len(names)} {word} {what} ({listed(names)})"

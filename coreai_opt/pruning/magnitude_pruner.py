@@ -1,4 +1,4 @@
-"""The pruner: puts masks on a model, moves them along their schedules, folds them in."""
+"""MagnitudePruner: puts masks on a model as parametrizations and folds them in."""
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -117,7 +117,7 @@ class MagnitudePruner(ScheduledMasks):
         if state_dict is not None and masked is None:
             masked = masked_names(state_dict)
         found = self._find(example_inputs, masked)
-        unmasked = [name for name, reason in found.left_out.items() if reason == "unmasked"]
+        unmasked = [name for name, reason in found.excluded.items() if reason == "unmasked"]
         with self._undone_on_error():
             self._put_on(found.targets)
             if state_dict is None:

@@ -1,1 +1,1 @@
-"""The report of one or several sweeps, from the records on disk."""
+"""Report on sweeps: tables, pages and figures from the records on disk."""

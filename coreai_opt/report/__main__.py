@@ -1,4 +1,4 @@
-"""The command ``report``: a leaderboard, results.csv and report.html from the records of sweeps."""
+"""Command ``report``: leaderboard, ``results.csv``, ``report.html`` and figures of sweeps."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from coreai_opt.report.protocol import protocol_warnings
 from coreai_opt.report.records import SWEEP_FILE, Collected, collect
 from coreai_opt.report.tables import Leaderboard, MetricError, board_of
 from coreai_opt.report.terminal import print_report
-from coreai_opt.report.text import printable
+from coreai_opt.report.text import safe_text
 
 __all__ = ["main"]
 
@@ -21,10 +21,10 @@ MISSING = "is not installed: pip install 'hydra-coreai-opt[report]'"
 
 
 class Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line, and exits with 1."""
+    """Parser whose errors are one line, with exit code 1."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {printable(message)}", file=sys.stderr)
+        print(f"error: {safe_text(message)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -66,7 +66,7 @@ def main(words: list[str] | None = None) -> None:
     except OSError as error:
         parser.error(f"{str(out)!r} cannot be written to: {error.strerror or error}")
     for sentence in written:
-        print(printable(sentence))
+        print(safe_text(sentence))
 
 
 def _parser() -> Parser:
@@ -128,23 +128,23 @@ def _write(
     """Write what the installed packages allow, and return a sentence on each."""
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "results.csv", results_csv(collected, board))
-    told = [f"written: {out / 'results.csv'}"]
+    sentences = [f"written: {out / 'results.csv'}"]
     try:
         from coreai_opt.report.html import report_html
     except ModuleNotFoundError as error:
-        told.append(f"no report.html: {_package(error)} {MISSING}")
+        sentences.append(f"no report.html: {_package(error)} {MISSING}")
     else:
         page = report_html(out, collected, board, warnings, arguments.knobs)
         write_file(out / "report.html", page)
-        told.append(f"written: {out / 'report.html'}")
+        sentences.append(f"written: {out / 'report.html'}")
     if arguments.no_figures:
-        return told
+        return sentences
     try:
         from coreai_opt.report.static import draw_figures
     except ModuleNotFoundError as error:
-        return [*told, f"no figures: {_package(error)} {MISSING}"]
+        return [*sentences, f"no figures: {_package(error)} {MISSING}"]
     drawn = draw_figures(out / "figures", collected, board, arguments.knobs)
-    return [*told, f"written: {out / 'figures'} ({', '.join(drawn) or 'nothing to draw yet'})"]
+    return [*sentences, f"written: {out / 'figures'} ({', '.join(drawn) or 'nothing to draw yet'})"]
 
 
 def _name() -> str:

@@ -1,4 +1,4 @@
-"""What the charts show, as plain numbers: page and static figures are drawn from the same."""
+"""Numbers of the charts, for the page and the static figures alike."""
 
 import json
 from collections import Counter
@@ -15,10 +15,10 @@ from coreai_opt.report.tables import Leaderboard, SeedGroup, pareto_front, sampl
 __all__ = [
     "MAX_CURVES",
     "Accuracy",
-    "Cell",
     "ChartPoint",
-    "Curve",
+    "HeatCell",
     "LayerShare",
+    "ScheduleCurve",
     "Schedules",
     "accuracy",
     "heat_cells",
@@ -63,7 +63,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Cell:
+class HeatCell:
     """All runs at one value of each of two knobs."""
 
     x: str
@@ -74,7 +74,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ScheduleCurve:
     """Sparsity that a schedule asks for."""
 
     name: str
@@ -87,15 +87,15 @@ class Schedules:
     """Curves of the schedules.
 
     Attributes:
-        unit: what x counts.
+        unit: of x.
         curves: at most ``MAX_CURVES``.
-        total: how many different curves there are.
-        unknown: how many schedules there are that cannot be followed: their class, or the length
-            of the training, is not told by the config.
+        total: number of different curves.
+        unknown: number of schedules without a curve: the config lacks their class, or the length
+            of the training.
     """
 
     unit: str
-    curves: list[Curve]
+    curves: list[ScheduleCurve]
     total: int
     unknown: int
 
@@ -134,8 +134,7 @@ def heat_knobs(board: Leaderboard, wanted: Sequence[str] = ()) -> tuple[str, str
 
     Args:
         board: the runs.
-        wanted: two knobs that were asked for; without them power and total_iters, or what varies
-            first.
+        wanted: two knobs; default: power and total_iters, or the first varying ones.
     """
     varying = board.varying()
     if len(varying) < 2:
@@ -162,7 +161,7 @@ def heat_only(board: Leaderboard, axes: Sequence[str]) -> dict[str, str]:
 
 def heat_cells(
     board: Leaderboard, x: str, y: str, only: Mapping[str, str] | None = None
-) -> list[Cell]:
+) -> list[HeatCell]:
     """Return mean and std over all runs at each pair of values, whatever else varies.
 
     Args:
@@ -178,7 +177,8 @@ def heat_cells(
         if at[0] is not None and at[1] is not None and fits:
             found.setdefault((at[0], at[1]), []).extend(group.values)
     return [
-        Cell(*at, fmean(values), sample_std(values), len(values)) for at, values in found.items()
+        HeatCell(*at, fmean(values), sample_std(values), len(values))
+        for at, values in found.items()
     ]
 
 
@@ -197,8 +197,8 @@ def schedules(rows: Iterable[RunRow]) -> Schedules:
     keys: dict[str, RunRow] = {}
     for row in rows:
         if row.config.get("schedule") is not None:
-            told = [row.config["schedule"], row.target, row.config.get("interval")]
-            keys.setdefault(json.dumps(told, sort_keys=True, default=str), row)
+            parts = [row.config["schedule"], row.target, row.config.get("interval")]
+            keys.setdefault(json.dumps(parts, sort_keys=True, default=str), row)
     settings = [(_settings(row), row, _length(row)) for row in keys.values()]
     known = [(set_, row, end) for set_, row, end in settings if end and _is_known(row)]
     units = {_interval(row) for _, row, _ in known}
@@ -258,9 +258,9 @@ def _length(row: RunRow) -> int | None:
     trained = mapping(row.record.get("training"))
     if interval == "percent":
         return 100
-    told = number(trained.get("steps" if interval == "step" else "epochs"))
-    if told:
-        return int(told)
+    length = number(trained.get("steps" if interval == "step" else "epochs"))
+    if length:
+        return int(length)
     if interval == "epoch":
         epochs = number(mapping(row.config.get("trainer")).get("max_epochs"))
         return int(epochs) if epochs and epochs > 0 else None
@@ -270,7 +270,7 @@ def _length(row: RunRow) -> int | None:
         return None  # a config that is not one of ours
 
 
-def _curve(row: RunRow, name: str, end: int, scale: float) -> Curve:
+def _curve(row: RunRow, name: str, end: int, scale: float) -> ScheduleCurve:
     schedule, target = schedule_of(row.config["schedule"]), row.target
     assert schedule is not None
     assert target is not None
@@ -278,7 +278,7 @@ def _curve(row: RunRow, name: str, end: int, scale: float) -> Curve:
     # Where a schedule jumps the curve must, whatever the stride.
     jumps = {step + one for step in _corners(schedule) for one in (-1, 0)}
     steps = sorted({*range(0, end + 1, stride), end, *(j for j in jumps if 0 <= j <= end)})
-    return Curve(
+    return ScheduleCurve(
         name,
         [round(step * scale, 4) for step in steps],
         [round(schedule.sparsity_at(step, target), 5) for step in steps],
@@ -286,5 +286,5 @@ def _curve(row: RunRow, name: str, end: int, scale: float) -> Curve:
 
 
 def _corners(schedule: Any) -> list[int]:
-    told = [getattr(schedule, "begin_step", None), schedule.end_step]
-    return [step for step in (*told, *getattr(schedule, "milestones", ())) if step is not None]
+    steps = [getattr(schedule, "begin_step", None), schedule.end_step]
+    return [step for step in (*steps, *getattr(schedule, "milestones", ())) if step is not None]

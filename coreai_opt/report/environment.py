@@ -1,4 +1,4 @@
-"""On what the runs were made, and where they differ in it."""
+"""Environment of the runs: code, versions, device and threads, and where they differ."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from coreai_opt.report.records import RunRow, mapping
-from coreai_opt.report.text import printable
+from coreai_opt.report.text import safe_text
 
 __all__ = ["Fact", "environment"]
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing about the runs.
+    """One property of the runs.
 
     Attributes:
-        name: what it is.
+        name: of the property.
         values: each value with the number of runs that have it, the most frequent first.
     """
 
@@ -29,24 +29,24 @@ class Fact:
 
 
 def environment(rows: Sequence[RunRow]) -> list[Fact]:
-    """Return code, versions, devices and threads of the runs; what none of them tells is left out.
+    """Return code, versions, devices and threads of the runs, as far as their records have them.
 
-    A run that has not come as far as to tell its device does not make a difference.
+    A run without a device in its record makes no difference.
     """
     packages = dict.fromkeys(name for row in rows for name in mapping(row.record.get("versions")))
     facts: list[tuple[str, Callable[[RunRow], str]]] = [("commit", _commit)]
     for package in packages:
         facts.append((package, lambda row, name=package: _version(row, name)))  # type: ignore[misc]
     facts += [("device", _device), ("threads", lambda row: _text(row.record.get("threads")))]
-    found = [Fact(printable(name), _counted(rows, tell)) for name, tell in facts]
+    found = [Fact(safe_text(name), _counted(rows, tell)) for name, tell in facts]
     return [fact for fact in found if fact.values]
 
 
 def _counted(rows: Sequence[RunRow], tell: Callable[[RunRow], str]) -> list[tuple[str, int]]:
     counts = Counter(value for row in rows if (value := tell(row)))
     return sorted(
-        ((printable(value), count) for value, count in counts.items()),
-        key=lambda told: (-told[1], told[0]),
+        ((safe_text(value), count) for value, count in counts.items()),
+        key=lambda pair: (-pair[1], pair[0]),
     )
 
 
@@ -64,8 +64,8 @@ def _version(row: RunRow, package: str) -> str:
 
 
 def _device(row: RunRow) -> str:
-    told = mapping(row.record.get("device"))
-    return ", ".join(_text(told[key]) for key in ("accelerator", "name") if told.get(key))
+    device = mapping(row.record.get("device"))
+    return ", ".join(_text(device[key]) for key in ("accelerator", "name") if device.get(key))
 
 
 def _text(value: Any) -> str:

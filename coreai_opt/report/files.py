@@ -1,4 +1,4 @@
-"""Files of the report: written beside and renamed, and the table of all runs as CSV."""
+"""Files of the report: written beside and renamed; the table of all runs as CSV."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ LAST = ("started", "git_sha", "git_changes", "error_type", "error_message")
 
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file beside its place and rename it: a reader never sees half of one."""
-    # A name of a file may hold what is no text; it was made printable where it is shown.
+    # A file name may hold bytes that are no text; the page shows it escaped.
     data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -65,10 +65,10 @@ def results_csv(collected: Collected, board: Leaderboard) -> str:
     for row in rows:
         writer.writerow(_csv_row(row, roots, board.knobs, metrics))
     for point in collected.pending:
-        told = dict(_parted(point.overrides))
-        knobs = [told.get(knob) for knob in board.knobs]
+        values = dict(_parted(point.overrides))
+        knobs = [values.get(knob) for knob in board.knobs]
         blank = [None] * (len(metrics) + len(NUMBERS) + len(LAST))
-        fixed = [point.sweep, point.folder, None, "pending", told.get("seed"), None]
+        fixed = [point.sweep, point.folder, None, "pending", values.get("seed"), None]
         writer.writerow([*fixed, *knobs, *blank])
     return text.getvalue()
 

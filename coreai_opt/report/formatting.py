@@ -1,4 +1,4 @@
-"""Numbers and commands as people read and type them."""
+"""Formats of numbers and commands for people."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ __all__ = [
     "weight_spec",
 ]
 
-# What Hydra reads as the same text without quotes.
+# Values that Hydra reads as the same text without quotes.
 PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")
 
 
@@ -61,7 +61,7 @@ def weight_spec(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def n_m_patterns(configs: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return a sentence for each n:m pattern of these configs; dense runs have none.
 
-    Some tools count in n the zeros, so each sentence says what is kept and the share of zeros.
+    Some tools count zeros in n, so each sentence names the kept weights and the share of zeros.
 
     Example:
         >>> weight = {"target_sparsity": 0.9, "pruning_scheme": {"type": "n_m", "n": 1, "m": 4}}

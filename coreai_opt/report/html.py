@@ -1,4 +1,4 @@
-"""``report.html``: one file that needs nothing beside it and asks for nothing."""
+"""Page ``report.html``: one file that opens offline and requests nothing."""
 
 import base64
 import hashlib
@@ -19,14 +19,14 @@ from coreai_opt.report.page_charts import page_charts
 from coreai_opt.report.records import Collected, Pending, RunRow, rerun_command
 from coreai_opt.report.tables import Leaderboard, as_number, knob_value
 from coreai_opt.report.terminal import board_patterns, entry_cells, leaderboard_columns
-from coreai_opt.report.text import counts_sentence, first_line, printable, run_name, times
+from coreai_opt.report.text import counts_sentence, first_line, run_name, safe_text, times
 
 __all__ = ["report_html"]
 
 ASSETS = resources.files("coreai_opt.report") / "assets"
 STATUSES = ("completed", "running", "interrupted", "failed", "pending")
 
-Cell = tuple[str, str]  # what is shown, and what is sorted by
+TableCell = tuple[str, str]  # shown text, and sort key
 
 
 def report_html(
@@ -42,17 +42,17 @@ def report_html(
         out: the folder that it will lie in; links to run directories are relative to it.
         collected: all runs.
         board: those that have completed, grouped.
-        warnings: what the protocol asks for in vain.
-        knobs: what the heat map begins with.
+        warnings: of the protocol.
+        knobs: first axes of the heat map.
     """
     templates = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     charts, data = page_charts(collected, board, knobs)
     library, script = get_plotlyjs(), _asset("report.js")
     return templates.from_string(_asset("report.html")).render(
-        title=printable(", ".join(sweep.name for sweep in collected.sweeps)),
+        title=safe_text(", ".join(sweep.name for sweep in collected.sweeps)),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         counts=counts_sentence(collected),
-        metric=printable(board.metric),
+        metric=safe_text(board.metric),
         best="largest" if board.mode == "max" else "smallest",
         warnings=warnings,
         unmeasured=board.unmeasured,
@@ -61,14 +61,14 @@ def report_html(
         charts=charts,
         runs=_runs(out, collected, board),
         failures=_failures(out, collected),
-        pending=[printable(" ".join(point.overrides)) for point in collected.pending],
+        pending=[safe_text(" ".join(point.overrides)) for point in collected.pending],
         unreadable=[
-            (printable(str(bad.path)), printable(bad.reason)) for bad in collected.unreadable
+            (safe_text(str(bad.path)), safe_text(bad.reason)) for bad in collected.unreadable
         ],
         facts=environment(collected.rows),
         style=Markup(_asset("report.css")),
         data=Markup(_embedded(data)),
-        # Only what is written here may run, whatever has found its way into the page.
+        # Only our two scripts may run, whatever text the page holds.
         allowed=" ".join(f"'sha256-{_digest(text)}'" for text in (library, script)),
         library=Markup(library),
         script=Markup(script),
@@ -92,14 +92,14 @@ def _embedded(data: Any) -> str:
 
 
 def _leaderboard(board: Leaderboard) -> dict[str, Any]:
-    columns = [(printable(name), not is_text) for name, is_text in leaderboard_columns(board)]
+    columns = [(safe_text(name), not is_text) for name, is_text in leaderboard_columns(board)]
     rows = []
     for entry in board.entries:
         group = entry.group
         spread = [group.seeds, group.mean, group.std, entry.delta]
         sizes = [group.achieved, group.sparsity, group.compression, group.speedup]
         texts = entry_cells(board, entry)
-        # Text columns come first: they are sorted by what they show, but for the rank.
+        # Text columns come first, sorted by their text, except for the rank.
         keys = [str(entry.rank or 0), *texts[1 : len(texts) - 8]]
         keys += ["" if value is None else repr(float(value)) for value in (*spread, *sizes)]
         rows.append((entry.rank is None, list(zip(texts, keys, strict=True))))
@@ -111,8 +111,8 @@ def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]
     sizes = ["achieved", "sparsity of all weights", "compression", "speed-up"]
     names = ["seed", board.metric, *sizes, "seconds"]
     columns = [("status", False), *([("sweep", False)] if by_sweep else [])]
-    columns += [(printable(knob), False) for knob in board.knobs]
-    columns += [(printable(name), True) for name in names]
+    columns += [(safe_text(knob), False) for knob in board.knobs]
+    columns += [(safe_text(name), True) for name in names]
     roots = [sweep.root for sweep in collected.sweeps]
     rows: list[dict[str, Any]] = []
     for row in collected.rows:
@@ -131,7 +131,7 @@ def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]
     }
 
 
-def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[Cell]:
+def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[TableCell]:
     value, seconds = row.metric(board.metric), row.seconds
     shares = (row.achieved, row.sparsity)
     numbers = [
@@ -150,15 +150,15 @@ def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[Cell]:
 
 def _pending_row(point: Pending, board: Leaderboard, by_sweep: bool) -> dict[str, Any]:
     parted = [override.lstrip("+~").partition("=") for override in point.overrides]
-    told = {key: value for key, _, value in parted}
-    texts = [*([point.sweep] if by_sweep else []), *(told.get(knob) for knob in board.knobs)]
-    cells = [_text_cell(text) for text in (*texts, told.get("seed"))]
-    name = printable(point.folder)
+    values = {key: value for key, _, value in parted}
+    texts = [*([point.sweep] if by_sweep else []), *(values.get(knob) for knob in board.knobs)]
+    cells = [_text_cell(text) for text in (*texts, values.get("seed"))]
+    name = safe_text(point.folder)
     return {"name": name, "link": None, "status": "pending", "cells": [*cells, *[("", "")] * 6]}
 
 
-def _text_cell(text: str | None) -> Cell:
-    shown = printable(text or "")
+def _text_cell(text: str | None) -> TableCell:
+    shown = safe_text(text or "")
     value = as_number(text)
     return shown, shown if value is None else repr(value)
 
@@ -174,9 +174,9 @@ def _failures(out: Path, collected: Collected) -> list[dict[str, str]]:
             {
                 "name": run_name(row, roots),
                 "link": link_to(row.folder, out),
-                "error": f"{printable(kind)}: {first_line(message)}".strip(": "),
-                "command": printable(rerun_command(row.record, row.folder)),
-                "trace": "\n".join(printable(line) for line in trace.splitlines()),
+                "error": f"{safe_text(kind)}: {first_line(message)}".strip(": "),
+                "command": safe_text(rerun_command(row.record, row.folder)),
+                "trace": "\n".join(safe_text(line) for line in trace.splitlines()),
             }
         )
     return failures

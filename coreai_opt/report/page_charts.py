@@ -1,4 +1,4 @@
-"""The charts of the page: headings, sentences, tables for readers, and data for its script."""
+"""Charts of the page: headings, captions, tables, and the data of its script."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 from coreai_opt.report import charts
 from coreai_opt.report.records import Collected
 from coreai_opt.report.tables import Leaderboard
-from coreai_opt.report.text import plural, printable
+from coreai_opt.report.text import plural, safe_text
 
 __all__ = ["Chart", "Choice", "page_charts"]
 
@@ -19,7 +19,7 @@ class Choice:
 
     Attributes:
         id: of the element, within that of its chart.
-        label: what is chosen.
+        label: of the choice.
         options: value and text of each, as shown.
         chosen: the value at first.
     """
@@ -37,7 +37,7 @@ class Chart:
     Attributes:
         id: of its elements; the script draws by it.
         title: its heading.
-        caption: a sentence with the main numbers, or what is missing.
+        caption: a sentence with the main numbers, or with the missing data.
         columns: headers of its table, and whether numbers stand below each.
         rows: its table.
         choices: its select boxes.
@@ -56,9 +56,9 @@ class Chart:
 def page_charts(
     collected: Collected, board: Leaderboard, knobs: tuple[str, ...]
 ) -> tuple[list[Chart], dict[str, Any]]:
-    """Return the charts in their order, and what their script draws from."""
+    """Return the charts in their order, and the data of their script."""
     data: dict[str, Any] = {
-        "metric": printable(board.metric),
+        "metric": safe_text(board.metric),
         "share": board.is_share,
         "mode": board.mode,
     }
@@ -77,17 +77,17 @@ def page_charts(
 
 
 def _accuracy(board: Leaderboard) -> tuple[Chart, Any]:
-    metric = printable(board.metric)
+    metric = safe_text(board.metric)
     title = f"{metric} against the sparsity of all weights"
     shown = charts.accuracy(board)
     points = [(name, point) for name, some in shown.series.items() for point in some]
     if not points and not shown.dense:
         return Chart("accuracy", title, _missing_runs(board), is_drawn=False), None
-    rows = [[printable(name), *_point_cells(board, point)] for name, point in points]
+    rows = [[safe_text(name), *_point_cells(board, point)] for name, point in points]
     dense = [["dense control", *_point_cells(board, point)] for point in shown.dense]
     data = {
         "series": [
-            {"name": printable(series), **_point_data(some)}
+            {"name": safe_text(series), **_point_data(some)}
             for series, some in shown.series.items()
         ],
         "dense": _point_data(shown.dense),
@@ -115,7 +115,7 @@ def _accuracy_caption(board: Leaderboard, shown: charts.Accuracy) -> str:
 
 
 def _at(board: Leaderboard, point: charts.ChartPoint) -> str:
-    label = printable(point.label)
+    label = safe_text(point.label)
     return f"{label} has {_with_std(board, point)} at {100 * point.sparsity:.1f} % sparsity"
 
 
@@ -126,12 +126,12 @@ def _with_std(board: Leaderboard, point: charts.ChartPoint) -> str:
 
 def _point_cells(board: Leaderboard, point: charts.ChartPoint) -> list[str]:
     sparsity, spread = f"{100 * point.sparsity:.2f} %", board.show_spread(point.std)
-    return [printable(point.label), sparsity, board.show(point.mean), spread, str(point.runs)]
+    return [safe_text(point.label), sparsity, board.show(point.mean), spread, str(point.runs)]
 
 
 def _point_data(points: Sequence[charts.ChartPoint]) -> dict[str, Any]:
     return {
-        "label": [printable(point.label) for point in points],
+        "label": [safe_text(point.label) for point in points],
         "x": [point.sparsity for point in points],
         "y": [point.mean for point in points],
         "std": [point.std for point in points],
@@ -140,24 +140,24 @@ def _point_data(points: Sequence[charts.ChartPoint]) -> dict[str, Any]:
 
 
 def _heat_map(board: Leaderboard, knobs: tuple[str, ...]) -> tuple[Chart, Any]:
-    title = f"{printable(board.metric)} over two knobs"
+    title = f"{safe_text(board.metric)} over two knobs"
     axes = charts.heat_knobs(board, knobs)
     if axes is None:
         sentence = "A heat map needs two knobs with two values each among the completed runs; "
-        varying = ", ".join(map(printable, board.varying()))
+        varying = ", ".join(map(safe_text, board.varying()))
         sentence += f"there is one: {varying}." if varying else "there is none."
         return Chart("heatmap", title, sentence, is_drawn=False), None
     only = charts.heat_only(board, axes)
     cells = charts.heat_cells(board, *axes, only)
-    rows = [[*map(printable, (cell.y, cell.x)), *_cell_numbers(board, cell)] for cell in cells]
-    columns = [(printable(axes[1]), False), (printable(axes[0]), False)]
-    columns += [(printable(board.metric), True), ("std", True), ("runs", True)]
+    rows = [[*map(safe_text, (cell.y, cell.x)), *_cell_numbers(board, cell)] for cell in cells]
+    columns = [(safe_text(axes[1]), False), (safe_text(axes[0]), False)]
+    columns += [(safe_text(board.metric), True), ("std", True), ("runs", True)]
     caption = _heat_caption(board, cells, axes, only)
     choices = _heat_choices(board, axes, only)
     return Chart("heatmap", title, caption, columns, rows, choices), _heat_data(board)
 
 
-def _cell_numbers(board: Leaderboard, cell: charts.Cell) -> list[str]:
+def _cell_numbers(board: Leaderboard, cell: charts.HeatCell) -> list[str]:
     return [board.show(cell.mean), board.show_spread(cell.std), str(cell.runs)]
 
 
@@ -165,7 +165,7 @@ def _heat_choices(
     board: Leaderboard, axes: tuple[str, str], only: Mapping[str, str]
 ) -> list[Choice]:
     varying = board.varying()
-    options = [(str(index), printable(knob)) for index, knob in enumerate(varying)]
+    options = [(str(index), safe_text(knob)) for index, knob in enumerate(varying)]
     x, y = (str(varying.index(knob)) for knob in axes)
     written = [("mean", "mean"), ("n", "runs"), ("both", "both")]
     choices = [
@@ -176,9 +176,9 @@ def _heat_choices(
     # One for each knob; the script hides those of the two axes.
     for index, knob in enumerate(varying):
         values = board.values_of(knob)
-        limits = [("", "all"), *((str(at), printable(one)) for at, one in enumerate(values))]
+        limits = [("", "all"), *((str(at), safe_text(one)) for at, one in enumerate(values))]
         chosen = str(values.index(only[knob])) if knob in only else ""
-        choices.append(Choice(f"only-{index}", f"only {printable(knob)}", limits, chosen))
+        choices.append(Choice(f"only-{index}", f"only {safe_text(knob)}", limits, chosen))
     return choices
 
 
@@ -186,7 +186,10 @@ def _heat_data(board: Leaderboard) -> dict[str, Any]:
     varying = board.varying()
     return {
         "knobs": [
-            {"name": printable(knob), "values": [printable(one) for one in board.values_of(knob)]}
+            {
+                "name": safe_text(knob),
+                "values": [safe_text(one) for one in board.values_of(knob)],
+            }
             for knob in varying
         ],
         "groups": [
@@ -206,7 +209,10 @@ def _places(board: Leaderboard, varying: Sequence[str], knobs: Any) -> list[int]
 
 
 def _heat_caption(
-    board: Leaderboard, cells: Sequence[charts.Cell], axes: tuple[str, str], only: Mapping[str, str]
+    board: Leaderboard,
+    cells: Sequence[charts.HeatCell],
+    axes: tuple[str, str],
+    only: Mapping[str, str],
 ) -> str:
     pick = max if board.mode == "max" else min
     others = [knob for knob in board.varying() if knob not in axes and knob not in only]
@@ -218,7 +224,7 @@ def _heat_caption(
         at = f"{axes[1]}={best.y} {axes[0]}={best.x}"
         best_is = f"{board.show(best.mean)} over {plural(best.runs, 'run')}"
         sentence += f" With {axes[1]} and {axes[0]} the best is {at}: {best_is}."
-    return printable(sentence)
+    return safe_text(sentence)
 
 
 def _schedules(collected: Collected) -> tuple[Chart, Any]:
@@ -240,13 +246,13 @@ def _schedules(collected: Collected) -> tuple[Chart, Any]:
         final = curve.sparsity[-1]
         reached = [x for x, y in zip(curve.x, curve.sparsity, strict=True) if y >= final / 2]
         half, end = (f"{reached[0]:g}", f"{curve.x[curve.sparsity.index(final)]:g}")
-        rows.append([printable(curve.name), f"{100 * final:.2f} %", half, end])
+        rows.append([safe_text(curve.name), f"{100 * final:.2f} %", half, end])
     columns = [("schedule", False), ("final sparsity", True)]
     columns += [(f"half of it at, {shown.unit}", True), (f"all of it at, {shown.unit}", True)]
     data = {
-        "unit": printable(shown.unit),
+        "unit": safe_text(shown.unit),
         "curves": [
-            {"name": printable(curve.name), "x": curve.x, "y": curve.sparsity}
+            {"name": safe_text(curve.name), "x": curve.x, "y": curve.sparsity}
             for curve in shown.curves
         ],
     }
@@ -262,7 +268,7 @@ def _layers(board: Leaderboard) -> tuple[Chart, Any]:
     labels = [
         f"dense control: {group.label}" if group.is_dense else group.label for group, _ in shares
     ]
-    options = [(str(index), printable(label)) for index, label in enumerate(labels)]
+    options = [(str(index), safe_text(label)) for index, label in enumerate(labels)]
     best, layers = shares[0]
     mean = fmean(layer.mean for layer in layers)
     caption = f"Zeros counted, mean over seeds. The best configuration, {best.label}, has "
@@ -272,19 +278,19 @@ def _layers(board: Leaderboard) -> tuple[Chart, Any]:
     for layer in layers:
         spread = "" if layer.std is None else f"{100 * layer.std:.2f}"
         share = f"{100 * layer.mean:.2f} %"
-        rows.append([printable(layer.name), f"{layer.elements:,}", share, spread])
+        rows.append([safe_text(layer.name), f"{layer.elements:,}", share, spread])
     data = [
         {
             "label": text,
-            "layers": [[printable(one.name), one.elements, one.mean, one.std] for one in some],
+            "layers": [[safe_text(one.name), one.elements, one.mean, one.std] for one in some],
         }
         for (_, text), (_, some) in zip(options, shares, strict=True)
     ]
     choices = [Choice("group", "configuration", options, "0")]
-    return Chart("layers", title, printable(caption), columns, rows, choices), data
+    return Chart("layers", title, safe_text(caption), columns, rows, choices), data
 
 
 def _missing_runs(board: Leaderboard) -> str:
     if board.unmeasured:
-        return f"No completed run has {printable(board.metric)}."
+        return f"No completed run has {safe_text(board.metric)}."
     return "No run has completed yet."

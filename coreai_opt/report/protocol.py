@@ -1,14 +1,14 @@
-"""Whether a sweep is enough to compare by, after Blalock et al. 2020 (arXiv:2003.03033).
+"""Protocol checks: whether a sweep suffices for a comparison, after Blalock et al. 2020.
 
-Their review of 81 papers on pruning asks for at least five operating points a method, several seeds
-with the spread shown, the unpruned model beside the pruned ones, and both compression ratio and
-theoretical speed-up.
+Their review of 81 papers on pruning (arXiv:2003.03033) asks for at least five operating points a
+method, several seeds with their spread, the dense model, and compression ratio and theoretical
+speed-up.
 """
 
 from collections.abc import Sequence
 
 from coreai_opt.report.tables import Leaderboard, SeedGroup, as_number
-from coreai_opt.report.text import plural, printable
+from coreai_opt.report.text import plural, safe_text
 
 __all__ = ["operating_points", "protocol_warnings", "series_knob"]
 
@@ -18,7 +18,7 @@ SUGGESTED = "target_sparsity=0.5,0.75,0.875,0.9375,0.96875"
 
 
 def protocol_warnings(board: Leaderboard) -> list[str]:
-    """Return what the protocol asks for and the completed runs do not have, a sentence each."""
+    """Return a sentence for each demand of the protocol that the completed runs do not meet."""
     if not board.entries:
         return []
     checks = [
@@ -32,16 +32,16 @@ def protocol_warnings(board: Leaderboard) -> list[str]:
 
 
 def operating_points(groups: Sequence[SeedGroup]) -> int:
-    """Return at how many sparsities the groups stand.
+    """Return the number of different sparsities of the groups.
 
-    By what was asked for, to a tenth of a percent: what is achieved differs by a rounding.
+    Targets count, to a tenth of a percent: achieved sparsities differ by a rounding.
     """
     reached = [g.achieved if g.target is None else g.target for g in groups]
     return len({round(value, 3) for value in reached if value is not None})
 
 
 def series_knob(board: Leaderboard) -> str | None:
-    """Return the first varied knob whose values are names: it tells methods apart."""
+    """Return the first varied knob whose values are names, as methods have."""
     for knob in board.varying():
         if any(as_number(value) is None for value in board.values_of(knob)):
             return knob
@@ -72,9 +72,9 @@ def _few_points(board: Leaderboard) -> str | None:
     few = {name: count for name, count in counts.items() if count < POINTS}
     if not few:
         return None
-    told = ", ".join(f"{name} {count}".strip() for name, count in few.items())
-    return printable(
-        f"fewer than {POINTS} operating points (sparsities): {told}; "
+    listed = ", ".join(f"{name} {count}".strip() for name, count in few.items())
+    return safe_text(
+        f"fewer than {POINTS} operating points (sparsities): {listed}; "
         f"a trade-off needs at least {POINTS}, for example {SUGGESTED}"
     )
 

@@ -1,4 +1,4 @@
-"""Records of the runs of sweeps, read from disk; whatever lies there, nothing is raised."""
+"""Records of runs, read from disk; a damaged file is listed and never raises."""
 
 import json
 import os
@@ -46,13 +46,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run; what its record does not tell, or tells in another form, is None or empty.
+    """One run; values that its record lacks, or has in another form, are None or empty.
 
     Attributes:
         folder: the run directory.
         sweep: name of the sweep that it belongs to.
         state: ``completed``, ``failed``, ``interrupted`` or ``running``.
-        overrides: what was set, by key, as text.
+        overrides: values as typed, by key.
         record: the record as it is.
         layers: empty while nothing has been counted.
     """
@@ -76,7 +76,7 @@ class RunRow:
 
     @property
     def choices(self) -> Mapping[str, Any]:
-        """The option of each group, empty in records of before they were told."""
+        """The option of each group, empty in older records."""
         return mapping(self.record.get("choices"))
 
     @property
@@ -91,7 +91,7 @@ class RunRow:
 
     @property
     def objective(self) -> str | None:
-        """Name of what the run is judged by."""
+        """Name of the objective."""
         for node in (self.record.get("objective"), self.config.get("objective")):
             name = mapping(node).get("name")
             if isinstance(name, str):
@@ -129,18 +129,18 @@ class RunRow:
         Records that were written before it was counted say it of all parameters, which is nearly
         the same, or of the pruned layers alone.
         """
-        told = number(mapping(self.record.get("sparsity")).get("of_all_weights"))
-        if told is None and (ratio := self.compression):
+        counted = number(mapping(self.record.get("sparsity")).get("of_all_weights"))
+        if counted is None and (ratio := self.compression):
             return 1 - 1 / ratio
-        return self.achieved if told is None else told
+        return self.achieved if counted is None else counted
 
     @property
     def target(self) -> float | None:
         """Sparsity that was asked for, 0 for a dense control."""
         if self.is_dense:
             return 0.0
-        told = number(mapping(self.record.get("sparsity")).get("target"))
-        return number(self.config.get("target_sparsity")) if told is None else told
+        value = number(mapping(self.record.get("sparsity")).get("target"))
+        return number(self.config.get("target_sparsity")) if value is None else value
 
     @property
     def compression(self) -> float | None:
@@ -160,8 +160,8 @@ class RunRow:
     def error(self) -> tuple[str, str, str]:
         """Type, message and traceback; empty where there was none."""
         error = mapping(self.record.get("error"))
-        told = [error.get(name) for name in ("type", "message", "traceback")]
-        kind, message, trace = ("" if value is None else printable(str(value)) for value in told)
+        values = [error.get(name) for name in ("type", "message", "traceback")]
+        kind, message, trace = ("" if value is None else printable(str(value)) for value in values)
         return kind, message, trace
 
 
@@ -184,7 +184,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class SweepFile:
-    """What ``sweep.json`` says; a name alone where there is none."""
+    """Content of ``sweep.json``; a name alone where there is none."""
 
     root: Path
     name: str
@@ -194,7 +194,7 @@ class SweepFile:
 
 @dataclass(frozen=True)
 class Collected:
-    """All that was found.
+    """Records below some directories.
 
     Attributes:
         duplicates: runs that are left out, because another one is of the same experiment.
@@ -304,14 +304,14 @@ def _ratio(node: Any, whole: str, part: str) -> float | None:
 
 
 def _override_list(record: Mapping[str, Any]) -> list[str]:
-    told = record.get("overrides")
-    return [str(one) for one in told] if isinstance(told, list) else []
+    overrides = record.get("overrides")
+    return [str(one) for one in overrides] if isinstance(overrides, list) else []
 
 
 def _layers(record: Mapping[str, Any]) -> tuple[Layer, ...]:
-    told = mapping(record.get("sparsity")).get("layers")
+    layers = mapping(record.get("sparsity")).get("layers")
     found = []
-    for layer in told if isinstance(told, list) else []:
+    for layer in layers if isinstance(layers, list) else []:
         counts = [number(mapping(layer).get(name)) for name in ("elements", "nonzero")]
         if counts[0] and counts[1] is not None:
             found.append(Layer(str(layer.get("name")), int(counts[0]), int(counts[1])))
@@ -367,13 +367,13 @@ def _sweep_file(root: Path, names: list[str], unreadable: list[Unreadable]) -> S
             unreadable.append(Unreadable(path, f"cannot be read, {error.strerror}"))
         except (ValueError, RecursionError) as error:
             unreadable.append(Unreadable(path, f"is not JSON: {error}"))
-    told = mapping(content)
-    name = told.get("name") if isinstance(told.get("name"), str) else root.name
+    node = mapping(content)
+    name = node.get("name") if isinstance(node.get("name"), str) else root.name
     if name in names:
         name = f"{name} ({root})"
-    knobs = told.get("knobs")
+    knobs = node.get("knobs")
     named = tuple(str(knob) for knob in knobs) if isinstance(knobs, list) else ()
-    return SweepFile(root, str(name), named, mapping(told.get("points")))
+    return SweepFile(root, str(name), named, mapping(node.get("points")))
 
 
 def _unique(rows: list[RunRow]) -> list[RunRow]:
@@ -395,5 +395,5 @@ def _pending(sweep: SweepFile, known: set[str], taken: set[Path]) -> Iterator[Pe
         folder = str(mapping(point).get("folder", digest))
         if digest not in known and sweep.root / folder not in taken:
             overrides = mapping(point).get("overrides")
-            told = tuple(map(str, overrides)) if isinstance(overrides, list) else ()
-            yield Pending(sweep.name, folder, told)
+            texts = tuple(map(str, overrides)) if isinstance(overrides, list) else ()
+            yield Pending(sweep.name, folder, texts)

@@ -1,4 +1,4 @@
-"""The charts as PNG and SVG, for papers: white ground, one file of each kind a chart."""
+"""Static figures: the charts as PNG and SVG on a white ground, for papers."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from coreai_opt.report import charts
 from coreai_opt.report.files import write_file
 from coreai_opt.report.records import Collected
 from coreai_opt.report.tables import Leaderboard, SeedGroup
-from coreai_opt.report.text import printable
+from coreai_opt.report.text import safe_text
 
 __all__ = ["draw_figures"]
 
@@ -54,7 +54,7 @@ def draw_figures(
 
 def _write(figure: Figure, path: Path) -> None:
     kind = path.suffix.lstrip(".")
-    # Neither tells when or by what it was made.
+    # Without date and program, so that equal charts are equal files.
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     content = io.BytesIO()
     figure.savefig(content, format=kind, metadata=metadata)
@@ -123,7 +123,6 @@ def _heat_map(figure: Figure, board: Leaderboard, x: str, y: str) -> None:
     scale, unit = (100, ", %") if board.is_share else (1, "")
     cells = {(cell.x, cell.y): cell for cell in charts.heat_cells(board, x, y, only)}
     means = {at: scale * cell.mean for at, cell in cells.items()}
-    means = {at: scale * cell.mean for at, cell in cells.items()}
     grid = [[means.get((column, row), math.nan) for column in columns] for row in rows]
     axes = figure.add_subplot(xlabel=_plain(x), ylabel=_plain(y))
     axes.set_title(_plain(" ".join(f"{key}={value}" for key, value in only.items())), fontsize=8)
@@ -177,10 +176,10 @@ def _layers(figure: Figure, group: SeedGroup) -> None:
 
 
 def _plain(text: str) -> str:
-    text = printable(text)
+    text = safe_text(text)
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"
-    # Matplotlib takes what stands between two dollars for mathematics, and leaves out of legends
-    # what begins with an underscore.
+    # Matplotlib reads text between two dollars as mathematics, and drops labels that begin with an
+    # underscore from legends.
     text = text.replace("\\", "\\\\").replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text

@@ -1,4 +1,4 @@
-"""From runs to tables: which knobs vary, mean and std over seeds, ranks, the Pareto front."""
+"""Tables of runs: varying knobs, mean and std over seeds, ranks, the Pareto front."""
 
 import math
 from collections import Counter
@@ -91,12 +91,12 @@ class SeedGroup:
 
     @property
     def label(self) -> str:
-        """The knobs as one would type them, or what stands for them where none varies."""
-        told = [f"{key}={value}" for key, value in self.knobs.items() if value is not None]
+        """The knobs as typed, or a name where none varies."""
+        parts = [f"{key}={value}" for key, value in self.knobs.items() if value is not None]
         if self.is_dense and "schedule" not in self.knobs:
-            told.insert(0, "dense control")
-        told += [f"[{self.sweep}]"] if self.sweep else []
-        return " ".join(told) or "all runs"
+            parts.insert(0, "dense control")
+        parts += [f"[{self.sweep}]"] if self.sweep else []
+        return " ".join(parts) or "all runs"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class LeaderboardRow:
     """A row of the leaderboard.
 
     Attributes:
-        rank: 1 for the best; None for dense controls, which are what the others are held against.
+        rank: 1 for the best; None for dense controls.
         delta: mean less that of the dense control that has most knobs in common; None without one.
     """
 
@@ -118,7 +118,7 @@ class Leaderboard:
     """The leaderboard: dense controls first, then the best first.
 
     Attributes:
-        metric: what is compared.
+        metric: of the comparison.
         mode: ``max`` when more of it is better, else ``min``.
         knobs: the knobs that vary, seed left out.
         unmeasured: completed runs that have no such metric.
@@ -178,7 +178,7 @@ def board_of(
     """Group the completed runs and rank the groups.
 
     Args:
-        collected: what was found.
+        collected: the records.
         metric: default: ``test/accuracy`` if all completed runs have it, else the objective that
             most of them have.
         mode: ``max`` or ``min``; default: that of the objective, but for a metric whose name says
@@ -218,7 +218,7 @@ def varied_knobs(collected: Collected) -> tuple[str, ...]:
 
 
 def value_order(text: str) -> tuple[bool, float, str]:
-    """Return what values of a knob are sorted by: numbers first, by size.
+    """Return the sort key of a knob's value: numbers first, by size.
 
     Example:
         >>> sorted(["poly", "10", "9"], key=value_order)
@@ -332,5 +332,5 @@ def _control(group: SeedGroup, dense: Sequence[SeedGroup]) -> SeedGroup | None:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    told = [value for value in values if value is not None]
-    return fmean(told) if told else None
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -1,4 +1,4 @@
-"""The report as text: leaderboard, warnings, failures, what is still to come."""
+"""Terminal report: leaderboard, warnings, failures, and the runs still to come."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from rich.text import Text
 from coreai_opt.report.formatting import n_m_patterns
 from coreai_opt.report.records import Collected, rerun_command
 from coreai_opt.report.tables import Leaderboard, LeaderboardRow
-from coreai_opt.report.text import counts_sentence, first_line, printable, run_name, times
+from coreai_opt.report.text import counts_sentence, first_line, run_name, safe_text, times
 
 __all__ = ["board_patterns", "entry_cells", "leaderboard", "leaderboard_columns", "print_report"]
 
@@ -30,12 +30,12 @@ def print_report(
     else:
         console.print(Text("no run has completed yet: there is no leaderboard"))
     if board.unmeasured:
-        console.print(Text(f"{board.unmeasured:,} completed without {printable(board.metric)}"))
+        console.print(Text(f"{board.unmeasured:,} completed without {safe_text(board.metric)}"))
     for sentence in warnings:
         console.print(Text(f"warning: {sentence}", style="yellow"))
     _print_failures(console, collected)
     for one in collected.unreadable:
-        console.print(Text(f"unreadable: {printable(str(one.path))} {printable(one.reason)}"))
+        console.print(Text(f"unreadable: {safe_text(str(one.path))} {safe_text(one.reason)}"))
     console.print(Text(counts_sentence(collected)))
 
 
@@ -44,18 +44,18 @@ def leaderboard(board: Leaderboard) -> Group:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, is_text in leaderboard_columns(board):
         # As markup: a header takes no Text without losing its style.
-        header = escape(printable(name))
+        header = escape(safe_text(name))
         table.add_column(header, justify="left" if is_text else "right", overflow="fold")
     for entry in board.entries:
         cells = entry_cells(board, entry)
         table.add_row(*map(Text, cells), style="bold" if entry.rank is None else None)
     best = "largest" if board.mode == "max" else "smallest"
-    title = f"{printable(board.metric)}, mean and std over seeds, {best} first"
+    title = f"{safe_text(board.metric)}, mean and std over seeds, {best} first"
     return Group(Text(title, style="italic"), table)
 
 
 def leaderboard_columns(board: Leaderboard) -> list[tuple[str, bool]]:
-    """Return the headers, and whether what stands below each is text rather than numbers."""
+    """Return the headers, and whether each column is text rather than numbers."""
     sweeps = [("sweep", True)] if any(group.sweep for group in board.groups) else []
     sizes = ("achieved", "sparsity of all weights", "compression", "speed-up")
     numbers = ("seeds", board.metric, "std", "vs dense", *sizes)
@@ -64,7 +64,7 @@ def leaderboard_columns(board: Leaderboard) -> list[tuple[str, bool]]:
 
 
 def board_patterns(board: Leaderboard) -> list[str]:
-    """Return what the n:m patterns of the leaderboard mean, a sentence each."""
+    """Return a sentence for each n:m pattern of the leaderboard."""
     return n_m_patterns(row.config for group in board.groups for row in group.rows[:1])
 
 
@@ -72,11 +72,11 @@ def entry_cells(board: Leaderboard, entry: LeaderboardRow) -> list[str]:
     """Return a row of the leaderboard as text."""
     group = entry.group
     shares = (group.achieved, group.sparsity)
-    sweeps = [printable(group.sweep)] if any(one.sweep for one in board.groups) else []
+    sweeps = [safe_text(group.sweep)] if any(one.sweep for one in board.groups) else []
     return [
         "dense control" if entry.rank is None else str(entry.rank),
         *sweeps,
-        *(printable(group.knobs[knob] or "") for knob in board.knobs),
+        *(safe_text(group.knobs[knob] or "") for knob in board.knobs),
         str(group.seeds),
         board.show(group.mean),
         board.show_spread(group.std),
@@ -92,8 +92,8 @@ def _print_failures(console: Console, collected: Collected) -> None:
     failed = [row for row in collected.rows if row.state == "failed"]
     for row in failed[:FAILURES_SHOWN]:
         kind, message, _ = row.error
-        what = f"{printable(kind)}: {first_line(message)}".strip(": ")
+        what = f"{safe_text(kind)}: {first_line(message)}".strip(": ")
         console.print(Text(f"failed: {run_name(row, roots)}: {what}", style="red"))
-        console.print(Text(f"  {printable(rerun_command(row.record, row.folder))}"))
+        console.print(Text(f"  {safe_text(rerun_command(row.record, row.folder))}"))
     if len(failed) > FAILURES_SHOWN:
         console.print(Text(f"and {len(failed) - FAILURES_SHOWN:,} more have failed"))

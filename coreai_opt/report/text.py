@@ -1,18 +1,18 @@
-"""How things are written, in the terminal and on the page alike."""
+"""Wording that the terminal and the page share."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from coreai_opt.report.records import Collected, RunRow
 
-__all__ = ["counts_sentence", "first_line", "plural", "printable", "run_name", "times"]
+__all__ = ["counts_sentence", "first_line", "plural", "run_name", "safe_text", "times"]
 
 
-def printable(text: str) -> str:
+def safe_text(text: str) -> str:
     r"""Return a text in which nothing steers a terminal or cannot be encoded.
 
     Example:
-        >>> printable("a\x1b[31mb\udcff"), printable("ü <b>")
+        >>> safe_text("a\x1b[31mb\udcff"), safe_text("ü <b>")
         ('a\\x1b[31mb\\udcff', 'ü <b>')
     """
     if text.isprintable():
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 def first_line(text: str) -> str:
     """Return the first line that is not empty, ready to be shown."""
     lines = (line.strip() for line in text.splitlines())
-    return printable(next((line for line in lines if line), ""))
+    return safe_text(next((line for line in lines if line), ""))
 
 
 def plural(count: int, noun: str) -> str:
@@ -53,19 +53,19 @@ def run_name(row: RunRow, roots: Sequence[Path]) -> str:
     for root in roots:
         if row.folder.is_relative_to(root):
             name = row.folder.relative_to(root)
-            return printable(str(name) if name.parts else row.folder.name)
-    return printable(str(row.folder))
+            return safe_text(str(name) if name.parts else row.folder.name)
+    return safe_text(str(row.folder))
 
 
 def counts_sentence(collected: Collected) -> str:
     """Return how many runs are in which state, those that are at work or waiting included."""
     states = ("completed", "running", "interrupted", "failed")
-    told = [f"{collected.count(state):,} {state}" for state in states if collected.count(state)]
+    parts = [f"{collected.count(state):,} {state}" for state in states if collected.count(state)]
     if collected.pending:
-        told.append(f"{len(collected.pending):,} pending")
+        parts.append(f"{len(collected.pending):,} pending")
     if collected.unreadable:
-        told.append(f"{plural(len(collected.unreadable), 'file')} unreadable")
-    sentence = f"{plural(len(collected.rows), 'run')}: {', '.join(told) or 'none readable'}"
+        parts.append(f"{plural(len(collected.unreadable), 'file')} unreadable")
+    sentence = f"{plural(len(collected.rows), 'run')}: {', '.join(parts) or 'none readable'}"
     if collected.duplicates:
         repeats = plural(collected.duplicates, "repeat")
         sentence += f"; {repeats} of the same experiment left out"

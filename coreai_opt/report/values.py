@@ -1,4 +1,4 @@
-"""Values of knobs as text: one text for one value, typed or by default, however it was typed."""
+"""Knob values as text: one text a value, whether typed or a default."""
 
 import math
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from coreai_opt.report.records import RunRow, mapping
 
 __all__ = ["as_number", "config_value", "knob_value", "value_text"]
 
-# What OmegaConf takes for a truth value besides true and false.
+# Truth values of OmegaConf besides true and false.
 TRUTH = {"yes": True, "on": True, "y": True, "no": False, "off": False, "n": False}
 
 
 def knob_value(row: RunRow, key: str) -> str | None:
-    """Return the value of a knob: what was set, else what the config has, else None.
+    """Return the value of a knob: as typed, else of the config, else None.
 
-    Of a group the option is told, of another node its class and values.
+    A group has its option as value, another node its class and values.
 
     Example:
         >>> from pathlib import Path
@@ -32,7 +32,7 @@ def knob_value(row: RunRow, key: str) -> str | None:
         return _typed(row, key, typed)
     if typed is None and key in row.choices:
         return value_text(row.choices[key])
-    # Scalars at the root are aliases of what the pruning is set up with, and there is none.
+    # Scalars at the root are aliases of pruning settings, which a dense run lacks.
     is_alias = row.is_dense and "." not in key and not isinstance(value, Mapping)
     if value is MISSING or (is_alias and value is not None):
         return None
@@ -45,7 +45,7 @@ MISSING = object()
 
 
 def config_value(row: RunRow, key: str) -> Any:
-    """Return what the config has at a dotted key, ``MISSING`` where it has no such key."""
+    """Return the config's value at a dotted key, ``MISSING`` without such a key."""
     value: Any = row.config
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -99,7 +99,7 @@ def _typed(row: RunRow, key: str, text: str) -> str:
 
 
 def _is_truth(row: RunRow, key: str) -> bool:
-    """Return whether a knob, or what is called so in one of the nodes, is a truth value."""
+    """Return whether a knob, or a key of that name in a node, is a truth value."""
     name = key.rpartition(".")[2]
     nodes = (mapping(node) for node in row.config.values())
     return isinstance(config_value(row, key), bool) or any(

@@ -4,4 +4,4 @@ from coreai_opt._lazy import lazy_exports
 
 __all__ = ["load", "sweep"]
 
-__getattr__, __dir__ = lazy_exports(__name__, dict.fromkeys(__all__, "coreai_opt.cli.notebook"))
+__getattr__, __dir__ = lazy_exports(__name__, {"coreai_opt.cli.notebook": __all__})

@@ -1,4 +1,4 @@
-"""Names of directories: readable, stable, and harmless to every file system and shell."""
+"""Directory names of sweeps and runs: readable, stable, safe on every file system."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ __all__ = ["run_folder", "slug", "sweep_name"]
 LONGEST = 100  # characters of a name
 SHORT = 8  # digits of an experiment's hash in the name of its folder
 
-AROUND = re.compile(r"[\[\](){}'\"]+")  # says nothing that is missed
+AROUND = re.compile(r"[\[\](){}'\"]+")  # redundant in a name
 HARMFUL = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
@@ -28,11 +28,11 @@ def slug(text: str, longest: int = LONGEST) -> str:
 
 
 def run_folder(varied: Mapping[str, str], digest: str) -> str:
-    """Return the name of a run's folder: what is varied, and the hash of its experiment.
+    """Return the name of a run's folder: its varied values, and its config hash.
 
     Args:
         varied: key and value of each override that varies.
-        digest: ``config_hash`` of the experiment.
+        digest: the config hash.
 
     Example:
         >>> run_folder({"total_iters": "400", "power": "2"}, "0123456789abcdef")
@@ -44,11 +44,11 @@ def run_folder(varied: Mapping[str, str], digest: str) -> str:
 
 
 def sweep_name(knobs: Sequence[str], common: Mapping[str, Any]) -> str:
-    """Return the name that a sweep has by default: its knobs, and a hash of what it has in common.
+    """Return the default name of a sweep: its knobs, and a hash of the common values.
 
     Args:
         knobs: the keys that vary, in any order.
-        common: what can change the result and is equal in all runs.
+        common: values that can change the result and are equal in all runs.
 
     Example:
         >>> sweep_name(["total_iters", "power"], {"seed": 1.0})

@@ -1,4 +1,4 @@
-"""The one place where objects are made from a config."""
+"""Objects of a run, built from its config: model, data, callbacks, loggers, trainer."""
 
 import importlib
 import inspect
@@ -34,13 +34,13 @@ from lightning_callbacks._lightning.roots import root_of
 
 __all__ = ["Objects", "build", "locate"]
 
-# Whose constructors take any keyword, and mean none.
+# Packages whose constructors take any keyword, and use none.
 LIBRARIES = ("torch", "pytorch_lightning", "lightning", "builtins")
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What a run consists of; ``network`` is the part of ``model`` whose weights are exported."""
+    """Objects of a run; ``network`` is the part of ``model`` whose weights are exported."""
 
     model: pl.LightningModule
     network: nn.Module
@@ -108,7 +108,7 @@ def _build_model(
             raise ConfigError.of("optimizer", f"{sentence}; allowed: optimizer=sgd, adamw")
         classifier = Classifier(model, **learning)
         if shape := config["data"].get("input_shape"):
-            # What ScheduledPruning follows the calls of forward on, when it is asked to.
+            # ScheduledPruning follows the calls of forward on it, with follow_calls.
             classifier.example_input_array = torch.zeros(1, *shape)
         return classifier, model
     target = config["model"]["_target_"]
@@ -131,7 +131,7 @@ def _learning(node: Mapping[str, Any] | None, given: set[str]) -> dict[str, Any]
 
 
 def _of_our_root(made: Any, config: Mapping[str, Any], group: str) -> Any:
-    """Refuse what is made for the other import root of Lightning: the trainer would not know it."""
+    """Refuse objects of the other import root of Lightning, which the trainer does not know."""
     if root_of(type(made)) == "pytorch_lightning":
         return made
     target = config[group]["_target_"]
@@ -158,10 +158,10 @@ def _build_trainer(config: Mapping[str, Any], quiet: bool) -> pl.Trainer:
 
 
 def _cluster_environment() -> ClusterEnvironment | None:
-    """Return what tells Lightning of the other processes, None = it finds out itself.
+    """Return Lightning's environment of processes, None = Lightning's own choice.
 
-    Within SLURM it takes every process for one of the job's tasks, also where it is the only one,
-    and handles signals that a run handles itself.
+    Within SLURM Lightning takes even a single process for one of the job's tasks, and handles
+    signals that a run handles itself.
     """
     match starter(os.environ):
         case "slurm":
@@ -196,9 +196,8 @@ def _make(
 ) -> Any:
     """Instantiate a node whose class may be the user's own.
 
-    What an option of ours says by default and the class does not take is left out; what the user
-    said, on the command line or in an option of their own, stays, and is an error where the class
-    refuses it.
+    Defaults of our options that the class does not take are left out. Values of the user, typed or
+    in an option of their own, stay, and are an error where the class refuses them.
     """
     accepted = _parameters(locate(str(node["_target_"]), f"{path}._target_"))
     ours = {key for known in nodes() if known.group == path for key in known.model.model_fields}
@@ -263,7 +262,7 @@ def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | 
 
 
 def _refuses_arguments(refusal: HydraException, cause: BaseException, target: str) -> bool:
-    """Whether an object cannot be made of what the config says; else its code has failed."""
+    """Whether a class refuses the arguments in the config; else its own code has failed."""
     if not str(refusal).startswith("Error in call to target"):
         return True  # Hydra has not come to the call
     if isinstance(cause, TypeError | ValueError):

@@ -1,6 +1,6 @@
-"""What a run's checkpoints hold, and that nothing but tensors and plain values is read from them.
+"""Content of checkpoints: tensors and plain values alone are read.
 
-To unpickle anything else runs code that the file names.
+Unpickling anything else runs code that the file names.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ class PlainHyperparameters(pl.Callback):
     """Leaves out of checkpoints the hyperparameters that could not be loaded from them.
 
     A module that calls ``save_hyperparameters()`` keeps the optimizer that a run offers it as well,
-    which is a function. What is left out is said once, but for what the config itself brings.
+    which is a function. One warning names what is left out, except for the config's own values.
     """
 
     def __init__(self) -> None:

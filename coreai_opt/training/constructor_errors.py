@@ -1,4 +1,4 @@
-"""Where a constructor's error was raised: by its refusal of arguments, or while it was at work."""
+"""Constructor errors: refused arguments, or a failure of the constructor's own code."""
 
 import dis
 import inspect
@@ -25,7 +25,7 @@ RAISE = dis.opmap["RAISE_VARARGS"]
 
 CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
 
-# What Python says of a call that does not fit the signature of a class.
+# Message of Python for a call that does not fit the signature of a class.
 OF_A_CALL = re.compile(r"(\w+)\.__(?:init|new)__\(\)")
 
 
@@ -38,7 +38,7 @@ def is_about_arguments(error: BaseException, target: str) -> bool:
 
     Args:
         error: with its traceback, from Hydra's call on.
-        target: dotted path of what was called.
+        target: dotted path of the called object.
     """
     frames = [one for one in _frames(error.__traceback__) if _package(one) != "hydra"]
     if not frames or target.partition(".")[0] in OF_OTHERS:

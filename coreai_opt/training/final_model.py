@@ -1,7 +1,7 @@
-"""The model at the end of a training: validated, and what the last checkpoint holds.
+"""Final model of a training: validated, and saved as the last checkpoint.
 
-Lightning validates in a rhythm of its own, which may leave out the last steps: the best checkpoint
-and the last one would be of an earlier model, whose sparsity may be below the target.
+Lightning's validation rhythm may leave out the last steps. The best and the last checkpoint would
+then hold an earlier model, whose sparsity may be below the target.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weights in a file, that a run starts from instead of fresh ones."""
+"""Initial weights: the file that ``init_from`` names, loaded into a fresh model."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.pruning import PruningError, plain_state_dict
+from coreai_opt.pruning._text import listed
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.roots import of_root
 from lightning_callbacks._resume.unsafe_globals import (
@@ -28,9 +29,7 @@ __all__ = ["load_initial_weights", "start_from"]
 
 SAFETENSORS = ".safetensors"
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # under which people save a state dict
-LISTED = 3  # names of each kind that a message lists
-
-# How torch names what it does not build when it reads weights only.
+# Stand-ins of torch for objects that it does not build with weights_only.
 FOREIGN = re.compile(r"GLOBAL (\S+)")
 
 STATE_DICT = "what torch.save(model.state_dict(), PATH) writes"
@@ -44,7 +43,7 @@ def start_from(model: "pl.LightningModule", network: nn.Module, path: Path) -> N
     the first call of that, and before masks are made.
 
     Args:
-        model: what is trained.
+        model: in training.
         network: the part of it whose weights they are, or all of it.
         path: the file.
 
@@ -78,7 +77,7 @@ def load_initial_weights(network: nn.Module, path: Path) -> None:
     hyperparameters of a Lightning checkpoint, is neither imported nor called.
 
     Args:
-        network: what the weights are loaded into.
+        network: gets the weights.
         path: the file.
 
     Raises:
@@ -122,8 +121,7 @@ def _content(path: Path) -> Any:
 
 
 def _not_unpickled(path: Path, foreign: Collection[str]) -> ConfigError:
-    listed = _listed(list(foreign))
-    reason = f"holds more than weights ({listed}), and that is not unpickled"
+    reason = f"holds more than weights ({listed(foreign, str)}), and that is not unpickled"
     return _refusal(path, reason, STATE_DICT)
 
 
@@ -138,7 +136,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
         raise _refusal(path, f"holds no state dict, but a {type(state).__name__}", FILES)
     named = all(isinstance(key, str) for key in state)
     if not named or not any(isinstance(value, Tensor) for value in state.values()):
-        keys = _listed([str(key) for key in state]) or "none"
+        keys = listed(state, str) or "none"
         where = ", ".join(CONTAINERS)
         reason = f"holds no tensors by their names; its keys are: {keys}"
         raise _refusal(path, reason, f"{FILES}; under one of {where}, or not under a key")
@@ -146,7 +144,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _foreign(value: Any) -> Iterator[str]:
-    """Yield the names of what was not unpickled in a state dict, and in extra states there."""
+    """Yield the names of objects that were not unpickled in a state dict."""
     if isinstance(value, NotUnpickled) or (
         isinstance(value, type) and issubclass(value, NotUnpickled)
     ):
@@ -172,7 +170,7 @@ def _prefix(keys: Collection[str], own: Collection[str]) -> str:
 
 
 def _ties(network: nn.Module) -> list[list[str]]:
-    """Return the names of each tensor that stands under several in a state dict."""
+    """Return the names of each tensor that a state dict has under several."""
     names: dict[Any, list[str]] = {}
     for name, value in network.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor):
@@ -211,7 +209,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Return what keeps a state dict from being one of the network, a clause for each kind."""
+    """Return the differences between a state dict and the network's, a clause for each kind."""
     shapes = [
         f"{key} {_shape(value)} in the file, {_shape(own[key])} in the model"
         for key, value in state.items()
@@ -222,16 +220,13 @@ def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
         "unexpected keys": [key for key in state if key not in own],
         "other shapes": shapes,
     }
-    return [f"{what}: {len(names)} ({_listed(names)})" for what, names in found.items() if names]
+    return [
+        f"{what}: {len(names)} ({listed(names, str)})" for what, names in found.items() if names
+    ]
 
 
 def _shape(value: Any) -> str:
     return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
 
 
 def _refusal(path: Path, reason: str, allowed: str) -> ConfigError:

@@ -1,4 +1,4 @@
-"""What one forward pass costs, dense and pruned, counted when a run has ended."""
+"""Operations of one forward pass, dense and pruned, counted at the end of a run."""
 
 from typing import Any
 
@@ -10,8 +10,7 @@ from coreai_opt.pruning.model.model_summary import summary
 
 __all__ = ["ExampleBatch", "count_operations"]
 
-# What a forward pass raises that is called otherwise than its class expects: one that is not
-# there, that wants more than one argument or another shape, that looks up what it is not given.
+# Errors of a forward pass that is missing, or wants other arguments or shapes.
 UNFIT = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError)
 
 

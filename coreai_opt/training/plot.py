@@ -1,4 +1,4 @@
-"""The picture of a run: sparsity and accuracy over steps."""
+"""Picture of a run: sparsity and accuracy over steps."""
 
 import csv
 from pathlib import Path
@@ -23,7 +23,7 @@ def draw_run(paths: RunPaths) -> str | None:
     """Draw ``run.png`` from the CSV files of a run.
 
     Returns:
-        None when it is drawn, else one sentence that says what is missing.
+        None, or a sentence that names the missing package.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,8 +32,8 @@ def draw_run(paths: RunPaths) -> str | None:
         return "matplotlib is not installed: pip install 'hydra-coreai-opt[demo]'"
     figure = Figure(figsize=(7, 4), dpi=120)
     canvas = FigureCanvasAgg(figure)
-    # What stands beside the axes is as wide in every picture; a layout that measures it, and
-    # savefig, which draws twice, take longer than all the rest, and a sweep draws after every run.
+    # Fixed margins: a measured layout, and savefig, which draws twice, take longer than all else,
+    # and a sweep draws after every run.
     axes = figure.add_axes(PLACE, xlabel="optimizer step", ylabel="share", ylim=(-0.02, 1.02))
     total = [row for row in _rows(paths.sparsity) if row["layer"] == "total"]
     for column, label, style, width in CURVES:

@@ -1,4 +1,4 @@
-"""One run: check, build, fit, test, export, record. Torch is imported only once that has begun."""
+"""Life of one run: check, build, fit, test, export, record. Torch is imported after the checks."""
 
 import logging
 import os
@@ -19,8 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from coreai_opt.config.errors import ConfigError, RunFailedError, message_of
 from coreai_opt.config.schemas.trainer import processes_of
 from coreai_opt.config.validation import check_config
-from coreai_opt.distributed.gpu_slots import device_place
-from coreai_opt.distributed.handoff import heard_start, refusal_told, tell_start
+from coreai_opt.distributed.gpu_slots import gpu_slot
+from coreai_opt.distributed.handoff import await_start, publish_start, refusal_published
 from coreai_opt.distributed.ranks import is_command, launch_problem
 from coreai_opt.runs.context import RunContext, only_process_in
 from coreai_opt.runs.existing_run import ExistingRun, read_json
@@ -52,9 +52,9 @@ def run(cfg: DictConfig) -> float | None:
     _check(cfg)
     paths = RunPaths(Path(cfg.paths.run_dir))
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    # First: what another process has left must not change between the look at it and the start.
+    # First, so that no other process changes the directory before the start.
     launch, is_main = launch_id(os.environ), is_main_process()
-    with refusal_told(paths, launch), only_process_in(paths) if is_main else nullcontext():
+    with refusal_published(paths, launch), only_process_in(paths) if is_main else nullcontext():
         start = _start(config, paths, _restarts(paths), launch)
         for sentence in start.sentences:
             print(sentence)
@@ -67,7 +67,7 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _check(cfg: DictConfig) -> None:
-    """Check a config; a job of a sweep leaves a record of what is wrong with it."""
+    """Check a config; a job of a sweep records its mistakes."""
     try:
         check_config(cfg)
         _check_launch(processes_of(cfg.trainer))
@@ -152,14 +152,14 @@ def _restarts(paths: RunPaths) -> bool:
 def _start(config: Mapping[str, Any], paths: RunPaths, restart: bool, launch: str | None) -> Start:
     if not is_main_process():
         if launch is not None:
-            return heard_start(paths, launch)
+            return await_start(paths, launch)
         return follow_start(config, paths)  # rank 0 has decided, and is at work on it
     if restart:
         start = Start(earlier=ExistingRun.at(paths.root))
     else:
         start = plan_start(config, paths, _in_sweep())
     if launch is not None:
-        tell_start(paths, launch, start)
+        publish_start(paths, launch, start)
     return start
 
 
@@ -179,8 +179,8 @@ def _run_in(config: Mapping[str, Any], paths: RunPaths, start: Start) -> float |
             if outcome is error:
                 raise
             raise outcome from error
-    if is_main_process() and not record.is_warmup:  # its checkpoint is what it is for
-        # After the record: what goes wrong here costs the picture or the line, not the run.
+    if is_main_process() and not record.is_warmup:  # the checkpoint is all that it is for
+        # After the record: an error here costs the picture or the line, not the run.
         from coreai_opt.training.summary import show_result
 
         with suppress(OSError):
@@ -215,8 +215,8 @@ def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str
         from coreai_opt.training.train import train
 
         quiet_lightning()
-        with _place_on_a_device(), _threads(session.start), ranks_of_this_run():
-            # Copies: what is made of a config may change it, and the record has it as it was.
+        with _gpu_slot_of_job(), _threads(session.start), ranks_of_this_run():
+            # Copies: objects may change their config, and the record keeps the original.
             quiet = _in_sweep() or not sys.stdout.isatty()
             objects = build(deepcopy(config), overrides, quiet)
             _check_launch(objects.trainer.world_size)  # devices=auto is a number now
@@ -226,13 +226,13 @@ def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str
 
 
 @contextmanager
-def _place_on_a_device() -> Iterator[None]:
-    """Take a place on one of the GPUs that the sweep hands out to jobs of this machine, if any."""
+def _gpu_slot_of_job() -> Iterator[None]:
+    """Take a slot on one of the GPUs that the sweep gives to jobs of this machine, if any."""
     environment = _environment() if _in_sweep() else None
     if environment is None:
         yield
         return
-    with device_place(environment.devices, environment.jobs_per_device):
+    with gpu_slot(environment.devices, environment.jobs_per_device):
         yield
 
 
@@ -257,7 +257,7 @@ def _threads(start: Start) -> Iterator[None]:
 
 
 def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseException:
-    """Write the record of a run that did not complete, and return what to raise instead."""
+    """Write the record of a run that did not complete, and return the error to raise."""
     exit_code = exit_code_of(error)
     record.fail("interrupted" if exit_code is not None else "failed", error)
     if exit_code is not None:
@@ -276,7 +276,7 @@ def _failed(record: Record, paths: RunPaths, error: BaseException) -> BaseExcept
 
 
 def _way_on(config: Mapping[str, Any], paths: RunPaths) -> str:
-    """Return how a run that was interrupted is gone on with."""
+    """Return how an interrupted run is resumed."""
     files = checkpoint_files(paths.resume)
     if not files:
         return "no checkpoint"
@@ -289,7 +289,7 @@ def _way_on(config: Mapping[str, Any], paths: RunPaths) -> str:
 
 
 def _is_plain(error: BaseException) -> bool:
-    """Whether the message alone tells the user what to change."""
+    """Whether the message alone is enough for the user."""
     if "torch" not in sys.modules:
         return False
     from coreai_opt.data import DataMismatchError, MissingPackageError

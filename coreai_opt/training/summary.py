@@ -39,8 +39,8 @@ def show_result(
 def layer_table(result: Mapping[str, Any]) -> Table:
     """Return the table of layers: elements, kept, sparsity, target.
 
-    Below are what stays dense, by the type of its module, and all weights of two or more dimensions
-    together, if anything is pruned.
+    Rows below have the dense weights by type of module, and all weights of two or more dimensions,
+    if anything is pruned.
     """
     table = Table("layer", title="pruned weights")
     for column in ("elements", "kept", "sparsity", "target"):

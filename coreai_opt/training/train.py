@@ -1,4 +1,4 @@
-"""What a run does with its objects: fit, choose a checkpoint, validate, test, export."""
+"""Training of a run: fit, choose a checkpoint, validate, test, export."""
 
 import math
 import platform

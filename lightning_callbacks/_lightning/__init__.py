@@ -1,1 +1,1 @@
-"""Lightning as it is found: import roots, versions, ranks, length of a training."""
+"""Lightning versions: import roots, versions, ranks, length of a training."""

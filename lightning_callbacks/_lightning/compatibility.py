@@ -1,4 +1,4 @@
-"""Compatibility of pruning with strategy, optimizers and other callbacks of a trainer."""
+"""Compatibility of pruning with the strategy, optimizers and callbacks of a trainer."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.errors import PreparationWarning
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
-from lightning_callbacks._lightning.roots import ROOTS, kinds_of_root
+from lightning_callbacks._lightning.roots import ROOTS, callbacks_of, kinds_of_root
 
 __all__ = ["refuse_other_pruners", "refuse_sharding", "warn_of_untrained"]
 
@@ -59,8 +59,7 @@ def refuse_other_pruners(callback: pl.Callback, trainer: pl.Trainer) -> None:
     Raises:
         PruningError: it names both.
     """
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for other in callbacks:
+    for other in callbacks_of(trainer):
         if other is not callback and _prunes(other):
             name, own = type(other).__name__, type(callback).__name__
             which = f"two {own}" if name == own else f"{own} and {name}"

@@ -1,4 +1,4 @@
-"""Trials of Lightning's LearningRateFinder and BatchSizeFinder beside a fit that goes on.
+"""Support for Lightning's LearningRateFinder and BatchSizeFinder in a resumed fit.
 
 A finder trains a trial when the fit begins, and puts back the state of before from a checkpoint of
 its own. Lightning then has forgotten the checkpoint that the fit was to go on from, and trains its
@@ -10,7 +10,7 @@ from typing import Any
 from coreai_opt.pruning import PruningError
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
-from lightning_callbacks._lightning.roots import kinds_of_root, of_root
+from lightning_callbacks._lightning.roots import callbacks_of, kinds_of_root, of_root
 from lightning_callbacks._lightning_internals import finder_attribute
 from lightning_callbacks._resume.dataloader_state import InexactResumeWarning
 
@@ -43,9 +43,10 @@ def keep_found_values(trainer: pl.Trainer, values: dict[str, float], hooks: Meth
             beginning of an epoch meets an iterator that is at its end; a resumed one meets a new
             one.
     """
+    kinds = kinds_of_root(trainer, "callbacks", *FINDERS)
     for finder in _finders(trainer):
         hooks.instead(finder, "on_fit_start", lambda *args: None)
-        if not any(type(finder).on_fit_start is kind.on_fit_start for kind in _kinds(trainer)):
+        if not any(type(finder).on_fit_start is kind.on_fit_start for kind in kinds):
             rank_zero_warn(
                 f"{type(finder).__name__} runs trials of its own: one at the beginning of the "
                 "epoch with which the training goes on is not repeated exactly",
@@ -77,12 +78,7 @@ def refuse_lost_checkpoint(trainer: pl.Trainer, step: int | None) -> None:
 
 
 def _finders(trainer: pl.Trainer) -> list[Any]:
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, _kinds(trainer))]
-
-
-def _kinds(trainer: pl.Trainer) -> tuple[Any, ...]:
-    return kinds_of_root(trainer, "callbacks", *FINDERS)
+    return callbacks_of(trainer, *FINDERS)
 
 
 def _names(finder: Any) -> tuple[str, ...]:

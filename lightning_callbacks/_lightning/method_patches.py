@@ -1,4 +1,4 @@
-"""Hooks of single objects, extended where Lightning has none for callbacks."""
+"""Method patches of single objects, for moments at which Lightning calls no callback."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""Whether the processes of one training agree on what must be the same on all of them."""
+"""Agreement of ranks on masks and on optimizer steps."""
 
 from collections.abc import Sequence
 

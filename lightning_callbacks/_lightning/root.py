@@ -1,4 +1,4 @@
-"""Lightning for all callbacks here: the one import root that they derive from.
+"""Import root of Lightning that the callbacks derive from.
 
 It is that of ``installed_root``, so that neither package is needed beside the other.
 """

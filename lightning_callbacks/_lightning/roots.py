@@ -1,4 +1,4 @@
-"""Lightning under both of its names: ``pytorch_lightning`` and ``lightning.pytorch``.
+"""Import roots of Lightning: ``pytorch_lightning`` and ``lightning.pytorch``.
 
 They hold the same code twice, so that a class of one is not that of the other.
 """
@@ -13,6 +13,7 @@ from coreai_opt.requirements import release_of
 
 __all__ = [
     "ROOTS",
+    "callbacks_of",
     "installed_root",
     "is_at_least",
     "kinds_of_root",
@@ -167,6 +168,20 @@ def kinds_of_root(owner: object, module: str, *names: str) -> tuple[Any, ...]:
     home = importlib.import_module(f"{root_of(type(owner))}.{module}")
     there = [name for name in names if name not in LATER or hasattr(home, name)]
     return tuple(getattr(home, name) for name in there)
+
+
+def callbacks_of(trainer: Any, *names: str) -> list[Any]:
+    """Return the callbacks of a trainer, or those of Lightning's classes with some names.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> trainer = pl.Trainer(callbacks=[pl.callbacks.Timer()], logger=False)
+        >>> [type(callback).__name__ for callback in callbacks_of(trainer, "Timer")]
+        ['Timer']
+    """
+    callbacks: list[Any] = trainer.callbacks
+    kinds = kinds_of_root(trainer, "callbacks", *names)
+    return [one for one in callbacks if isinstance(one, kinds)] if names else list(callbacks)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Length of a training: how far it is, and whether a ramp can end inside it."""
+"""Training length: its progress, and the check that a ramp can end inside it."""
 
 import math
 from collections.abc import Iterable
@@ -12,11 +12,10 @@ from coreai_opt.pruning.scheduling.ramps import (
     RampTooLongError,
     end_of_ramps,
     ends_of,
-    shortfalls,
 )
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
-from lightning_callbacks._lightning.roots import of_root
+from lightning_callbacks._lightning.roots import callbacks_of
 
 __all__ = [
     "Beginning",
@@ -26,7 +25,6 @@ __all__ = [
     "check_ramps",
     "end_of_ramps",
     "percent_finished",
-    "warn_below_target",
     "warn_of_another_target",
 ]
 
@@ -98,20 +96,6 @@ def percent_finished(
     return [min(max(share, 0), 100) for share in shares]
 
 
-def warn_below_target(
-    pruner: InPlacePruner, schedules: Iterable[SparsitySchedule], interval: Interval
-) -> None:
-    """Say how far a ramp came that has not ended, and which weights the model has lost.
-
-    Args:
-        pruner: whose training has ended.
-        schedules: those of all weights.
-        interval: what they count.
-    """
-    for sentence in shortfalls(pruner, schedules, interval):
-        rank_zero_warn(sentence)
-
-
 def warn_of_another_target(pruner: InPlacePruner, interval: Interval) -> None:
     """Say that the masks which a training goes on with stay below, or above, another target.
 
@@ -179,9 +163,7 @@ def _is_shortened(trainer: pl.Trainer) -> bool:
 def _require_an_end(trainer: pl.Trainer) -> None:
     if math.isfinite(planned_epochs(trainer)) or trainer.max_steps != -1:
         return
-    timer = of_root(trainer, "callbacks", "Timer")
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    timed = any(isinstance(callback, timer) for callback in callbacks)
+    timed = callbacks_of(trainer, "Timer")
     has = "max_time, which is no number of steps" if timed else "no end"
     raise PruningError(
         f"interval='percent' needs a training of known length, and this one has {has} "
@@ -228,6 +210,4 @@ def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[Inte
 
 def _accumulation(trainer: pl.Trainer) -> Any:
     """Return the callback that changes the batches of a step between epochs, None = none does."""
-    scheduler = of_root(trainer, "callbacks", "GradientAccumulationScheduler")
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((one for one in callbacks if isinstance(one, scheduler)), None)
+    return next(iter(callbacks_of(trainer, "GradientAccumulationScheduler")), None)

@@ -1,1 +1,1 @@
-"""Resume: the state of a Lightning training that checkpoints of Lightning lack."""
+"""Exact resume: the state of a training that checkpoints of Lightning lack."""

@@ -1,4 +1,4 @@
-"""Checkpoint files on disk: whole or not there, the newest few kept, damaged ones found.
+"""Checkpoint files on disk: written whole, the newest few kept, damaged ones detected.
 
 A file's name holds the first digits of the SHA-256 of what is in it, so that one rename makes both
 the file and its checksum. Imports nothing heavy: whether there is anything to go on from is asked

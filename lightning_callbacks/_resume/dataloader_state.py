@@ -1,4 +1,4 @@
-"""Where the training data loaders are in their epoch, and the way back there."""
+"""Data loader state: the position of the training data within an epoch."""
 
 import math
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ class TrainingLoaders:
         if not all(map(_has_workers, _loaders(trainer))):
             self._fetches = [*self._fetches[-1:], random_state()]
 
-    def follow(self, trainer: pl.Trainer) -> None:
+    def note_states(self, trainer: pl.Trainer) -> None:
         """Note where the loaders are; after a batch, before the next is fetched."""
         if any(isinstance(loader, _Stateful) for loader in _loaders(trainer)):
             self._before, self._states = self._states, loader_states(trainer)
@@ -124,7 +124,7 @@ class TrainingLoaders:
         if saved["states"] is not None:
             self._load(trainer, saved, batches, ahead)
         else:
-            self._leave_out(trainer, saved, batches, ahead)
+            self._skip_batches(trainer, saved, batches, ahead)
         if fetches:
             self._replay = fetches[-1]
 
@@ -144,7 +144,7 @@ class TrainingLoaders:
                 "of it sees other batches"
             )
 
-    def _leave_out(
+    def _skip_batches(
         self, trainer: pl.Trainer, saved: dict[str, Any], batches: int, ahead: dict[str, Any] | None
     ) -> None:
         fetcher = data_fetcher(trainer)

@@ -1,4 +1,4 @@
-"""What a module has logged so far: sums of the epoch, last values, states of torchmetrics."""
+"""Logged values: sums of the epoch, last values, states of torchmetrics."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Curves that go on: what loggers have written up to a checkpoint, and back to it."""
+"""Logger rewind: log files go back to their content at a checkpoint."""
 
 import csv
 import io

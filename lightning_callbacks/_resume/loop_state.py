@@ -1,4 +1,4 @@
-"""Lightning's loop counters between two steps, and a restart that counts nothing twice.
+"""Loop state: Lightning's counters between two steps, for a restart that counts nothing twice.
 
 Lightning's own restart is made for checkpoints that its hooks write in the middle of a step's end:
 it repeats some of what follows the step and leaves out the rest. Here a checkpoint is written when
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from lightning_callbacks._lightning.root import pl
-from lightning_callbacks._lightning.roots import of_root
+from lightning_callbacks._lightning.roots import callbacks_of
 from lightning_callbacks._lightning_internals import end_restart, start_epoch_anew
 
 __all__ = [
@@ -82,9 +82,8 @@ def continue_training(trainer: pl.Trainer, boundary: Boundary) -> None:
         start_epoch_anew(trainer)
         return
     # It sets the trainer's number when an epoch begins; this one has begun in another process.
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, of_root(trainer, "callbacks", "GradientAccumulationScheduler")):
-            callback.on_train_epoch_start(trainer, trainer.lightning_module)
+    for callback in callbacks_of(trainer, "GradientAccumulationScheduler"):
+        callback.on_train_epoch_start(trainer, trainer.lightning_module)
 
 
 def run_ended_training(trainer: pl.Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of a MagnitudePruner or of torch's prune, loaded as those of the plain model."""
+"""Plain checkpoints: those of MagnitudePruner or torch's prune, loaded as the plain model's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ class PlainCheckpoints:
         self._former: Mapping[str, Any] | None = None  # weights, as they were loaded
         self._checkpoint: dict[str, Any] = {}
 
-    def watch(
+    def patch_loading(
         self,
         callback: pl.Callback,
         trainer: pl.Trainer,
@@ -48,7 +48,7 @@ class PlainCheckpoints:
                 told here.
             trainer: that loads it.
             pl_module: the module.
-            hooks: what the strategy is watched with.
+            hooks: the patches of the strategy.
             evaluates: whether it is loaded for anything but a fit.
         """
         is_told = not evaluates or is_at_least(trainer, TELLS_WHEN_EVALUATING)

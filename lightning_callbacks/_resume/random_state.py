@@ -1,4 +1,4 @@
-"""The state of all random number generators of a process."""
+"""Random state of all generators of a process."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a checkpoint holds besides tensors and plain values, found out without making any of it."""
+"""Unsafe globals: objects in a checkpoint that are neither tensors nor plain values."""
 
 import io
 import pickle

@@ -48,9 +48,9 @@ ENOUGH = {
     ("there", "missing"),
     [
         ({}, []),
-        ({"pytorch_lightning": "2.10.0rc1", "hydra_core": "1.3.10"}, []),
-        ({"pytorch_lightning": "2.6.3"}, ["pytorch-lightning>=2.6.4 (2.6.3 is installed)"]),
-        ({"pytorch_lightning": None}, ["pytorch-lightning>=2.6.4 (not installed)"]),
+        ({"pytorch_lightning": "2.6.10rc1", "hydra_core": "1.3.10"}, []),
+        ({"pytorch_lightning": "2.6.3"}, ["pytorch-lightning>=2.6.4,<2.7 (2.6.3 is installed)"]),
+        ({"pytorch_lightning": None}, ["pytorch-lightning>=2.6.4,<2.7 (not installed)"]),
         ({"hydra_core": "1.4.0rc3"}, ["hydra-core>=1.3.8,<1.4 (1.4.0rc3 is installed)"]),
         (
             {"hydra_core": "1.3.2", "filelock": "3.20.0"},
@@ -95,7 +95,7 @@ def test_the_command_exits_with_one_sentence(tmp_path: Path, arguments: list[str
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "error: training needs pytorch-lightning>=2.6.4 (2.4.0 is installed), "
+        "error: training needs pytorch-lightning>=2.6.4,<2.7 (2.4.0 is installed), "
         "hydra-core>=1.3.8,<1.4 (1.3.2 is installed); allowed: "
         "pip install 'hydra-coreai-opt[train]'\n"
     )

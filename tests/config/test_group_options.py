@@ -3,6 +3,7 @@
 import importlib.util
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytorch_lightning import Trainer
 
 from coreai_opt.config.groups import config_groups
 from coreai_opt.config.validation import find_problems
+from coreai_opt.experiment import allowed_targets
 from tests.helpers.building import build
 
 OPTIONS = [(group.name, option.name) for group in config_groups() for option in group.options]
@@ -56,29 +58,30 @@ def overrides_for(group: str, option: str) -> list[str]:
     return [f"{group}={chosen}", *extra]
 
 
-def skip_without_package(group: str, option: str) -> None:
+@pytest.fixture
+def restricted() -> Iterator[None]:
+    """Allow what the options name, and nothing else."""
+    allowed_targets([])
+    yield
+    allowed_targets(None)
+
+
+@pytest.mark.usefixtures("restricted")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_an_option_composes_is_valid_and_builds(
+    compose_config: Any, group: str, option: str
+) -> None:
     package = PACKAGES.get((group, option))
     if package is not None and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
-
-
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_an_option_composes_and_is_valid(compose_config: Any, group: str, option: str) -> None:
-    skip_without_package(group, option)
     cfg = compose_config(*overrides_for(group, option))
     assert find_problems(cfg) == []
     assert pickle.loads(pickle.dumps(cfg)) == cfg
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_an_option_builds(compose_config: Any, group: str, option: str) -> None:
-    skip_without_package(group, option)
     if (group, option) == ("trainer", "gpu"):
         pytest.skip("needs a GPU")
-    objects = build(
-        compose_config(*overrides_for(group, option), "trainer.accelerator=cpu"), [], True
-    )
+    cfg.trainer.accelerator = "cpu"
+    objects = build(cfg, [], True)
     assert isinstance(objects.trainer, Trainer)
     assert objects.network is not None
 

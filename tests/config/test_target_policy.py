@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.config.groups import config_groups
 from coreai_opt.config.target_policy import VARIABLE, named_targets, why_refused
 from coreai_opt.config.validation import find_problems
 from coreai_opt.experiment import ConfigError, allowed_targets
@@ -34,23 +33,6 @@ def test_by_default_a_config_names_what_it_likes(problems: Callable[..., list[st
     assert VARIABLE not in os.environ
     assert problems(NET, "criterion=their_code.Best") == []
     assert why_refused("os.system") is None
-
-
-OPTIONS = [
-    f"{group.name}={option.name}"
-    for group in config_groups()
-    if not group.name.startswith(("hydra/", "paths"))
-    for option in group.options
-]
-
-
-@pytest.mark.usefixtures("restricted")
-@pytest.mark.parametrize("choice", OPTIONS)
-def test_our_own_options_are_always_allowed(
-    problems: Callable[..., list[str]], choice: str
-) -> None:
-    fitting = choice.replace("callbacks=", "callbacks=[default,") + "]" * ("callbacks=" in choice)
-    assert [one for one in problems(fitting) if "allowed targets" in one] == []
 
 
 @pytest.mark.usefixtures("restricted")

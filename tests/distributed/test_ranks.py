@@ -253,34 +253,34 @@ def as_rank(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_other_ranks_start_as_rank_0_has_decided(tmp_path: Path, as_rank: Any) -> None:
     launch, paths = as_rank(0), RunPaths(tmp_path)
-    launch_notes.tell_start(paths, "slurm-71-0-9", Start(Path("old.ckpt")))
+    launch_notes.publish_start(paths, "slurm-71-0-9", Start(Path("old.ckpt")))
     told: list[Start] = []
-    listener = threading.Thread(target=lambda: told.append(launch_notes.heard_start(paths, launch)))
+    listener = threading.Thread(target=lambda: told.append(launch_notes.await_start(paths, launch)))
     listener.start()
     time.sleep(0.3)
     assert listener.is_alive()  # what another launch has decided does not count
-    launch_notes.tell_start(paths, launch, Start(Path("step-7.ckpt")))
+    launch_notes.publish_start(paths, launch, Start(Path("step-7.ckpt")))
     listener.join(5)
     assert [one.checkpoint for one in told] == [Path("step-7.ckpt")]
-    launch_notes.tell_start(paths, launch, Start(is_done=True))
-    assert launch_notes.heard_start(paths, launch).is_done
-    assert launch_notes.heard_start(paths, launch).checkpoint is None
+    launch_notes.publish_start(paths, launch, Start(is_done=True))
+    assert launch_notes.await_start(paths, launch).is_done
+    assert launch_notes.await_start(paths, launch).checkpoint is None
 
 
 def test_other_ranks_learn_that_rank_0_refuses(tmp_path: Path, as_rank: Any) -> None:
     launch, paths = as_rank(0), RunPaths(tmp_path)
-    with pytest.raises(ValueError, match="no"), launch_notes.refusal_told(paths, launch):
+    with pytest.raises(ValueError, match="no"), launch_notes.refusal_published(paths, launch):
         raise ValueError("no\nway")
     with pytest.raises(ConfigError, match="rank 0 does not run: no way"):
-        launch_notes.heard_start(paths, launch)
-    launch_notes.tell_directory(tmp_path, launch, None)
+        launch_notes.await_start(paths, launch)
+    launch_notes.publish_directory(tmp_path, launch, None)
     with pytest.raises(ConfigError, match="rank 0 has refused the run"):
-        launch_notes.heard_directory(tmp_path, launch)
-    launch_notes.tell_directory(tmp_path, launch, tmp_path / "run")
-    assert launch_notes.heard_directory(tmp_path, launch) == tmp_path / "run"
+        launch_notes.await_directory(tmp_path, launch)
+    launch_notes.publish_directory(tmp_path, launch, tmp_path / "run")
+    assert launch_notes.await_directory(tmp_path, launch) == tmp_path / "run"
     as_rank(1)
     before = paths.start.read_bytes()
-    with pytest.raises(ValueError, match="mine"), launch_notes.refusal_told(paths, launch):
+    with pytest.raises(ValueError, match="mine"), launch_notes.refusal_published(paths, launch):
         raise ValueError("mine")
     assert paths.start.read_bytes() == before
 
@@ -288,16 +288,16 @@ def test_other_ranks_learn_that_rank_0_refuses(tmp_path: Path, as_rank: Any) -> 
 def test_they_do_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch_notes, "PATIENCE_S", 0.3)
     with pytest.raises(ConfigError, match=r"rank 0 has said nothing for 0\.3 s"):
-        launch_notes.heard_start(RunPaths(tmp_path), "slurm-1-0-0")
+        launch_notes.await_start(RunPaths(tmp_path), "slurm-1-0-0")
 
 
 def test_notes_of_other_days_are_removed(tmp_path: Path) -> None:
-    launch_notes.tell_directory(tmp_path, "slurm-1-0-0", tmp_path)
+    launch_notes.publish_directory(tmp_path, "slurm-1-0-0", tmp_path)
     old = tmp_path / ".launch-slurm-1-0-0.json"
-    launch_notes.tell_directory(tmp_path, "slurm-2-0-0", tmp_path)
+    launch_notes.publish_directory(tmp_path, "slurm-2-0-0", tmp_path)
     assert old.exists()
     os.utime(old, (0, 0))
-    launch_notes.tell_directory(tmp_path, "slurm-3-0-0", tmp_path)
+    launch_notes.publish_directory(tmp_path, "slurm-3-0-0", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".launch-slurm-2-0-0.json",
         ".launch-slurm-3-0-0.json",

@@ -46,6 +46,8 @@ LINES = list(
 OURS = ("python train.py", "scripts/train")
 SEARCHES = [line for line in LINES if line.startswith(OURS) and "hydra/sweeper=optuna" in line]
 RUNS = [line for line in LINES if line.startswith(OURS) and line not in SEARCHES]
+README = PAGES[0].read_text().splitlines()
+SLOW = [pytest.mark.slow]
 REPORTS = [line for line in LINES if line.startswith("scripts/report")]
 # An app of somebody else's, which stands for any: the example.
 APPS = [line for line in LINES if line.startswith(("python -m digits_app", "python my_app.py"))]
@@ -56,7 +58,9 @@ USAGES = "\n".join(
 )
 
 
-@pytest.mark.parametrize("line", RUNS)
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, marks=[] if line in README else SLOW) for line in RUNS]
+)
 def test_commands_compose_and_are_valid(line: str, compose_config: Any, plan: Any) -> None:
     words = [word for word in shlex.split(line)[1:] if word not in ("train.py", "--help")]
     # What is typed of the preview alone is for no config.

@@ -105,6 +105,21 @@ def test_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_the_files_and_rooms_of_the_architecture_page_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = re.findall(r"`([\w/]+\.(?:py|yaml))`", page)
+    rooms = {
+        room
+        for row in re.findall(r"^\| (`.*?) \| ", page, re.MULTILINE)
+        for room in row.split(", ")
+    }
+    assert len(files) >= 15
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    named = {room.strip("`/").removeprefix("coreai_opt/") for room in rooms}
+    there = {folder.parent.relative_to(ROOT) for folder in ROOT.glob("coreai_opt/*/__init__.py")}
+    assert {folder.name for folder in there} <= named
+
+
 def test_what_clusters_do_is_backed_by_tests() -> None:
     page = (ROOT / "docs" / "clusters.md").read_text()
     named = set(re.findall(r"`(test_\w+)`", page))

@@ -67,7 +67,7 @@ def test_a_training_goes_on_exactly(
 
 def test_the_dense_values_of_a_checkpoint_are_those_that_come_back(tmp_path: Path) -> None:
     whole = trained(tmp_path, pruning())
-    assert count_sparsity(whole.model).revived > 0
+    assert count_sparsity(whole.model).regrown > 0
     file = tmp_path / "checkpoint-9" / FILE
     saved = torch.load(file, weights_only=True)
     for one in saved["masks"]["masks"].values():

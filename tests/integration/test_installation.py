@@ -156,7 +156,7 @@ def test_a_plain_install_says_what_training_needs(installed: Installed) -> None:
     done = installed.run("coreai-train", "schedule=poly", "power=2")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "error: training needs pytorch-lightning>=2.6.4 (not installed); allowed: "
+        "error: training needs pytorch-lightning>=2.6.4,<2.7 (not installed); allowed: "
         "pip install 'hydra-coreai-opt[train]'\n"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coreai_opt.distributed.gpu_slots import VARIABLE, device_place
+from coreai_opt.distributed.gpu_slots import VARIABLE, gpu_slot
 from tests.conftest import ROOT
 from tests.helpers.launchers import needed, one_thread
 
@@ -107,8 +107,8 @@ def test_rays_tasks_take_a_whole_gpu_by_default(work: Path) -> None:
 
 PROGRAM = """
 import os, sys, time
-from coreai_opt.distributed.gpu_slots import device_place
-with device_place(["7", "8"], int(sys.argv[1])) as device:
+from coreai_opt.distributed.gpu_slots import gpu_slot
+with gpu_slot(["7", "8"], int(sys.argv[1])) as device:
     print(device, os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_leaves_its_place(
         assert seen == ["7 7", "8 8"]
         held[0].kill()
         held[0].wait()
-        with device_place(["7", "8"], 1) as device:
+        with gpu_slot(["7", "8"], 1) as device:
             assert device in ("7", "8")
     finally:
         for process in held:

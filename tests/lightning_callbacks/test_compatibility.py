@@ -85,19 +85,6 @@ def test_evaluating_in_a_copy_of_the_process_is_allowed(tmp_path: Path) -> None:
     assert metrics["test_loss"] > 0
 
 
-class Faulty(TinyModule):
-    """Its test fails."""
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        raise ZeroDivisionError("in the test")
-
-
-def test_what_fails_in_evaluating_is_told_as_it_is(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, own(), strategy="ddp_fork")
-    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match=r"in the test"):
-        trainer.test(Faulty(), loader(), verbose=False)
-
-
 @pytest.mark.parametrize("kind", [ModelPruning, OwnModelPruning], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("is_first", [False, True], ids=["after ours", "before ours"])
 def test_lightnings_own_pruning_beside_ours_is_refused(

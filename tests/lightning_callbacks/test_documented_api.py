@@ -46,7 +46,7 @@ def test_a_schedule_with_two_parameters_trains_and_is_resumed(tmp_path: Path) ->
     resumed = train(tmp_path, seed=1, ckpt_path=path)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    assert count_sparsity(whole).revived == count_sparsity(resumed).revived
+    assert count_sparsity(whole).regrown == count_sparsity(resumed).regrown
 
 
 class Functional(TinyModule):

@@ -99,14 +99,6 @@ def test_the_trial_is_not_on_the_schedules_clock(tmp_path: Path, name: str, is_f
 
 
 @pytest.mark.parametrize("name", ["rate", "size"])
-def test_the_trial_leaves_the_rows_of_an_earlier_run(tmp_path: Path, name: str) -> None:
-    for finders in ([], [FINDERS[name][0]()]):
-        pruning = ScheduledPruning(linear_ramp(12), target_sparsity=0.5)
-        make_trainer(tmp_path, pruning, SparsityMonitor(every_n_steps=8), *finders).fit(Tuned())
-    assert [step for step, _ in rows(tmp_path)][:6] == [0, 8, 16, 24, 32, 0]
-
-
-@pytest.mark.parametrize("name", ["rate", "size"])
 def test_a_tuner_before_the_fit_leaves_masks_and_clock_as_they_were(
     tmp_path: Path, name: str
 ) -> None:

@@ -20,7 +20,6 @@ from lightning_callbacks._lightning.ranks import (
 from tests.conftest import ROOT
 from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
-    ManualModule,
     TinyModule,
     loader,
     make_trainer,
@@ -51,15 +50,6 @@ def test_the_errors_name_ranks_and_layers() -> None:
     assert "same optimizer steps: 3 on rank 0, 2 on rank 1; allowed" in str(
         StepMismatchError([3, 2])
     )
-
-
-def test_only_a_module_that_steps_by_itself_can_step_apart() -> None:
-    class Overriding(TinyModule):
-        def optimizer_step(self, *args: object, **kwargs: object) -> None: ...
-
-    assert not ranks.may_step_apart(TinyModule())
-    assert ranks.may_step_apart(ManualModule(lambda batch: (0, 1)))
-    assert ranks.may_step_apart(Overriding())
 
 
 def test_a_single_process_computes_no_digest(

@@ -63,6 +63,7 @@ UNIFIED = pytest.param(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", ["pytorch_lightning", UNIFIED])
 def test_one_package_is_enough(root: str) -> None:
     other = {"pytorch_lightning": "lightning"}.get(root, "pytorch_lightning")
@@ -75,6 +76,7 @@ def test_one_package_is_enough(root: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_lightning_that_is_too_old_is_one_sentence() -> None:
     done = python(
         "import pytorch_lightning",

@@ -55,15 +55,6 @@ def test_layers_are_pruned_wherever_they_are_made(
     assert (zeros(module.first.weight), zeros(module.second.weight)) == (0.5, 0.5)
 
 
-@pytest.mark.parametrize("make", [TinyModule, LateModule])
-def test_configure_model_is_the_class_s_own_afterwards(
-    tmp_path: Path, make: Callable[[], TinyModule]
-) -> None:
-    module = make()
-    make_trainer(tmp_path, ScheduledPruning()).fit(module, loader())
-    assert "configure_model" not in vars(module)
-
-
 def test_configure_model_of_the_instance_is_called_and_put_back(tmp_path: Path) -> None:
     def own() -> None:
         calls.append(names_of(module))
@@ -91,17 +82,6 @@ def test_a_fit_after_one_that_failed_in_setup_prepares_the_model_once(tmp_path: 
     assert not {"configure_model", "on_load_checkpoint"} & vars(module).keys()
     trainer.fit(module, loader())
     assert zeros(module.first.weight) == 0.5
-
-
-def test_bfloat16_weights_are_pruned(tmp_path: Path) -> None:
-    module = TinyModule()
-    schedule = RecordingSchedule(linear_ramp(16))
-    pruning = ScheduledPruning(schedule, config=FIRST_LAYER)
-    make_trainer(tmp_path, pruning, precision="bf16-true").fit(module, loader())
-    assert module.first.weight.dtype == torch.bfloat16
-    assert next(pruned_tensors(module)).impl.mask.dtype == torch.bool
-    assert zeros(module.first.weight) == 0.5
-    assert schedule.asked == list(range(17))
 
 
 def test_a_second_fit_goes_on_where_the_first_one_ended(tmp_path: Path) -> None:
@@ -155,16 +135,6 @@ def test_a_checkpoint_is_evaluated_as_any_other(tmp_path: Path, verb: str) -> No
     getattr(trainer, verb)(module, loader(), ckpt_path=path)
     assert names_of(module) == []
     assert all(map(torch.equal, state(module).values(), state(trained).values()))
-
-
-def test_evaluating_a_dense_model_after_a_resumed_fit_prunes_nothing(tmp_path: Path) -> None:
-    _, path = pruned_checkpoint(tmp_path)
-    pruning = ScheduledPruning(linear_ramp(16), target_sparsity=0.5)
-    trainer = make_trainer(tmp_path, pruning, max_epochs=3)
-    trainer.fit(EvaluatedModule(), loader(), loader(2), ckpt_path=path)
-    dense = EvaluatedModule()
-    trainer.test(dense, loader(), verbose=False)
-    assert names_of(dense) == []
 
 
 def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.helpers.lightning import (
 pytestmark = LIGHTNING_WARNINGS
 
 COLUMNS = ["step", "epoch", "layer", "elements", "nonzero", "sparsity", "scheduled", "target"]
-COLUMNS += ["revived"]
+COLUMNS += ["regrown"]
 
 
 class MemoryLogger(Logger):
@@ -181,13 +181,6 @@ def test_a_dense_model_has_a_curve_at_0(tmp_path: Path) -> None:
     assert logger.logged[0][1]["sparsity/target"] == 0.0
 
 
-def test_zeros_of_a_dense_model_are_counted_as_well(tmp_path: Path) -> None:
-    monitor = SparsityMonitor()
-    fit(tmp_path, Zeroing(), monitor)
-    assert monitor.report is not None
-    assert (monitor.report.achieved, monitor.report.target) == (pytest.approx(64 / 192), 0.0)
-
-
 def test_a_layer_left_dense_has_a_row_but_no_part_in_the_total(tmp_path: Path) -> None:
     fit(tmp_path, ScheduledPruning(config=FIRST_LAYER), SparsityMonitor())
     total, first, second = read(tmp_path / "sparsity.csv")[-3:]
@@ -293,19 +286,6 @@ def test_the_bar_shows_sparsity_now_and_its_target(tmp_path: Path) -> None:
     assert bar.shown[-1] == {"sparsity": "0.500/0.5"}
 
 
-def test_the_bar_shows_neither_the_version_nor_the_bare_number(tmp_path: Path) -> None:
-    bar = Display()
-    settings = {"enable_progress_bar": True, "logger": MemoryLogger(), "log_every_n_steps": 1}
-    fit(tmp_path, ScheduledPruning(target_sparsity=0.75), SparsityMonitor(), bar, **settings)
-    assert bar.shown[-1] == {"sparsity": "0.750/0.75"}
-
-
-def test_without_a_monitor_the_bar_has_no_such_column(tmp_path: Path) -> None:
-    bar = Display()
-    fit(tmp_path, ScheduledPruning(), bar, enable_progress_bar=True)
-    assert bar.shown == [{}] * 16
-
-
 class CountRevived(pl.Callback):
     """An independent count: weights that a mask keeps and the one before it did not."""
 
@@ -321,9 +301,9 @@ class CountRevived(pl.Callback):
     ) -> None:
         masks = [tensor.impl.mask.clone() for tensor in pruned_tensors(pl_module)]
         pairs = zip(masks, self._masks, strict=True)
-        revived = sum(int((new & ~old).sum()) for new, old in pairs)
+        regrown = sum(int((new & ~old).sum()) for new, old in pairs)
         step = trainer.global_step
-        self.total[step] = self.total.get(step - 1, 0) + revived
+        self.total[step] = self.total.get(step - 1, 0) + regrown
         self._masks = masks
 
 
@@ -341,9 +321,9 @@ def test_weights_that_come_back_are_counted(tmp_path: Path, regrowth: bool) -> N
     with expected:
         _, module = fit(tmp_path, pruning, counted, monitor)
     rows = read(tmp_path / "sparsity.csv")
-    totals = {int(row["step"]): int(row["revived"]) for row in rows if row["layer"] == "total"}
+    totals = {int(row["step"]): int(row["regrown"]) for row in rows if row["layer"] == "total"}
     assert {step: totals[step] for step in counted.total} == counted.total
     assert (totals[16] >= 96) if regrowth else (totals[16] == 0)
     assert zeros(module.first.weight) == (0.25 if regrowth else 0.75)
-    by_layer = [int(row["revived"]) for row in rows if row["step"] == "16"][-3:]
-    assert by_layer[0] == sum(by_layer[1:]) == monitor.report.revived
+    by_layer = [int(row["regrown"]) for row in rows if row["step"] == "16"][-3:]
+    assert by_layer[0] == sum(by_layer[1:]) == monitor.report.regrown

@@ -23,8 +23,22 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize(("config", "typed", "value"), VALUES.values(), ids=VALUES.keys())
-@pytest.mark.parametrize("where", ["file", "store"])
+QUICK_ONES = [("a number", "store"), ("null", "file"), ("a node", "file")]
+
+
+@pytest.mark.parametrize(
+    ("config", "typed", "value", "where"),
+    [
+        pytest.param(
+            *given,
+            where,
+            id=f"{name}-{where}",
+            marks=[] if (name, where) in QUICK_ONES else [pytest.mark.slow],
+        )
+        for name, given in VALUES.items()
+        for where in ("file", "store")
+    ],
+)
 def test_a_value_of_an_app_stays_one(
     app: MakeApp, config: str, typed: str, value: object, where: str
 ) -> None:

@@ -17,13 +17,13 @@ from coreai_opt.pruning import (
 from coreai_opt.pruning.spec import NMStructured
 from coreai_opt.pruning.spec.prune_impl import as_bits
 from tests.helpers.pruning import impl, net
-from tests.helpers.reference_masks import (
+from tests.helpers.pruning.reference_masks import (
     GAPS,
     LAYERS,
     numbers,
     of,
     prepared,
-    revived,
+    regrown,
     same,
     theirs,
     through_a_file,
@@ -42,7 +42,7 @@ def former(model: nn.Module) -> dict[str, Any]:
     for key, value in model.state_dict().items():
         if key.endswith(".step_count"):
             criterion = impl(model, key.partition(".")[0])
-            told = [criterion.sparsity, criterion.scheduled, int(value), criterion.revived]
+            told = [criterion.sparsity, criterion.scheduled, int(value), criterion.regrown]
             taylor = [criterion._passes, criterion._used] if hasattr(criterion, "_passes") else []
             state[key.replace("step_count", "_extra_state")] = as_bits([*told, *taylor])
         elif not key.endswith("_extra_state"):
@@ -74,7 +74,7 @@ def test_a_former_checkpoint_goes_on(algo: str, way: str) -> None:
         ours.prepare(state_dict=state)
     else:
         ours.prepare().load_state_dict(state, strict=True)
-    assert (numbers(ours), revived(ours)) == (numbers(pruner), revived(pruner))
+    assert (numbers(ours), regrown(ours)) == (numbers(pruner), regrown(pruner))
     assert same(steps(ours, 7, 22), steps(pruner, 7, 22))
 
 
@@ -168,7 +168,7 @@ def test_prepare_with_a_state_dict_follows_example_inputs() -> None:
     train(pruner, 0, 7)
     ours = MagnitudePruner(net(), of())
     ours.prepare((torch.rand(2, 7),), state_dict=model.state_dict())
-    assert (numbers(ours), revived(ours)) == (numbers(pruner), revived(pruner))
+    assert (numbers(ours), regrown(ours)) == (numbers(pruner), regrown(pruner))
     with pytest.raises(TypeError):
         MagnitudePruner(net()).prepare(None, model.state_dict())  # type: ignore[misc]
 

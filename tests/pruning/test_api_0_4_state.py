@@ -15,12 +15,12 @@ from coreai_opt.pruning import (
 from coreai_opt.pruning.config import ConstantSparsitySchedule, SparsityScheduleBase
 from coreai_opt.pruning.spec import ChannelStructured
 from tests.helpers.pruning import impl, net
-from tests.helpers.reference_masks import (
+from tests.helpers.pruning.reference_masks import (
     LAYERS,
     numbers,
     of,
     prepared,
-    revived,
+    regrown,
     same,
     theirs,
     through_a_file,
@@ -64,7 +64,7 @@ def test_ours_loads_there(dtype: torch.dtype, step: int) -> None:
 def test_the_entries_are_those_that_are_documented() -> None:
     pruner, model = prepared(of())
     train(pruner, 0, 7)
-    assert revived(pruner) > 0
+    assert regrown(pruner) > 0
     state = model.state_dict()
     assert state.keys() == theirs().state_dict().keys()
     for name in LAYERS:
@@ -189,7 +189,7 @@ def test_a_state_that_was_mapped_has_the_sparsity_and_the_clock(kind: str, way: 
     assert numbers(ours) == numbers(pruner)
     assert torch.equal(impl(plain).mask, impl(model).mask)
     if way in ("file", "copy"):
-        assert revived(ours) == revived(pruner)
+        assert regrown(ours) == regrown(pruner)
 
 
 def test_a_mask_of_another_course_is_taken_for_what_it_is() -> None:
@@ -213,4 +213,4 @@ def test_numbers_of_another_step_are_not_used() -> None:
     ours, plain = prepared(of())
     plain.load_state_dict(state)
     assert numbers(ours)[1:] == numbers(pruner)[1:]  # step 8 keeps what step 6 has asked for
-    assert (ours.step_count, revived(ours)) == (8, 0)
+    assert (ours.step_count, regrown(ours)) == (8, 0)

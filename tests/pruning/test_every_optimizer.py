@@ -10,7 +10,7 @@ from torch.optim import LBFGS, Optimizer, SparseAdam
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.optimizers import INPUTS, variants
+from tests.helpers.pruning.optimizers import INPUTS, variants
 
 
 class Plain(Optimizer):

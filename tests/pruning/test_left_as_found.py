@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, count_sparsity, summary
 from coreai_opt.pruning.config import ConstantSparsitySchedule, ModuleMagnitudePrunerConfig
-from coreai_opt.pruning.model.operations import follow
+from coreai_opt.pruning.model.operations import trace_forward
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.spec import PruningSpec, TaylorPruneImpl
 from tests.helpers.pruning import RAMP, impl, net, original, prepared, zeros
@@ -34,7 +34,7 @@ def test_buffers_that_cannot_be_written_are_no_obstacle() -> None:
     model = normed()
     model.register_buffer("wide", torch.ones(1).expand(5))
     kept = model.wide
-    follow(model, torch.ones(2, 4))
+    trace_forward(model, torch.ones(2, 4))
     assert model.wide is kept
     with torch.inference_mode():
         made_there = normed()

@@ -84,20 +84,6 @@ def test_several_steps_at_once_equal_single_ones(schedule: Any, count: int) -> N
     assert all(torch.equal(a, b) for a, b in zip(single.buffers(), at_once.buffers(), strict=True))
 
 
-def test_gradients_are_zero_where_pruned_and_dense_values_are_kept() -> None:
-    _, model = prepared(0.5)
-    dense, mask = original(model).detach().clone(), impl(model).mask
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    model(torch.rand(4, 7)).square().sum().backward()
-    gradient = original(model).grad
-    assert gradient is not None
-    assert gradient[~mask].count_nonzero() == 0
-    assert gradient[mask].count_nonzero() > 0
-    optimizer.step()
-    assert torch.equal(original(model)[~mask], dense[~mask])
-    assert not torch.equal(original(model)[mask], dense[mask])
-
-
 def test_a_pruned_weight_comes_back_when_a_later_mask_picks_it() -> None:
     pruner, model = prepared(0.5, RAMP)
     pruner.step()
@@ -115,26 +101,6 @@ def test_an_infinite_weight_that_is_pruned_becomes_zero() -> None:
     with torch.no_grad():
         original(model).fill_(torch.inf)
     assert zeros(model) == [63, 45]
-
-
-def test_each_module_may_have_its_own_spec_schedule_or_none() -> None:
-    names = {
-        "0": module_config(0.9, ConstantSparsitySchedule(begin_step=2)),
-        "2": module_config(0.2),
-        "3": None,
-    }
-    config = MagnitudePrunerConfig(
-        global_config=module_config(0.5, RAMP), module_name_configs=names
-    )
-    model = nn.Sequential(*net(), nn.Linear(5, 5), nn.Linear(5, 5))
-    pruner = MagnitudePruner(model, config)
-    pruner.prepare()
-    pruner.step(2)
-    assert zeros(model) == [56, 3]  # 0.9 at once; 0.2 on the global ramp, at two fifths
-    pruner.step(3)
-    assert zeros(model) == [56, 9]
-    assert not hasattr(model[3], "parametrizations")
-    assert int((model[4].weight == 0).sum()) == 12
 
 
 def test_at_target_is_true_once_every_mask_is_there() -> None:
@@ -183,13 +149,6 @@ def with_algo(algo: type[PruneImplBase]) -> nn.Module:
     spec = PruningSpec(target_sparsity=0.5, pruning_algo=algo)
     everything = ModuleMagnitudePrunerConfig(op_state_spec={"*": spec})
     return MagnitudePruner(net(), MagnitudePrunerConfig(global_config=everything)).prepare()
-
-
-def test_a_criterion_may_override_only_score() -> None:
-    model = with_algo(Smallest)
-    dense, mask = original(model).detach().abs(), impl(model).mask
-    assert (type(impl(model)), zeros(model)) == (Smallest, [31, 22])
-    assert dense[mask].max() < dense[~mask].min()
 
 
 @pytest.mark.parametrize("base", [PruneImplBase, Smallest])

@@ -160,6 +160,12 @@ def test_check_weights_names_the_layers_with_nan() -> None:
     assert caught.value.names == ["2.weight"]
 
 
+def test_an_error_about_nan_lists_the_first_weights_and_their_number() -> None:
+    error = DivergedWeightError([f"{index}.weight" for index in range(100)])
+    assert "NaN in '0.weight', '1.weight', '2.weight' and 97 more;" in str(error)
+    assert len(error.names) == 100
+
+
 def test_infinities_of_both_signs_are_no_nan() -> None:
     pruner, model = prepared(schedule=RAMP)
     with torch.no_grad():  # their sum is NaN

@@ -17,8 +17,8 @@ from coreai_opt.pruning.spec import (
     PruneImplBase,
     Unstructured,
 )
-from tests.helpers.in_place import CountingImpl
-from tests.helpers.zeros import RAMP, asking, counts, net, started, train, zeros_of
+from tests.helpers.pruning.in_place import CountingImpl
+from tests.helpers.pruning.zeros import RAMP, asking, counts, net, started, train, zeros_of
 
 WHOLE = ChannelStructured(axis=0)
 
@@ -78,7 +78,7 @@ def test_what_the_ramp_prunes_may_come_back_and_the_zeros_may_not() -> None:
     pruner.step()
     assert torch.equal(model[0].weight, dense)
     assert torch.equal(model[0].weight == 0, there)
-    assert count_sparsity(model).revived == 16
+    assert count_sparsity(model).regrown == 16
     train(pruner, optimizer, 4)
     assert torch.equal(model[0].weight == 0, there)
     assert not optimizer.state[model[0].weight]["momentum_buffer"][there].any()

@@ -11,8 +11,8 @@ from coreai_opt.report.formatting import n_m_patterns
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.sweep.plan import Point
 from coreai_opt.sweep.preview.cautions import caution
-from coreai_opt.sweep.preview.history import EarlierTraining, History, kind_of
-from coreai_opt.sweep.preview.planned import Preview, Standing, grouped, label_of, standing
+from coreai_opt.sweep.preview.history import EarlierTraining, History, model_and_data_of
+from coreai_opt.sweep.preview.planned import Preview, Standing, label_of, seed_groups, standing
 from coreai_opt.sweep.preview.ramps import Ramp, TrainingLength, length_of, ramp_of, target_of
 from tests.helpers.previews import LENGTH, ramp, run, write_checkpoint_name, write_record
 
@@ -157,7 +157,7 @@ def config(width: int = 8, workers: int = 0, epochs: int = 10, **data: Any) -> d
 
 
 def earlier(steps: int, seconds: float | None, **fields: Any) -> EarlierTraining:
-    return EarlierTraining(kind_of(config(**fields)), "", steps, None, seconds)
+    return EarlierTraining(model_and_data_of(config(**fields)), "", steps, None, seconds)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_runs_that_differ_in_their_seed_are_one_group() -> None:
     done = Standing("completed", will_run=False)
     runs = [run({"power": text}, seed) for seed in (1, 2, 3) for text in ("1", "2")]
     runs.append(run({"power": "1"}, 4, done))
-    groups = grouped(runs)
+    groups = seed_groups(runs)
     assert [(group.varied, group.seeds) for group in groups] == [
         ({"power": "1"}, ("1", "2", "3", "4")),
         ({"power": "2"}, ("1", "2", "3")),

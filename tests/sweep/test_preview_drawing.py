@@ -9,7 +9,7 @@ from rich.console import Console
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.preview.columns import Column, fitted, width_of
-from coreai_opt.sweep.preview.curves import TextCurve, draw, letter
+from coreai_opt.sweep.preview.curves import TextCurve, draw_curves, letter
 from coreai_opt.sweep.preview.planned import Preview, Standing
 from coreai_opt.sweep.preview.png import draw_preview, points
 from coreai_opt.sweep.preview.table import MOST_ROWS, drawn, run_table, total_time
@@ -20,7 +20,7 @@ LINE = TextCurve("line", lambda step: 0.5 * step / 8)
 
 
 def plain(*curves: TextCurve, braille: bool, height: int = 2) -> list[str]:
-    lines = draw(curves, 8, "steps", 0.5, width=16, height=height, braille=braille)
+    lines = draw_curves(curves, 8, "steps", 0.5, width=16, height=height, braille=braille)
     return ["".join(character for character, _ in line).rstrip() for line in lines]
 
 

@@ -13,6 +13,8 @@ from coreai_opt.pruning import PruningError
 from coreai_opt.training.run import run
 from tests.helpers.quick_runs import QUICK_FOR_THEIRS
 
+pytestmark = pytest.mark.usefixtures("without_picture")
+
 BAD = {
     "criterion=magnitud": "no criterion is called 'magnitud'; allowed: default, random, taylor",
     "allocation=erdos": "allocation=erdos: should be 'uniform', 'erdos_renyi' or 'global'",

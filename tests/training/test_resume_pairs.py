@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.helpers.quick_runs import QUICK
 from tests.helpers.stopping import assert_same, left_by, run_in, run_until_done
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_picture")]
 
 BATCHES = 18
 OPTIONS: dict[str, list[Any]] = {

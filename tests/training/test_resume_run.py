@@ -20,12 +20,9 @@ from lightning_callbacks._resume.checkpoint_files import DamagedCheckpointWarnin
 from tests.helpers.quick_runs import QUICK
 from tests.helpers.stopping import STOP, Stop, assert_same, left_by, record_of, run_in
 
+pytestmark = pytest.mark.usefixtures("without_picture")
+
 RunIn = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def _without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coreai_opt.training.summary.show_result", lambda *_, **__: None)
 
 
 @pytest.fixture

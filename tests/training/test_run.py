@@ -15,7 +15,10 @@ from coreai_opt.config.errors import ConfigError, RunFailedError
 from coreai_opt.models import MLP
 from coreai_opt.runs.signals import Interrupted
 from coreai_opt.training.run import run
+from tests.conftest import composed
 from tests.helpers.quick_runs import QUICK, QUICK_FOR_THEIRS
+
+pytestmark = pytest.mark.usefixtures("without_picture")
 
 QuickRun = Callable[..., dict[str, Any]]
 
@@ -34,8 +37,21 @@ def without_times_and_paths(record: dict[str, Any]) -> str:
     return text.replace(record["config"]["paths"]["run_dir"], "RUN_DIR")
 
 
-def test_the_record_of_a_completed_run_says_everything(quick_run: QuickRun) -> None:
-    record = quick_run()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that has completed, with its picture."""
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    run(composed(directory, *QUICK))
+    return directory
+
+
+def record_in(directory: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return record
+
+
+def test_the_record_of_a_completed_run_says_everything(finished: Path) -> None:
+    record = record_in(finished)
     assert " ".join(record) == FIELDS
     assert record["status"] == "completed"
     assert record["error"] is None
@@ -55,8 +71,7 @@ def test_the_record_of_a_completed_run_says_everything(quick_run: QuickRun) -> N
     assert record["config"]["schedule"]["power"] == 3.0
 
 
-def test_files_of_a_run_are_where_the_design_says(quick_run: QuickRun, tmp_path: Path) -> None:
-    quick_run()
+def test_files_of_a_run_are_where_the_design_says(finished: Path) -> None:
     for name in (
         "result.json",
         "progress.json",
@@ -65,28 +80,25 @@ def test_files_of_a_run_are_where_the_design_says(quick_run: QuickRun, tmp_path:
         "weights.pt",
         "run.png",
     ):
-        assert (tmp_path / "run" / name).stat().st_size > 0, name
-    assert {file.name for file in (tmp_path / "run" / "checkpoints").iterdir()} == {
+        assert (finished / name).stat().st_size > 0, name
+    assert {file.name for file in (finished / "checkpoints").iterdir()} == {
         "best.ckpt",
         "last.ckpt",
     }
-    assert not list((tmp_path / "run").glob(".*.json*")), "half-written files are left"
+    assert not list(finished.glob(".*.json*")), "half-written files are left"
 
 
-def test_the_curve_of_the_validation_has_one_point_an_epoch(
-    quick_run: QuickRun, tmp_path: Path
-) -> None:
-    quick_run()
-    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+def test_the_curve_of_the_validation_has_one_point_an_epoch(finished: Path) -> None:
+    with (finished / "metrics.csv").open(newline="") as file:
         steps = [row["step"] for row in csv.DictReader(file) if row["val/accuracy"]]
     assert steps == ["5", "11", "17"]
 
 
 def test_weights_load_into_the_plain_network_and_hold_the_recorded_zeros(
-    quick_run: QuickRun, tmp_path: Path
+    finished: Path,
 ) -> None:
-    record = quick_run()
-    state = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
+    record = record_in(finished)
+    state = torch.load(finished / "weights.pt", weights_only=True)
     network = MLP([1, 8, 8], 10, [16])
     assert list(state) == list(network.state_dict())
     network.load_state_dict(state)
@@ -102,11 +114,11 @@ def test_weights_load_into_the_plain_network_and_hold_the_recorded_zeros(
 
 
 def test_the_same_seed_twice_gives_the_same_record_and_weights(
-    quick_run: QuickRun, tmp_path: Path
+    finished: Path, quick_run: QuickRun, tmp_path: Path
 ) -> None:
-    first, second = quick_run(name="first"), quick_run(name="second")
+    first, second = record_in(finished), quick_run()
     assert without_times_and_paths(first) == without_times_and_paths(second)
-    one, two = (torch.load(tmp_path / name / "weights.pt") for name in ("first", "second"))
+    one, two = (torch.load(folder / "weights.pt") for folder in (finished, tmp_path / "run"))
     assert all(torch.equal(one[key], two[key]) for key in one)
     other = quick_run("seed=2", name="other")
     assert other["metrics"] != first["metrics"]
@@ -118,7 +130,7 @@ def test_the_dense_control_has_no_masks_and_keeps_every_weight(
 ) -> None:
     base = [item for item in QUICK if not item.startswith("total_iters")]
     run(compose_config(*base, "schedule=none"))
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    record = record_in(tmp_path / "run")
     assert record["sparsity"]["target"] == 0.0
     assert record["sparsity"]["achieved"] < 0.01
     assert [layer["target"] for layer in record["sparsity"]["layers"]] == [None, None]
@@ -145,7 +157,7 @@ def test_a_checkpoint_callback_of_the_modules_own_does_not_choose(
     base = [item for item in QUICK_FOR_THEIRS if not item.startswith("data.")]
     theirs = [f"model._target_={user_module}.Choosing", f"data._target_={user_module}.Data"]
     run(compose_config(*base, *theirs, "objective.name=val/score"))
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    record = record_in(tmp_path / "run")
     assert record["checkpoints"]["best"] == "checkpoints/best.ckpt"
     assert abs(record["sparsity"]["achieved"] - 0.9) < 0.01
 
@@ -181,7 +193,7 @@ def test_a_failing_run_leaves_a_record_with_its_traceback(
     )
     with pytest.raises(RunFailedError, match="in the user's own step"):
         run(cfg)
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    record = record_in(tmp_path / "run")
     assert record["status"] == "failed"
     assert record["error"]["type"] == "ZeroDivisionError"
     assert "training_step" in record["error"]["traceback"]
@@ -201,7 +213,7 @@ def test_an_interrupted_run_says_so_and_gives_the_signal_handlers_back(
     with pytest.raises(SystemExit) as caught:
         run(cfg)
     assert caught.value.code == code
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    record = record_in(tmp_path / "run")
     assert record["status"] == "interrupted"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
@@ -227,7 +239,7 @@ def test_a_config_that_only_building_shows_to_be_bad_leaves_a_record(
     cfg = compose_config(*QUICK_FOR_THEIRS, f"model._target_={user_module}.not_a_model")
     with pytest.raises(ConfigError, match="makes a int; allowed: a LightningModule"):
         run(cfg)
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    record = record_in(tmp_path / "run")
     assert record["status"] == "failed"
     assert record["error"]["type"] == "ConfigError"
 
@@ -262,7 +274,7 @@ def test_a_run_follows_its_curve_to_the_target(
 ) -> None:
     base = [item for item in QUICK if not item.startswith("total_iters")]
     run(compose_config(*base, *overrides))
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    record = record_in(tmp_path / "run")
     assert record["sparsity"]["achieved"] == pytest.approx(0.9, abs=1e-3)
     with (tmp_path / "run" / "sparsity.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["layer"] == "total"]

@@ -1,4 +1,4 @@
-"""Many regular expressions over names, matched whole: which of them match a name, found soon.
+"""Index of regular expressions over module names: fast search for those that match a name.
 
 Most patterns of a config are plain names, one for each layer of a deep model: to try each pattern
 on each name would take a time that grows with the square.

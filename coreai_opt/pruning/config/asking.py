@@ -1,4 +1,4 @@
-"""How a schedule is asked: what its ``compute_sparsity`` takes, looked up once.
+"""Calls of schedules: the arguments that a ``compute_sparsity`` takes, looked up once.
 
 Version 0.3 of the API hands over the sparsity in force, 0.4 does not. A schedule of a user's own is
 written for either.

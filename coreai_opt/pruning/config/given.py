@@ -1,4 +1,4 @@
-"""Config made from what a callback is given: a schedule, a target, or a config of its own."""
+"""Config of a callback, made from its schedule, its target or a whole config."""
 
 from collections.abc import Mapping
 from typing import Any

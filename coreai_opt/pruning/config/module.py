@@ -1,4 +1,4 @@
-"""What is done to the ops of one module: the inner levels of a pruner's config."""
+"""Module config: the inner levels of a pruner's config, for the ops of one module."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Which weights: the config of a pruner, for the whole model, by module type and by module name."""
+"""Pruner config: which weights are pruned, by module type and by module name."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum

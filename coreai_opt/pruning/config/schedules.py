@@ -1,4 +1,4 @@
-"""When: sparsity as a function of the step count."""
+"""Sparsity schedules: sparsity as a function of the step count."""
 
 from abc import abstractmethod
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""Which parts of a config have applied to something: what matches nothing is a mistake."""
+"""Usage of a config: the parts that have matched something. A part without a match is a mistake."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The end of a backward pass: one call when all gradients are there, reduced over ranks."""
+"""End of a backward pass: one call when all gradients are there, reduced over ranks."""
 
 from collections.abc import Callable, Collection, Sequence
 from operator import is_
@@ -18,30 +18,30 @@ class BackwardEnd:
     Args:
         action: called when all gradients of the pass are there.
         before: called with the place of a weight before a gradient is added to what it has, for
-            the weights that are watched early.
+            the weights that have early hooks.
     """
 
     def __init__(self, action: Callable[[], None], before: Callable[[int], None]) -> None:
         self._action = action
         self._before = before
-        self._watched: Sequence[Tensor] = ()
+        self._hooked: Sequence[Tensor] = ()
         self._handles: list[Any] = []
         self._noted = -1
 
-    def watch(self, weights: Sequence[Tensor], early: Collection[int] = ()) -> None:
-        """Watch these weights instead of those of before, and some early, by their places."""
-        if len(weights) == len(self._watched) and all(map(is_, weights, self._watched)):
+    def hook_gradients(self, weights: Sequence[Tensor], early: Collection[int] = ()) -> None:
+        """Put hooks on these weights instead of the former; on some early hooks, by place."""
+        if len(weights) == len(self._hooked) and all(map(is_, weights, self._hooked)):
             return
         self.release()
-        self._watched = weights
+        self._hooked = weights
         for place, weight in enumerate(weights):
             self._hook_onto(weight, place if place in early else None)
 
     def release(self) -> None:
-        """Watch no weight any more."""
+        """Remove all hooks."""
         while self._handles:
             self._handles.pop().remove()
-        self._watched = ()
+        self._hooked = ()
 
     def _hook_onto(self, weight: Any, early: int | None) -> None:
         is_trained = weight.requires_grad
@@ -73,12 +73,12 @@ class BackwardEnd:
 
 
 def _hook(owner: "ref[BackwardEnd]", early: int | None) -> Callable[[Tensor], None]:
-    # Weights are not to keep their watcher: a cycle through a hook of theirs is never collected.
+    # Weakly: a cycle through a hook of a weight is never collected.
     def hook(_: Tensor) -> None:
-        watcher = owner()
-        if watcher is not None:
-            watcher.note()  # torch.autograd.grad gets to an early one as well, and adds nothing
+        there = owner()
+        if there is not None:
+            there.note()  # torch.autograd.grad gets to an early one as well, and adds nothing
             if early is not None:
-                watcher.begin(early)
+                there.begin(early)
 
     return hook

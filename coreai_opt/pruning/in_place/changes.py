@@ -1,4 +1,4 @@
-"""A change of masks: values of what is pruned by then, or has just come back, become 0."""
+"""Change of masks: clears weights and moments that were pruned, or have just come back."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Masks of many tensors, multiplied with the values of all of them together."""
+"""Masks of many tensors, multiplied with all their values in few calls."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

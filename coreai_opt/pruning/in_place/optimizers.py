@@ -1,4 +1,4 @@
-"""Optimizers of weights that are masked in place: what they are given, and what they leave."""
+"""Optimizer hooks of in-place pruning: masked gradients before a step, masked weights after it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -145,7 +145,7 @@ class AttachedOptimizers:
                 for moment in _moments(optimizer, known.weights[places[index]])
             )
 
-    def forget(self) -> None:
+    def forget_moments(self) -> None:
         """Take note that masks were loaded, under which the moments have not been cleared."""
         self._are_clean = False
 
@@ -161,7 +161,7 @@ class AttachedOptimizers:
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        self._weights.follow()
+        self._weights.refresh()
         self._clean()
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:

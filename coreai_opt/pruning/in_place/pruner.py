@@ -1,4 +1,4 @@
-"""The pruner that leaves a model as it is: it masks weights in place, and keeps masks beside it."""
+"""InPlacePruner: masks weights in place and keeps masks and dense values beside the model."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -133,7 +133,7 @@ class InPlacePruner(ScheduledMasks):
         with self._undone_on_error():
             if state_dict is not None:
                 self._put_on(found.targets)
-                unmasked = [name for name, why in found.left_out.items() if why == "unmasked"]
+                unmasked = [name for name, why in found.excluded.items() if why == "unmasked"]
                 self._load(state_dict, unmasked)
             elif masks_from == "zeros":
                 self._put_on(with_zeros(found.targets))
@@ -172,7 +172,7 @@ class InPlacePruner(ScheduledMasks):
         for optimizer in optimizers:
             for one in self._optimizers.attach(optimizer):
                 self._seen.scalers[id(one)] = scaler
-        self._watch_backward()
+        self._hook_gradients()
 
     def detach(self) -> None:
         """Leave the optimizers that ``attach`` was given to themselves."""
@@ -186,7 +186,7 @@ class InPlacePruner(ScheduledMasks):
         this is for who clips gradients that were computed or changed otherwise.
         """
         self._check_prepared()
-        self._weights.follow()
+        self._weights.refresh()
         self._mask_changed(self._optimizers.active_of(optimizer))
 
     def mask_weights(self, *, also_data: bool = False) -> None:
@@ -199,7 +199,7 @@ class InPlacePruner(ScheduledMasks):
             also_data: mask all weights, so that what was written to ``weight.data`` is masked too.
         """
         self._check_prepared()
-        self._watch_backward()
+        self._hook_gradients()
         self._weights.mask_written()
         if also_data:
             self._weights.mask()
@@ -344,15 +344,15 @@ class InPlacePruner(ScheduledMasks):
         load_masks(self._weights, state)
         for group in self._groups:
             group.set_targets()
-        self._optimizers.forget()
+        self._optimizers.forget_moments()
         self._weights.mask()
 
-    def _watch_backward(self) -> None:
+    def _hook_gradients(self) -> None:
         if self._optimizers.attached:
-            self._backward.watch(self._weights.now(), early=self._seen.places)
+            self._backward.hook_gradients(self._weights.now(), early=self._seen.places)
 
     def _after_backward(self) -> None:
-        self._weights.follow()
+        self._weights.refresh()
         if self._seen:
             self._seen.put_aside()
         self._weights.mask_gradients(self._weights.active)
@@ -379,7 +379,7 @@ class InPlacePruner(ScheduledMasks):
         )
 
     def _before_step(self, optimizer: Optimizer, places: Sequence[int]) -> None:
-        self._watch_backward()
+        self._hook_gradients()
         if self._seen:
             self._seen.show(optimizer, self._optimizers.places_of(optimizer))
         self._mask_changed(places)

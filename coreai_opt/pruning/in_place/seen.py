@@ -1,4 +1,4 @@
-"""Gradients for criteria: whole ones, of pruned weights as well, whenever they are masked."""
+"""Unmasked gradients for criteria, of pruned weights as well."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Start of masks from zeros: the masks that they are, and whether they are what a config asks."""
+"""Masks from zeros: the zeros of a sparse model as first masks, checked against the config."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from coreai_opt.pruning._text import LISTED, listed
+from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.errors import PreparationWarning, PruningError
 from coreai_opt.pruning.masks.of_scores import compute_mask
 from coreai_opt.pruning.masks.selection import count_true
@@ -60,11 +60,10 @@ class TooFewZerosError(PruningError):
 
     def __init__(self, lacking: Sequence[LackingZeros]) -> None:
         self.lacking = list(lacking)
-        more = f"; and {len(lacking) - LISTED} more" if len(lacking) > LISTED else ""
         super().__init__(
             f"masks_from='zeros' keeps the zeros of weights for good where there is no schedule, "
-            f"and some are not what the config asks for: {'; '.join(map(str, lacking[:LISTED]))}"
-            f"{more}; allowed: a sparsity_schedule, which goes on from those zeros, a lower "
+            f"and some are not what the config asks for: {listed(lacking, str, '; ')}"
+            f"; allowed: a sparsity_schedule, which goes on from those zeros, a lower "
             "target_sparsity or no pattern, or None for layers that are to stay dense"
         )
 

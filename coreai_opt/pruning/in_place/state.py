@@ -1,4 +1,4 @@
-"""State of masks beside a model, as plain tensors and values: one bit a mask element."""
+"""State dict of in-place masks: plain tensors and values, one bit a mask element."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -61,7 +61,7 @@ def masks_state(weights: MaskedWeights, step_count: int) -> dict[str, Any]:
             "shape": list(tensor.shape),
             "sparsity": impl.sparsity,
             "scheduled": impl.scheduled,
-            "revived": impl.revived,
+            "revived": impl.regrown,
         }
         if impl.floor is not None:
             one["floor"] = impl.floor
@@ -112,7 +112,7 @@ def load_masks(weights: MaskedWeights, state: Mapping[str, Any]) -> None:
 
     The clock must stand at the step of the state.
     """
-    current = weights.follow()
+    current = weights.refresh()
     for place, tensor in enumerate(weights.tensors):
         one, impl = state["masks"][tensor.name], tensor.impl
         impl.mask.copy_(unpacked(one["bits"], tensor.shape))
@@ -155,7 +155,8 @@ def check_fits(
         "it has a mask of what stays dense here": theirs - ours,
     }
     texts = [f"{what} {listed(sorted(names))}" for what, names in parts.items() if names]
-    texts += [text for text in found if text]
+    if differing := [text for text in found if text]:
+        texts.append(listed(differing, str, "; "))
     if texts:
         raise PruningError(
             f"the saved masks do not fit what this config prunes: {'; '.join(texts)}; allowed: "

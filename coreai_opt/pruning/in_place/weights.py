@@ -1,4 +1,4 @@
-"""Weights masked in place; masks and the dense values of what is pruned lie beside them."""
+"""In-place weights: the masked weights of a model, with masks and dense values beside them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,10 +43,10 @@ class MaskedWeights:
         self._places = {id(each.impl): place for place, each in enumerate(tensors)}
         self._slots = [(parameters_of(each.module), each.parameter) for each in tensors]
         self._versions: list[int] = [-1] * len(tensors)
-        self._followed: list[Tensor] = []
+        self._known: list[Tensor] = []
         self._kinds: list[tuple[torch.device, torch.dtype]] = []
         self._masks = ManyMasks([], [])
-        self.follow()
+        self.refresh()
 
     @property
     def masks(self) -> list[Tensor]:
@@ -57,17 +57,17 @@ class MaskedWeights:
         """Return the parameters that the model has now."""
         return [parameters[name] for parameters, name in self._slots]
 
-    def follow(self) -> list[Tensor]:
+    def refresh(self) -> list[Tensor]:
         """Return the parameters that the model has now, with masks of their devices and dtypes."""
         weights = self.now()
         kinds = [(weight.device, weight.dtype) for weight in weights]
         if kinds != self._kinds:
             self._move_to(weights)
             self._kinds = kinds
-        if not all(map(is_, weights, self._followed)):
+        if not all(map(is_, weights, self._known)):
             # Another parameter may have the version of the one in whose place it is.
             self._versions = [-1] * len(weights)
-        self._followed = weights
+        self._known = weights
         return weights
 
     def masks_changed(self) -> None:
@@ -85,7 +85,7 @@ class MaskedWeights:
 
     def mask_written(self) -> None:
         """Mask the weights that somebody has written to since they were masked."""
-        weights = self.follow()
+        weights = self.refresh()
         written = [
             place for place in self.active if version_of(weights[place]) != self._versions[place]
         ]

@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 
 __all__ = ["compute_mask", "global_masks", "prune_count", "scheme_mask", "unstructured_mask"]
 
-__getattr__, __dir__ = lazy_exports(__name__, dict.fromkeys(__all__, ".of_scores"))
+__getattr__, __dir__ = lazy_exports(__name__, {".of_scores": __all__})

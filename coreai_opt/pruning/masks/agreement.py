@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.masks.digest import mask_digest
 from coreai_opt.pruning.model.targets import pruned_tensors
@@ -22,7 +23,8 @@ class MaskMismatchError(PruningError):
 
     def __init__(self, ranks: Mapping[str, Sequence[int]], when: str) -> None:
         self.ranks = {name: list(deviating) for name, deviating in ranks.items()}
-        layers = "; ".join(f"{name!r} on {_ranks(those)}" for name, those in self.ranks.items())
+        texts = [f"{name!r} on {_ranks(those)}" for name, those in self.ranks.items()]
+        layers = listed(texts, str, "; ")
         super().__init__(
             f"masks differ between the processes {when}: {layers}; something has changed weights "
             "or masks on some ranks alone (a callback, a hook or a criterion of your own)"

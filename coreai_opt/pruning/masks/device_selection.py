@@ -1,4 +1,4 @@
-"""Which numbers are the lowest, on a GPU or another device: nothing is read back from it.
+"""Selection of the lowest scores on a GPU: nothing is read back from the device.
 
 A cut is found there, and what ties with it is counted there: nobody waits.
 """

@@ -1,4 +1,4 @@
-"""A number that tells one mask from another without copying it anywhere."""
+"""Mask digest: a 64-bit number by which ranks compare masks without copying them."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Which tensors numpy may look at: those whose values nobody has to wait for."""
+"""Host memory: which tensors numpy may read."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Which numbers are the lowest, on the CPU: one pass over all of them, by way of a sample.
+"""Selection of the lowest scores on the CPU: a sample, then one pass over all of them.
 
 A sample says between which two values the cut lies. One pass then counts what is below, keeps what
 is above, and collects the few between, among which the cut is selected. Whatever the sample says,

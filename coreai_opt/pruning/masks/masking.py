@@ -1,4 +1,4 @@
-"""Putting a mask on a tensor: what each forward, backward and optimizer step pays for pruning."""
+"""Application of a mask to a tensor, the cost of pruning in each training step."""
 
 from collections.abc import Iterator
 from typing import Any

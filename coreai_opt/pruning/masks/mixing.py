@@ -1,4 +1,4 @@
-"""Mixing the bits of integers: the finaliser of SplitMix64, in int64 arithmetic that wraps.
+"""Hash of integers: the finaliser of SplitMix64, in int64 arithmetic that wraps.
 
 Source: Steele et al. 2014, "Fast splittable pseudorandom number generators",
 doi:10.1145/2660193.2660195.

@@ -1,4 +1,4 @@
-"""Which elements: pure functions from scores and a sparsity to a mask (True = keep).
+"""Mask functions: pure functions from scores and a sparsity to a mask (True = keep).
 
 What is a score, a pattern, a share is here; which of many scores are the lowest, in ``selection``.
 """

@@ -1,4 +1,4 @@
-"""The lowest scores of one or several tensors, on any device: those of a stable sort, sooner."""
+"""Selection of the lowest scores of tensors on any device, as a stable sort would choose them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ __all__ = [
     "Hint",
     "Magnitude",
     "Scores",
-    "count_revived",
+    "count_regrown",
     "count_true",
     "count_true_of_each",
     "has_nan",
@@ -154,7 +154,7 @@ def count_true(mask: Tensor) -> int | Tensor:
     return int(np.count_nonzero(mask.numpy())) if is_plain else mask.count_nonzero()
 
 
-def count_revived(before: Tensor, now: Tensor) -> int | Tensor:
+def count_regrown(before: Tensor, now: Tensor) -> int | Tensor:
     """Return how many elements are True in a mask that were not in the one from before."""
     plain = type(before) is Tensor and type(now) is Tensor and _host.on_host(now)
     if not (plain and before.is_contiguous() and now.is_contiguous()):

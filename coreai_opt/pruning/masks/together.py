@@ -1,4 +1,4 @@
-"""Masks of many small tensors at once: what is alike is looked at as rows of one tensor.
+"""Batches of small tensors: masks of tensors of one shape are computed as rows of one tensor.
 
 A call of Python or of torch takes longer than what is done in a small tensor.
 """
@@ -95,5 +95,5 @@ def update_together(
         masks &= kept
     counts = count_true_of_each(masks > before)
     copy_all(now, masks.view(-1, *now[0].shape).unbind())
-    for impl, revived in zip(impls, counts, strict=True):
-        impl.took_mask(sparsity, revived)
+    for impl, regrown in zip(impls, counts, strict=True):
+        impl.took_mask(sparsity, regrown)

@@ -1,4 +1,4 @@
-"""Copies of a prepared model."""
+"""Deep copy of a prepared model."""
 
 import copy
 from typing import Any, TypeVar

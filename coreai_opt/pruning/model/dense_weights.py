@@ -1,4 +1,4 @@
-"""Weights of two or more dimensions that stay dense, though a config means to reach them; by type.
+"""Dense weights: matrices that a config means to reach and no op leads to, by type of module.
 
 A config reaches layers of prunable kinds. What else has weights (embeddings, a parameter in
 ``x @ w``, a layer of somebody's own) would stay dense without a word.
@@ -15,13 +15,12 @@ from torch.nn.utils import parametrize
 from coreai_opt.pruning._torch_internals import parameters_of
 from coreai_opt.pruning.config._names import names_type, self_and_ancestors
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
-from coreai_opt.pruning.errors import SparseGradientError
+from coreai_opt.pruning.errors import DenseWeight, SparseGradientError
 from coreai_opt.pruning.model.operations import WeightUse, computed_parameters
 
 __all__ = [
     "OPTIONAL",
     "DenseType",
-    "DenseWeight",
     "by_type",
     "kind_of",
     "named_uses",
@@ -35,15 +34,6 @@ OPTIONAL: dict[type[nn.Module], str] = {
     nn.Bilinear: "bilinear",
 }
 """Types of modules that are pruned only where a config names the module or its type -> op."""
-
-
-@dataclass(frozen=True)
-class DenseWeight:
-    """A weight that stays dense: its name, the type of the module that holds it, its elements."""
-
-    name: str
-    kind: str
-    elements: int
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Weights that a config prunes only when it names them: frozen ones, and those of adapters."""
+"""Excluded weights: frozen ones and those of adapters, pruned only when a config names them."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -12,14 +12,14 @@ from coreai_opt.pruning.config._names import self_and_ancestors
 from coreai_opt.pruning.errors import MaskedMergeError
 from coreai_opt.pruning.model.operations import WeightUse
 
-__all__ = ["LeftOut", "LeftOutRule", "allow_merging", "in_adapter", "refuse_merging"]
+__all__ = ["Exclusion", "ExclusionRule", "allow_merging", "in_adapter", "refuse_merging"]
 
-LeftOut = Literal["frozen", "adapter", "unmasked", "altered"]
+Exclusion = Literal["frozen", "adapter", "unmasked", "altered"]
 
 MERGING = ("merge", "unmerge")
 
 
-class LeftOutRule:
+class ExclusionRule:
     """Says why a weight is left dense that a config reaches without naming it.
 
     A weight is frozen when its ``requires_grad`` is False and another parameter of the model has
@@ -39,7 +39,7 @@ class LeftOutRule:
         }
         self._is_trained = any(parameter.requires_grad for parameter in model.parameters())
 
-    def reason(self, use: WeightUse, names: Collection[str]) -> LeftOut | None:
+    def reason(self, use: WeightUse, names: Collection[str]) -> Exclusion | None:
         """Return why a weight is left out, None when it is not.
 
         Args:

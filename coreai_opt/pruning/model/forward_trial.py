@@ -1,4 +1,4 @@
-"""Trial of a layer whose class has a forward pass of its own: do zeros of its weight arrive?
+"""Forward trial: do the zeros of a weight reach the ops of a layer with its own forward pass?
 
 Such a layer may compute another tensor from the weight (weight standardisation), or write to the
 weight (max-norm). A copy of it is called once, with zeros in its weight, and what the ops of torch

@@ -1,4 +1,4 @@
-"""What a model weighs: elements, zeros, multiplications and bytes, by layer and in total."""
+"""Model summary: elements, zeros, multiplications and bytes, by layer and in total."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from coreai_opt.pruning._text import as_text
-from coreai_opt.pruning.model.operations import OpCall, follow, undisturbed
+from coreai_opt.pruning.model.operations import OpCall, trace_forward, undisturbed
 from coreai_opt.pruning.model.targets import Holder, WeightTensor, weight_tensors
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def summary(model: nn.Module, example_inputs: Any = None) -> ModelSummary:
         (40, 25)
     """
     with undisturbed(model), torch.no_grad():
-        calls = None if example_inputs is None else follow(model, example_inputs)
+        calls = None if example_inputs is None else trace_forward(model, example_inputs)
         return _summed_up(model, calls)
 
 

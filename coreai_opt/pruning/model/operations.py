@@ -1,4 +1,4 @@
-"""Which ops a model runs on which weights: by module type, or by following a forward pass."""
+"""Op search: which ops a model runs on which weights, by module type or by tracing a forward."""
 
 import inspect
 import sys
@@ -28,10 +28,10 @@ __all__ = [
     "OpCall",
     "WeightUse",
     "computed_parameters",
-    "follow",
     "named_arguments",
     "prunable_types",
     "supported_types",
+    "trace_forward",
     "undisturbed",
     "uses_by_call",
     "uses_by_type",
@@ -210,7 +210,7 @@ def uses_by_call(model: nn.Module, example_inputs: Any) -> list[WeightUse]:
     """
     # A lazy layer has no parameter to be recognised by before it has run.
     if any(map(nn.parameter.is_lazy, model.parameters())):
-        follow(model, example_inputs)
+        trace_forward(model, example_inputs)
     owners: dict[int, list[tuple[str, nn.Module, str]]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         for parameter, value in parameters_of(module).items():
@@ -218,7 +218,7 @@ def uses_by_call(model: nn.Module, example_inputs: Any) -> list[WeightUse]:
                 owners.setdefault(id(value), []).append((name, module, parameter))
     computed = [use for use in uses_by_type(model) if _is_computed(use)]
     uses: dict[tuple[str, str, tuple[str, ...]], WeightUse] = {}
-    for call in follow(model, example_inputs):
+    for call in trace_forward(model, example_inputs):
         if call.op_type == PRODUCT:
             continue
         op_names = (call.op_name, f"{call.caller}.{call.op_name}".lstrip("."))
@@ -236,7 +236,7 @@ def _is_computed(use: WeightUse) -> bool:
     return parameters_of(use.module).get(use.parameter) is None
 
 
-def follow(model: nn.Module, example_inputs: Any) -> list[OpCall]:
+def trace_forward(model: nn.Module, example_inputs: Any) -> list[OpCall]:
     """Run a model once, in evaluation mode and without gradients, and return the ops it called.
 
     Buffers, training flags and torch's random state are as before afterwards.
@@ -246,12 +246,12 @@ def follow(model: nn.Module, example_inputs: Any) -> list[OpCall]:
         example_inputs: a tensor, a tuple or list of positional, or a dict of keyword arguments.
     """
     arguments, keywords = _arguments(example_inputs)
-    with undisturbed(model), _Following(model) as calls, torch.no_grad():
+    with undisturbed(model), _ForwardTrace(model) as calls, torch.no_grad():
         model(*arguments, **keywords)
     return calls
 
 
-class _Following:
+class _ForwardTrace:
     """Records the calls of ops, and which module makes them, while it is entered."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Products with weights, counted: of prunable ops, and ``x @ w``, ``einsum``, ``bilinear``."""
+"""Multiplication count of ops, ``x @ w``, ``einsum`` and ``bilinear``."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a scheme can reach on each layer, said before training."""
+"""Reachable sparsity: a table of layers whose scheme cannot reach their target."""
 
 from collections.abc import Sequence
 from math import prod

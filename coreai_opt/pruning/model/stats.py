@@ -1,4 +1,4 @@
-"""What is there: sparsity by counted zeros."""
+"""Sparsity report: counted zeros of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class LayerSparsity:
 
     ``scheduled`` is the sparsity that its schedule asks for now and ``target`` the one it is to
     arrive at; both are None for a layer that is left dense. Under a global threshold they are those
-    of all layers together. ``revived`` is how many pruned weights have come back so far.
+    of all layers together. ``regrown`` is how many pruned weights have come back so far.
     """
 
     name: str
@@ -27,7 +27,7 @@ class LayerSparsity:
     nonzero: int
     scheduled: float | None
     target: float | None
-    revived: int = 0
+    regrown: int = 0
 
     @property
     def sparsity(self) -> float:
@@ -62,9 +62,9 @@ class SparsityReport:
         return sum(layer.nonzero for layer in self.counted)
 
     @property
-    def revived(self) -> int:
+    def regrown(self) -> int:
         """How many pruned weights have come back so far."""
-        return sum(layer.revived for layer in self.counted)
+        return sum(layer.regrown for layer in self.counted)
 
     @property
     def achieved(self) -> float:
@@ -120,7 +120,7 @@ def count_sparsity(model: nn.Module) -> SparsityReport:
         if impl is None:
             layers.append(LayerSparsity(weight.name, shape, elements, nonzero, None, None))
             continue
-        asked = impl.sparsity, impl.target_sparsity, impl.revived
+        asked = impl.sparsity, impl.target_sparsity, impl.regrown
         layers.append(LayerSparsity(weight.name, shape, elements, nonzero, *asked))
     dense = [
         (kind_of(weight.holders[0].module), layer.elements, layer.nonzero)

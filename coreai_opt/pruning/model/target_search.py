@@ -1,12 +1,16 @@
-"""Result of the search for weights to prune: targets, and what stays dense or is in doubt."""
+"""Result of the target search: targets, excluded weights and doubtful ones."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from coreai_opt.pruning.errors import LeftDenseWarning, LostWriteWarning, UnseenForwardWarning
-from coreai_opt.pruning.model.dense_weights import DenseWeight
-from coreai_opt.pruning.model.excluded import LeftOut
+from coreai_opt.pruning.errors import (
+    DenseWeight,
+    LeftDenseWarning,
+    LostWriteWarning,
+    UnseenForwardWarning,
+)
+from coreai_opt.pruning.model.excluded import Exclusion
 from coreai_opt.pruning.model.forward_trial import Trial, has_own_forward, kind_of_trial, try_out
 
 if TYPE_CHECKING:
@@ -20,18 +24,18 @@ class TargetSearch:
     """What a config prunes, and what it asks for and leaves dense all the same.
 
     Attributes:
-        followed: whether a forward pass of the model was followed: then each target is known to be
+        traced: whether a forward pass of the model was followed: then each target is known to be
             given to an op as it is.
         targets: what is pruned.
-        left_out: name of a weight that an op uses -> why it stays dense.
+        excluded: name of a weight that an op uses -> why it stays dense.
         unreached: weights of which no op is known that could be pruned.
         unseen: targets whose layers compute in a way that could not be looked into.
         written: targets to which their layers write in the forward pass.
     """
 
-    followed: bool = False
+    traced: bool = False
     targets: list["Target"] = field(default_factory=list)
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    excluded: dict[str, Exclusion] = field(default_factory=dict)
     unreached: list[DenseWeight] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
@@ -42,10 +46,10 @@ class TargetSearch:
         Args:
             anew: whether the model is prepared for the first time; else all has been said.
         """
-        if not self.targets and not self.left_out:
+        if not self.targets and not self.excluded:
             yield UserWarning("the config leaves every weight dense")
-        if anew and (self.left_out or self.unreached):
-            yield LeftDenseWarning(self.left_out, self.unreached, self.followed)
+        if anew and (self.excluded or self.unreached):
+            yield LeftDenseWarning(self.excluded, self.unreached, self.traced)
         if self.unseen:
             yield UnseenForwardWarning(self.unseen)
         if self.written:
@@ -81,9 +85,9 @@ class TargetSearch:
                     tried[key] = try_out(module, holder.parameter)
                 if tried[key].writes and not keeps_writes:
                     self.written.append(holder.name)
-                if tried[key].zeros == "altered" and not self.followed:
-                    self.left_out[holder.name] = "altered"
+                if tried[key].zeros == "altered" and not self.traced:
+                    self.excluded[holder.name] = "altered"
                     altered.add(id(target))
-                elif tried[key].zeros == "unseen" and not self.followed:
+                elif tried[key].zeros == "unseen" and not self.traced:
                     self.unseen.append(holder.name)
         self.targets[:] = [target for target in self.targets if id(target) not in altered]

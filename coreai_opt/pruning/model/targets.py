@@ -1,4 +1,4 @@
-"""Which tensors of a model a config prunes, and which are pruned already."""
+"""Target search: which tensors of a model a config prunes, and which are pruned already."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ from coreai_opt.pruning.errors import (
     UnsuitableShapeError,
 )
 from coreai_opt.pruning.model.dense_weights import named_uses, unreached_weights
-from coreai_opt.pruning.model.excluded import LeftOutRule
+from coreai_opt.pruning.model.excluded import ExclusionRule
 from coreai_opt.pruning.model.operations import WeightUse, prunable_types, uses_by_type
 from coreai_opt.pruning.model.target_search import TargetSearch
 from coreai_opt.pruning.saving.masks_beside import masks_beside
@@ -267,18 +267,18 @@ def find_targets(
         AlreadyParametrizedError, ConflictingConfigError, UninitializedWeightError,
             UnsuitableShapeError: a tensor that cannot be pruned as asked.
     """
-    followed = uses is not None
+    traced = uses is not None
     if uses is None:
         uses = list(uses_by_type(model))
     uses = [*uses, *named_uses(model, config)]
-    usage = ConfigUsage(config, by_type=not followed)
+    usage = ConfigUsage(config, by_type=not traced)
     choices: dict[int, list[_Choice]] = {}
     kinds = {name: type(module) for name, module in model.named_modules(remove_duplicate=False)}
     for use in uses:
         key = id(parameters_of(use.module).get(use.parameter, use.module))
         choices.setdefault(key, []).append(_choose(use, kinds, config, usage))
     usage.check(kinds, uses)
-    holders, rule, found = holders_of(model), LeftOutRule(model, masked), TargetSearch(followed)
+    holders, rule, found = holders_of(model), ExclusionRule(model, masked), TargetSearch(traced)
     for among in choices.values():
         best = _most_specific(among)
         if best.spec is None:
@@ -289,9 +289,9 @@ def find_targets(
         if reason is None:
             found.targets.append(_target(best, best.spec, holders))
         else:
-            found.left_out[best.use.name] = reason
-    if not uses or (masked is None and found.left_out and not found.targets):
-        raise NoPrunableLayerError(prunable_types(), found.left_out)
+            found.excluded[best.use.name] = reason
+    if not uses or (masked is None and found.excluded and not found.targets):
+        raise NoPrunableLayerError(prunable_types(), found.excluded)
     if masked is None:
         found.unreached.extend(unreached_weights(model, config, uses))
         found.try_out(keeps_writes=not config.allow_regrowth)

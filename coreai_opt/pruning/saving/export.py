@@ -1,4 +1,4 @@
-"""Taking a pruned model elsewhere: files to load without this package, and to go on from."""
+"""Export of a pruned model to files, and loading of these files."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import (
     DivergedWeightError,
@@ -191,7 +192,7 @@ def _with_masks(found: TargetSearch, model: nn.Module, files: saved.SavedModel) 
     given = {id(weight): (name, mask) for name, weight, mask in _given_masks(model, files)}
     pruned = {id(target.weight) for target in targets}
     without = [target.name for target in targets if id(target.weight) not in given]
-    without += [name for name, reason in found.left_out.items() if reason == "unmasked"]
+    without += [name for name, reason in found.excluded.items() if reason == "unmasked"]
     problems = {
         "it prunes without a saved mask": without,
         "it leaves dense with a saved mask": [
@@ -203,7 +204,7 @@ def _with_masks(found: TargetSearch, model: nn.Module, files: saved.SavedModel) 
         problems["it has another target but no schedule for"] = _stuck(targets)
     if any(problems.values()):
         text = "; ".join(
-            f"{what}: {saved.listed(names)}" for what, names in problems.items() if names
+            f"{what}: {listed(sorted(names), str)}" for what, names in problems.items() if names
         )
         raise SavedModelError(files.directory, f"the config does not fit the saved masks; {text}")
     return targets

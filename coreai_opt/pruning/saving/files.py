@@ -1,8 +1,8 @@
-"""A pruned model in a directory: its files, how they are written and what they must hold."""
+"""Files of an exported model: their content, their checks and how they are written."""
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
+from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.errors import SavedModelError
 
-__all__ = ["SUMMARY", "SavedModel", "SavedSpec", "listed", "read", "ties_of", "write"]
+__all__ = ["SUMMARY", "SavedModel", "SavedSpec", "read", "ties_of", "write"]
 
 SCHEMA = 1
 WEIGHTS, MASKS, SUMMARY = "weights.safetensors", "masks.safetensors", "summary.json"
-LISTED = 20  # names that a message lists
 
 Ties = frozenset[frozenset[str]]
 
@@ -82,7 +82,9 @@ class SavedModel:
             found["tied only in the file, or only in the model"] = {
                 " = ".join(sorted(group)) for group in apart
             }
-        problems = [f"{what}: {listed(names)}" for what, names in found.items() if names]
+        problems = [
+            f"{what}: {listed(sorted(names), str)}" for what, names in found.items() if names
+        ]
         if problems:
             text = "the model is not the one that was saved; " + "; ".join(problems)
             raise SavedModelError(self.directory / WEIGHTS, text)
@@ -94,13 +96,6 @@ class SavedModel:
             for key, saved, own in pairs
             if _kind(saved) != _kind(own)
         ]
-
-
-def listed(names: Collection[str]) -> str:
-    """Return names for a message, in order and not too many."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - LISTED} more" if len(ordered) > LISTED else ""
-    return ", ".join(ordered[:LISTED]) + more
 
 
 def ties_of(model: nn.Module) -> Ties:
@@ -127,7 +122,7 @@ def write(
     """
     others = [key for key, value in final.state_dict().items() if not isinstance(value, Tensor)]
     if others:
-        text = f"only tensors can be written, and these are none: {listed(others)}"
+        text = f"only tensors can be written, and these are none: {listed(sorted(others), str)}"
         raise SavedModelError(directory / WEIGHTS, text)
     directory.mkdir(parents=True, exist_ok=True)
     beside = {name: directory / f".{name}.{os.getpid()}" for name in (WEIGHTS, MASKS, SUMMARY)}
@@ -175,7 +170,7 @@ def _check_masks(
     specs: Mapping[str, SavedSpec],
 ) -> None:
     if apart := masks.keys() ^ specs.keys():
-        text = f"does not belong to {MASKS}: only one of them knows {listed(apart)}"
+        text = f"does not belong to {MASKS}: only one of them knows {listed(sorted(apart), str)}"
         raise SavedModelError(directory / SUMMARY, text)
     for name, mask in masks.items():
         weight = weights.get(name)

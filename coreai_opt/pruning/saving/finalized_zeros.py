@@ -1,4 +1,4 @@
-"""Zeros of a finalized model, held against the masks that were in force."""
+"""Zeros of a finalized model, compared with the masks that were in force."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Folding masks into plain weights."""
+"""Folding of masks into plain weights."""
 
 from typing import Any
 

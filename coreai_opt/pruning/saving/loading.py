@@ -1,4 +1,4 @@
-"""Preparing a model with the masks and the step of a state dict, in place of those of step 0."""
+"""Loading of a prepared state dict: masks and step come from it instead of step 0."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -55,11 +55,12 @@ def _differences(
         if isinstance(value, Tensor) and isinstance(state.get(key), Tensor)
         if key.rpartition(".")[2] not in (STEP_COUNT, EXTRA_STATE)
     }
-    return texts + [
+    differing = [
         f"{key!r} is {list(there)} in it and {list(here)} here"
         for key, (here, there) in shapes.items()
         if here != there
     ]
+    return [*texts, listed(differing, str, "; ")] if differing else texts
 
 
 def _beyond(one: Mapping[str, Any], other: Mapping[str, Any], told: Collection[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Masks beside a model: which parameter of which module has one, known outside of the model.
+"""Registry of masks beside a model, kept outside of its modules.
 
 Nothing of it is in the module: no copy of it, no file and no graph ever meets a mask.
 """

@@ -1,4 +1,4 @@
-"""Keeping an optimizer's hands off pruned weights."""
+"""Optimizer guard of MagnitudePruner: no optimizer moves a pruned weight."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

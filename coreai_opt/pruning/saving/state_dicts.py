@@ -1,4 +1,4 @@
-"""State dicts of pruned models: weights under a plain model's own keys, masks for InPlacePruner.
+"""Conversion of state dicts: plain weights and in-place masks from models with masks.
 
 Knows the masks of ``torch.nn.utils.prune`` and those of ``MagnitudePruner``.
 """

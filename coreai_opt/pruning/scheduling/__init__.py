@@ -1,1 +1,1 @@
-"""Schedules at work: which tensors share one, how far they are, what each gets."""
+"""Scheduling: groups of tensors under one schedule, their clock and their shares."""

@@ -1,4 +1,4 @@
-"""How much where: one target for several tensors, turned into a sparsity for each.
+"""Allocation: one target for several tensors, turned into a sparsity for each.
 
 Plain numbers only; the global allocation, which has no share by tensor, is ``masks.global_masks``.
 """

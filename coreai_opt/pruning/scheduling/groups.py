@@ -1,4 +1,4 @@
-"""Tensors that share a schedule and a target: what an allocation divides among them."""
+"""Mask groups: tensors that share a schedule and a target."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

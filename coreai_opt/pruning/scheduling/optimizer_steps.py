@@ -1,4 +1,4 @@
-"""Counter of the steps that optimizers have really made: the clock of a schedule in steps."""
+"""Optimizer step counter: the clock of a schedule in steps."""
 
 from collections import Counter
 from collections.abc import Iterable

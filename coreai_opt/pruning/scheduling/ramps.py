@@ -1,4 +1,4 @@
-"""Ramps of schedules in a training: whether they can end in it, and how far they came."""
+"""Ramp checks: can a ramp end inside a training, and how far did it come?"""
 
 from collections.abc import Iterable, Iterator
 from typing import Literal, get_args

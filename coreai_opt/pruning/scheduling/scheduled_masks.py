@@ -1,4 +1,4 @@
-"""Masks on their schedules: what all pruners share, but for how a mask gets onto a weight."""
+"""Base class of the pruners: masks of a model on their schedules."""
 
 import warnings
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Clock of the schedules: one step counter that all masks of a model share."""
+"""Schedule clock: one step counter that all masks of a model share."""
 
 from dataclasses import dataclass, field
 

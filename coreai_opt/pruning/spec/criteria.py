@@ -1,4 +1,4 @@
-"""By what score: the criteria that come with the package."""
+"""Criteria: the scores by which weights are pruned."""
 
 import weakref
 from collections.abc import Callable
@@ -131,11 +131,11 @@ class TaylorPruneImpl(PruneImplBase):
     def hooks(self, weight: Tensor) -> list[Callable[[Tensor], Any]]:
         """Add up the importance in every backward pass through this dense weight."""
         # Neither is to keep the other alive, nor the weight itself.
-        owner, watched = weakref.ref(self), weakref.ref(weight)
+        owner, dense_ref = weakref.ref(self), weakref.ref(weight)
 
         @unserializable_hook  # type: ignore[untyped-decorator]
         def hook(gradient: Tensor) -> None:
-            impl, dense = owner(), watched()
+            impl, dense = owner(), dense_ref()
             if impl is not None and dense is not None:
                 impl._add(dense, gradient)
 

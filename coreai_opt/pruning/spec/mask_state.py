@@ -1,4 +1,4 @@
-"""The state of a mask in a state dict: its entries, and what goes with them.
+"""Mask state: the entries of a mask in a state dict, and their metadata.
 
 There are two entries to a mask, those of the documented API: ``mask`` (1 = keep) and ``step_count``
 (int64). All else is what the schedule asks for at that step, and what a schedule does not say, as

@@ -1,4 +1,4 @@
-"""The parametrization that holds the mask of one tensor; criteria are subclasses of it."""
+"""Mask parametrization of one tensor; criteria are subclasses of it."""
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from coreai_opt.pruning._registry import Registry
 from coreai_opt.pruning._torch_internals import in_function_transform, metadata_of
 from coreai_opt.pruning.masks import of_scores as masks
 from coreai_opt.pruning.masks.masking import mask_in_place, masked_gradient, masked_weight
-from coreai_opt.pruning.masks.selection import Scores, count_revived
+from coreai_opt.pruning.masks.selection import Scores, count_regrown
 from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.spec.mask_state import (
     EXTRA_STATE,
@@ -101,7 +101,7 @@ class PruneImplBase(nn.Module, Registry):
         self.allow_regrowth = True
         self.in_place = False
         self._sparsity = 0.0
-        self._revived: int | Tensor = 0
+        self._regrown: int | Tensor = 0
         self._hooked: list[_Hooked] = []
         self._derived: tuple[DerivedSparsity, int] | None = None
         with torch.inference_mode(False):  # a mask made in it could never be trained under
@@ -118,10 +118,10 @@ class PruneImplBase(nn.Module, Registry):
         return self.clock.step_count
 
     @property
-    def revived(self) -> int:
+    def regrown(self) -> int:
         """How many pruned weights have come back since pruning began; waits for the device."""
-        counted = isinstance(self._revived, int) or not self._revived.is_meta
-        return int(self._revived) if counted else 0
+        counted = isinstance(self._regrown, int) or not self._regrown.is_meta
+        return int(self._regrown) if counted else 0
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with its pruned elements at 0; their gradients are 0 too."""
@@ -183,22 +183,22 @@ class PruneImplBase(nn.Module, Registry):
         """Put a mask in force, in place, as the one that belongs to a sparsity in [0, 1]."""
         if not self.allow_regrowth:
             mask = mask & self.mask
-        self.took_mask(sparsity, count_revived(self.mask, mask))
+        self.took_mask(sparsity, count_regrown(self.mask, mask))
         self.mask.copy_(mask)
 
-    def took_mask(self, sparsity: float, revived: int | Tensor) -> None:
+    def took_mask(self, sparsity: float, regrown: int | Tensor) -> None:
         """Take note of a mask in force for a sparsity in [0, 1], and of how many came back."""
-        before = self._revived
-        if isinstance(revived, Tensor) and isinstance(before, Tensor):
-            before = before.to(revived.device)
+        before = self._regrown
+        if isinstance(regrown, Tensor) and isinstance(before, Tensor):
+            before = before.to(regrown.device)
         # Where nothing may come back, less sparsity changes nothing.
         force = sparsity if self.allow_regrowth else max(sparsity, self._sparsity)
         # Not by assignment, which takes longer than a small mask.
-        vars(self).update(_revived=revived + before, _sparsity=force, scheduled=sparsity)
+        vars(self).update(_regrown=regrown + before, _sparsity=force, scheduled=sparsity)
 
-    def restore(self, sparsity: float, scheduled: float, revived: int) -> None:
+    def restore(self, sparsity: float, scheduled: float, regrown: int) -> None:
         """Take what a state says of the mask that was loaded; sparsities in [0, 1]."""
-        self._sparsity, self.scheduled, self._revived = sparsity, scheduled, revived
+        self._sparsity, self.scheduled, self._regrown = sparsity, scheduled, regrown
 
     def see_gradient(self, weight: Tensor, gradient: Tensor) -> None:
         """Look at a dense weight and the gradient of a step, not masked yet; only in place."""
@@ -250,7 +250,7 @@ class PruneImplBase(nn.Module, Registry):
         destination[prefix + STEP_COUNT] = torch.tensor(step, dtype=torch.int64)
         metadata = metadata_of(destination).get(prefix[:-1])
         if metadata is not None:
-            saved = ScheduleState(step, self._sparsity, self.scheduled, self.revived)
+            saved = ScheduleState(step, self._sparsity, self.scheduled, self.regrown)
             metadata[METADATA] = saved._asdict()
 
     def _load_from_state_dict(

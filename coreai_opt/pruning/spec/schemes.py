@@ -1,4 +1,4 @@
-"""In what pattern: pruning schemes, and what they can reach on a tensor of a given shape.
+"""Pruning schemes: patterns of zeros, and the sparsities that they can reach.
 
 Plain numbers only: a config is checked, and a table of what is reachable made, without torch.
 """

@@ -1,4 +1,4 @@
-"""How far and how one tensor is pruned."""
+"""PruningSpec: target, scheme and criterion of one tensor."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -1,1 +1,1 @@
-"""What a command would do: its runs, ramps, curves and time, before anything is run."""
+"""Preview of a command: its runs, ramps, curves and time."""

@@ -1,4 +1,4 @@
-"""What is odd in the runs of a preview, and what would make them tell more."""
+"""Warnings and hints of a preview."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ MOST_NAMED = 3
 
 
 def caution(preview: Preview) -> None:
-    """Add to a preview what its patterns mean, its warnings and its hints."""
+    """Add the meaning of patterns, warnings and hints to a preview."""
     preview.sentences += _cut(n_m_patterns(run.point.config for run in preview.runs))
     preview.warnings += [*_unknown_lengths(preview), *_never_reached(preview)]
     if preview.is_sweep:
@@ -35,8 +35,8 @@ def _never_reached(preview: Preview) -> list[str]:
     for ramp in preview.ramps:
         if ramp.is_never_reached and ramp.final is not None:
             name = _name(ramp, preview)
-            told = f"{100 * ramp.final:.1f} % of {100 * ramp.target:g} % when the training ends"
-            sentences.append(f"{name}the target sparsity is never reached: {told}")
+            reached = f"{100 * ramp.final:.1f} % of {100 * ramp.target:g} % when the training ends"
+            sentences.append(f"{name}the target sparsity is never reached: {reached}")
     return _cut(sentences)
 
 

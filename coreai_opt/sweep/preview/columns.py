@@ -1,4 +1,4 @@
-"""Columns of a table, and how they are made to fit the width of a terminal."""
+"""Columns of the preview's table, fitted to the width of a terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ class Column:
 
     Attributes:
         name: its heading.
-        cells: what stands in it, a row each.
+        cells: its text in each row.
         is_knob: whether it is a knob with its values.
         is_right: whether it is aligned to the right.
     """
@@ -30,7 +30,7 @@ class Column:
 
     @property
     def common(self) -> str | None:
-        """What stands in all its cells but for empty ones, None where they differ."""
+        """The one value of its cells, empty ones aside; None where they differ."""
         found = {cell for cell in self.cells if cell}
         return found.pop() if len(found) == 1 and len(self.cells) > 1 else None
 
@@ -41,10 +41,10 @@ def width_of(columns: Sequence[Column]) -> int:
 
 
 def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
-    """Return columns that fit a width, and what is to be said in their stead.
+    """Return columns that fit a width, and sentences that replace the others.
 
-    As far as is needed and no further: columns with one value are said instead, from the right on;
-    knobs lose the path before their last part; all knobs share a column, whose lines may be broken.
+    In this order, as far as needed: a sentence replaces a column with one value, from the right on;
+    knobs lose the path before their last part; all knobs share a column.
 
     Example:
         >>> columns = [Column("optimizer.lr", ("0.1", "0.2"), True), Column("steps", ("9", "9"))]

@@ -1,9 +1,9 @@
-"""Curves as characters: braille dots where the output can hold them, else letters."""
+"""Curves as characters: braille dots where the output takes them, else letters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Cell", "TextCurve", "draw", "letter"]
+__all__ = ["ChartCell", "TextCurve", "draw_curves", "letter"]
 
 # Bits of the dots of a braille cell, by column and row.
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -11,7 +11,7 @@ BLANK = 0x2800
 
 BETWEEN_LETTERS = 16  # cells
 
-Cell = tuple[str, int | None]  # a character, and the curve that it belongs to
+ChartCell = tuple[str, int | None]  # a character, and the curve that it belongs to
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TextCurve:
     """A function to draw.
 
     Attributes:
-        label: what it is called.
+        label: of the curve.
         at: its value at a position from 0 to the end of the axis.
     """
 
@@ -28,11 +28,11 @@ class TextCurve:
 
 
 def letter(index: int) -> str:
-    """Return what marks a curve: a, b, c, ..."""
+    """Return the mark of a curve: a, b, c, ..."""
     return chr(ord("a") + index)
 
 
-def draw(
+def draw_curves(
     curves: Sequence[TextCurve],
     span: int,
     unit: str,
@@ -40,11 +40,11 @@ def draw(
     width: int = 60,
     height: int = 10,
     braille: bool = True,
-) -> list[list[Cell]]:
+) -> list[list[ChartCell]]:
     """Return the lines of a chart with its axes: 0 to ``span``, and 0 to ``top``.
 
     Args:
-        curves: what to draw; each is marked by its letter where it is alone.
+        curves: each is marked by its letter where no other curve is.
         span: end of the horizontal axis, > 0.
         unit: of that axis.
         top: end of the vertical axis, > 0.
@@ -54,7 +54,7 @@ def draw(
 
     Example:
         >>> jump = TextCurve("jump", lambda step: 0.5 if step >= 4 else 0.0)
-        >>> for line in draw([jump], 8, "steps", 0.5, width=16, height=2, braille=False):
+        >>> for line in draw_curves([jump], 8, "steps", 0.5, width=16, height=2, braille=False):
         ...     print("".join(character for character, _ in line).rstrip())
           50 % |        aaaaaaaa
            0 % |aaaaaaaa
@@ -80,24 +80,28 @@ def _trace(values: Sequence[float], top: float, rows: int) -> set[tuple[int, int
     return dots
 
 
-def _in_letters(dots: dict[int, set[tuple[int, int]]], width: int, height: int) -> list[list[Cell]]:
-    cells: list[list[Cell]] = [[(" ", None)] * width for _ in range(height)]
+def _in_letters(
+    dots: dict[int, set[tuple[int, int]]], width: int, height: int
+) -> list[list[ChartCell]]:
+    cells: list[list[ChartCell]] = [[(" ", None)] * width for _ in range(height)]
     for index in reversed(dots):
         for column, row in dots[index]:
             cells[row][column] = (letter(index), index)
     return cells
 
 
-def _in_braille(dots: dict[int, set[tuple[int, int]]], width: int, height: int) -> list[list[Cell]]:
+def _in_braille(
+    dots: dict[int, set[tuple[int, int]]], width: int, height: int
+) -> list[list[ChartCell]]:
     bits = [[0] * width for _ in range(height)]
     owners: list[list[set[int]]] = [[set() for _ in range(width)] for _ in range(height)]
     for index, trace in dots.items():
         for column, row in trace:
             bits[row // 4][column // 2] |= DOTS[column % 2][row % 4]
             owners[row // 4][column // 2].add(index)
-    cells: list[list[Cell]] = []
+    cells: list[list[ChartCell]] = []
     for row in range(height):
-        line: list[Cell] = []
+        line: list[ChartCell] = []
         for column in range(width):
             owner = min(owners[row][column], default=None)
             line.append((chr(BLANK + bits[row][column]) if owner is not None else " ", owner))
@@ -106,7 +110,7 @@ def _in_braille(dots: dict[int, set[tuple[int, int]]], width: int, height: int) 
     return cells
 
 
-def _mark(cells: list[list[Cell]], owners: list[list[set[int]]], count: int) -> None:
+def _mark(cells: list[list[ChartCell]], owners: list[list[set[int]]], count: int) -> None:
     """Put the letter of a curve where it is alone, every few cells and at least once if it can."""
     for index in range(count):
         mine = sorted(
@@ -121,20 +125,20 @@ def _mark(cells: list[list[Cell]], owners: list[list[set[int]]], count: int) -> 
                 cells[row][column], last = (letter(index), index), column
 
 
-def _with_scale(cells: list[list[Cell]], top: float) -> list[list[Cell]]:
+def _with_scale(cells: list[list[ChartCell]], top: float) -> list[list[ChartCell]]:
     height = len(cells)
-    told = {0: top, height - 1: 0.0}
+    marks = {0: top, height - 1: 0.0}
     if height > 6:
-        told[height // 2] = top * (1 - (height // 2) / (height - 1))
-    scales = [f"{100 * told[row]:.0f} %" if row in told else "" for row in range(height)]
+        marks[height // 2] = top * (1 - (height // 2) / (height - 1))
+    scales = [f"{100 * marks[row]:.0f} %" if row in marks else "" for row in range(height)]
     return [[*_plain(f"{scale:>6} |"), *line] for scale, line in zip(scales, cells, strict=True)]
 
 
-def _axis(span: int, unit: str, width: int) -> list[list[Cell]]:
+def _axis(span: int, unit: str, width: int) -> list[list[ChartCell]]:
     end = f"{span} {unit}"
     numbers = f"0{end:>{width - 1}}"
     return [_plain(f"{'':>6} +{'-' * width}"), _plain(f"{'':>8}{numbers}")]
 
 
-def _plain(text: str) -> list[Cell]:
+def _plain(text: str) -> list[ChartCell]:
     return [(character, None) for character in text]

@@ -1,4 +1,4 @@
-"""What earlier records say: how long a training is, and how long it takes."""
+"""Earlier records: the length of a training and its time."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from coreai_opt.runs.paths import RunPaths
 __all__ = ["EarlierTraining", "History"]
 
 MOST_RECORDS = 200
-APART = 2  # times as long: what lengths differ by that a line is laid through
-ALIKE = 4  # times as long or as short: how far one length alone tells of another
+APART = 2  # factor between two lengths that define a line
+ALIKE = 4  # largest factor that one length alone serves for
 
-# What does not change how long a step takes.
+# Keys that do not change the time of a step.
 NOT_OF_THE_DATA = ("data.seed", "data.split_seed", "data.num_workers", "data.root", "data.download")
 
-# What tells how many steps there are.
+# Keys of the trainer that decide the number of steps.
 OF_THE_LENGTH = (
     "max_epochs",
     "max_steps",
@@ -37,11 +37,11 @@ OF_THE_LENGTH = (
 
 @dataclass(frozen=True)
 class EarlierTraining:
-    """What one record says of its training.
+    """Training of one record.
 
     Attributes:
         kind: its model and data, as a text that is equal for equal ones.
-        limits: what its trainer was told of the length.
+        limits: the length limits of its trainer.
         steps: optimizer steps.
         per_epoch: optimizer steps of an epoch, None where the record does not say.
         seconds: wall time of the run, with that of a warm-up that it took from another one.
@@ -57,11 +57,10 @@ class EarlierTraining:
 class History:
     """Earlier trainings, asked about configs.
 
-    Of a run that is as long as earlier ones with the same model and data, the time is the median of
-    theirs. Of another length it lies on the line through two lengths of which one is at least twice
-    the other; where there is one length only, it is in proportion, up to four times as long or as
-    short: what a run takes besides its steps is not told apart. The device, the number of workers
-    and what else goes on on the machine are taken to be as they were.
+    The time of a run is the median of earlier runs with the same model, data and length. Another
+    length lies on the line through two lengths, one at least twice the other; a single length
+    serves in proportion, up to four times as long or as short. Device, workers and load of the
+    machine are assumed to be unchanged.
 
     Args:
         trainings: the earlier ones.
@@ -73,26 +72,26 @@ class History:
             self._by_kind.setdefault(training.kind, []).append(training)
 
     @classmethod
-    def read(cls, places: Sequence[Path]) -> "History":
+    def read(cls, folders: Sequence[Path]) -> "History":
         """Read the newest records below some directories, one or two levels down.
 
         Args:
-            places: directories that need not be there; what lies in the first one counts first.
+            folders: directories, which may be missing; records of the first one count first.
         """
-        paths = list(dict.fromkeys(path for place in places for path in _newest(place)))
+        paths = list(dict.fromkeys(path for folder in folders for path in _newest(folder)))
         records = (read_json(path) for path in paths[:MOST_RECORDS])
         trainings = (_training(record) for record in records if record is not None)
         return cls(training for training in trainings if training is not None)
 
     def same(self, config: Mapping[str, Any]) -> list[EarlierTraining]:
         """Return the trainings of the model and data of a config."""
-        return self._by_kind.get(kind_of(config), []) if self._by_kind else []
+        return self._by_kind.get(model_and_data_of(config), []) if self._by_kind else []
 
     def count(self, configs: Iterable[Mapping[str, Any]]) -> int:
         """Return how many trainings there are of the models and data of some configs."""
         if not self._by_kind:
             return 0
-        kinds = {kind_of(config) for config in configs}
+        kinds = {model_and_data_of(config) for config in configs}
         return sum(len(self._by_kind.get(kind, [])) for kind in kinds)
 
     def as_long(self, config: Mapping[str, Any]) -> EarlierTraining | None:
@@ -101,7 +100,7 @@ class History:
         return next((one for one in self.same(config) if one.limits == limits), None)
 
     def seconds(self, config: Mapping[str, Any], steps: int | None) -> float | None:
-        """Return how long a run takes, None where no record tells.
+        """Return the time of a run, None without a fitting record.
 
         Args:
             config: the resolved config.
@@ -130,7 +129,7 @@ def _by_length(known: Mapping[int, float], steps: int | None) -> float | None:
     return on_line if on_line > 0 else known[near] * steps / near
 
 
-def kind_of(config: Mapping[str, Any]) -> str:
+def model_and_data_of(config: Mapping[str, Any]) -> str:
     """Return the model and data of a config as one text."""
     nodes = {key: config.get(key) for key in ("model", "data")}
     flat = {key: value for key, value in flatten(nodes).items() if key not in NOT_OF_THE_DATA}
@@ -155,7 +154,7 @@ def _training(record: Mapping[str, Any]) -> EarlierTraining | None:
     warmup = record.get("warmup") or record.get("trunk")  # its former name
     saved = (warmup or {}).get("seconds_saved") or 0.0
     return EarlierTraining(
-        kind_of(config),
+        model_and_data_of(config),
         _limits_of(config),
         steps,
         per_epoch if isinstance(per_epoch, int) and per_epoch > 0 else None,
@@ -163,8 +162,8 @@ def _training(record: Mapping[str, Any]) -> EarlierTraining | None:
     )
 
 
-def _newest(place: Path) -> list[Path]:
-    found = [(written, path) for path in _records(place) if (written := _written(path))]
+def _newest(root: Path) -> list[Path]:
+    found = [(written, path) for path in _records(root) if (written := _written(path))]
     found.sort(key=lambda pair: pair[0], reverse=True)
     return [path for _, path in found[:MOST_RECORDS]]
 
@@ -176,15 +175,15 @@ def _written(path: Path) -> float | None:
         return None
 
 
-def _records(place: Path) -> Iterator[Path]:
-    for folder in _folders(place):
+def _records(root: Path) -> Iterator[Path]:
+    for folder in _folders(root):
         yield RunPaths(folder).result
         yield from (RunPaths(inner).result for inner in _folders(folder))
 
 
-def _folders(place: Path) -> list[Path]:
+def _folders(root: Path) -> list[Path]:
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(root) as entries:
             return [Path(one.path) for one in entries if one.is_dir() and one.name[0] != "."]
     except OSError:
         return []

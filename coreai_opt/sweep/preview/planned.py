@@ -1,4 +1,4 @@
-"""What would be run, as plain data: the runs of a plan, and how each of them stands."""
+"""Planned runs as plain data: the runs of a plan and their status."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ __all__ = [
     "PlannedRun",
     "Preview",
     "Standing",
-    "grouped",
     "label_of",
     "planned_run",
+    "seed_groups",
     "standing",
 ]
 
@@ -29,12 +29,12 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Standing:
-    """How a run stands before the command.
+    """Status of a run before the command.
 
     Attributes:
-        state: of what lies in its directory.
+        state: of its directory.
         will_run: whether this command would run it.
-        step: the step that it would go on from, None where it begins at 0.
+        step: the step from which it would resume, None for a new start.
     """
 
     state: EntryState
@@ -61,11 +61,11 @@ class Standing:
 
 
 def standing(paths: RunPaths, state: EntryState, will_run: bool, resume: Any) -> Standing:
-    """Return how a run stands.
+    """Return the status of a run.
 
     Args:
         paths: its directory.
-        state: how that stands.
+        state: of that directory.
         will_run: whether this command would run it.
         resume: the knob of that name.
     """
@@ -81,11 +81,11 @@ class PlannedRun:
 
     Attributes:
         point: its overrides and config.
-        standing: how it stands.
+        standing: its status.
         length: of its training.
         ramp: when it is pruned.
         target: its sparsity at the end, None = not known.
-        seconds: how long it takes from where it stands, None = not known.
+        seconds: time from its present step, None = not known.
     """
 
     point: Point
@@ -126,14 +126,14 @@ class PlannedGroup:
 
     @property
     def states(self) -> dict[str, int]:
-        """How many runs stand how."""
+        """Number of runs by status."""
         counts: dict[str, int] = {}
         for run in self.runs:
             counts[run.standing.text] = counts.get(run.standing.text, 0) + 1
         return counts
 
 
-def grouped(runs: Iterable[PlannedRun]) -> list[PlannedGroup]:
+def seed_groups(runs: Iterable[PlannedRun]) -> list[PlannedGroup]:
     """Return the runs by everything but their seed, in the order of the first of each."""
     groups: dict[tuple[tuple[str, str], ...], list[PlannedRun]] = {}
     for run in runs:
@@ -147,14 +147,14 @@ class Preview:
     """Everything that is shown.
 
     Attributes:
-        title: what it is a preview of.
+        title: names the sweep or run.
         knobs: the columns that tell runs apart.
         runs: in the order of the plan.
         is_sweep: whether there may be several.
-        earlier: how many records the time is told by.
-        sentences: what is to be known.
-        warnings: what is probably not meant.
-        hints: what may be better.
+        earlier: number of records behind the time.
+        sentences: facts about the runs.
+        warnings: probable mistakes.
+        hints: possible improvements.
     """
 
     title: str
@@ -168,11 +168,11 @@ class Preview:
 
     @cached_property
     def groups(self) -> list[PlannedGroup]:
-        return grouped(self.runs)
+        return seed_groups(self.runs)
 
     @property
     def to_run(self) -> list[PlannedRun]:
-        """What this command would run."""
+        """Runs that this command would start."""
         return [run for run in self.runs if run.standing.will_run]
 
     @cached_property
@@ -186,25 +186,25 @@ class Preview:
 
     @property
     def seconds(self) -> tuple[float, int]:
-        """How long the runs take of which that is known, and of how many it is not."""
+        """Time of the runs with a known time, and the number of the others."""
         known = [run.seconds for run in self.to_run if run.seconds is not None]
         return sum(known), len(self.to_run) - len(known)
 
 
 def label_of(ramp: Ramp, preview: Preview) -> str:
-    """Return what a ramp is called: the knobs that tell it from the others, else its schedule.
+    """Return the label of a ramp: the knobs that distinguish it, else its schedule.
 
     Example: of ``power=1,2 optimizer.lr=0.1,0.2`` the two ramps are ``power=1`` and ``power=2``.
     """
     mine = preview.ramps[ramp]
     others = [run for known, runs in preview.ramps.items() if known != ramp for run in runs]
-    told = []
+    parts = []
     for knob in (known for known in preview.knobs if known != SEED):
         values = {run.point.varied.get(knob) for run in mine}
         is_telling = any(run.point.varied.get(knob) not in values for run in others)
         if len(values) == 1 and None not in values and is_telling:
-            told.append(f"{knob}={next(iter(values))}")
-    if told:
-        return " ".join(told)
+            parts.append(f"{knob}={next(iter(values))}")
+    if parts:
+        return " ".join(parts)
     key = type(ramp.schedule).registry_key() or ""
     return f"{SCHEDULE_NAMES.get(key, key)} to {100 * ramp.target:g} %"

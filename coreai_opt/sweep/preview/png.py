@@ -1,4 +1,4 @@
-"""The schedule curves of a preview as a picture."""
+"""Picture of a preview's schedule curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ MOST_POINTS = 1000
 
 
 def draw_preview(preview: Preview, folder: Path) -> str:
-    """Draw ``preview.png`` and return one sentence that says where it is, or what is missing.
+    """Draw ``preview.png``, and return a sentence with its path or the reason for its absence.
 
     Args:
-        preview: what to draw.
-        folder: where to.
+        preview: the runs.
+        folder: of the file.
 
     Raises:
         ConfigError: the file cannot be written.

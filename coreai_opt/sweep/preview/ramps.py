@@ -1,4 +1,4 @@
-"""When a run is pruned: its ramp in numbers, against the length of its training."""
+"""Ramps in numbers, against the length of the training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Ramp:
 
     Attributes:
         schedule: of sparsity over its clock.
-        interval: what the clock counts: ``step``, ``epoch`` or ``percent``.
+        interval: unit of the clock: ``step``, ``epoch`` or ``percent``.
         target: sparsity at the end.
         length: of the training.
     """
@@ -92,7 +92,7 @@ class Ramp:
 
     @property
     def axis(self) -> str:
-        """What its curve is drawn over: steps where their number is known, else its own clock."""
+        """Unit of its horizontal axis: steps where their number is known, else its own clock."""
         return "steps" if self.length.steps is not None and self._has_clock else self._unit
 
     @property

@@ -1,4 +1,4 @@
-"""What a command line says of the preview: ``preview=true`` and ``preview.png=true``."""
+"""Request for a preview on the command line: ``preview=true``, ``preview.png=true``."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class PreviewRequest:
-    """What is to be shown.
+    """Preview that a command line asks for.
 
     Attributes:
-        is_wanted: whether to show what would be run, instead of running it.
+        is_wanted: whether to show the runs instead of running them.
         png: whether to draw the picture as well.
         overrides: the others, as typed.
     """
@@ -27,7 +27,7 @@ class PreviewRequest:
 
 
 def read_request(overrides: Iterable[str]) -> PreviewRequest:
-    """Return what overrides say of the preview, and the overrides without that.
+    """Return the request for a preview in overrides, and the other overrides.
 
     The picture alone asks for the preview too; of two for one key the last counts.
 
@@ -40,7 +40,7 @@ def read_request(overrides: Iterable[str]) -> PreviewRequest:
         >>> read_request(["preview=false", "power=2"])
         PreviewRequest(is_wanted=False, png=False, overrides=('power=2',))
     """
-    told: dict[str, bool] = {}
+    values: dict[str, bool] = {}
     rest: list[str] = []
     problems: list[Problem] = []
     for text in overrides:
@@ -50,15 +50,15 @@ def read_request(overrides: Iterable[str]) -> PreviewRequest:
         elif (problem := _problem(text)) is not None:
             problems.append(problem)
         else:
-            told[key] = _truth(text) is True
+            values[key] = _truth(text) is True
     if problems:
         raise ConfigError(problems)
-    png = told.get(PNG, False)
-    return PreviewRequest(told.get(KEY, png), png, tuple(rest))
+    png = values.get(PNG, False)
+    return PreviewRequest(values.get(KEY, png), png, tuple(rest))
 
 
 def without_png(overrides: Iterable[str]) -> tuple[str, ...]:
-    """Return overrides without what the config has no key for.
+    """Return overrides without ``preview.png``, which the config does not have.
 
     Example:
         >>> without_png(["preview=false", "preview.png=true", "power=2"])

@@ -1,4 +1,4 @@
-"""What a searching sweeper chooses from, as a table."""
+"""Search space of a searching sweeper, as a table."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ from coreai_opt.sweep.plan import Planner
 
 __all__ = ["Dimension", "SearchSpace", "dimension", "search_space", "space_table"]
 
-# What sweepers are told in their node, by the names that the common ones have for it.
+# Settings of sweepers, by the names that the common ones have for them.
 TOLD = ("n_trials", "direction", "n_jobs", "study_name", "storage", "max_iter", "num_evals")
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One knob and what it may be.
+    """One knob and its allowed values.
 
     Attributes:
         knob: its key.
         kind: ``interval``, ``range``, ``choice`` or ``fixed``.
-        values: what it may be, as text.
+        values: the allowed ones, as text.
         flags: how an interval is searched: ``int``, ``log`` and other tags.
     """
 
@@ -47,29 +47,29 @@ class Dimension:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What a search chooses from, and what its sweeper is told.
+    """Search space, and the settings of its sweeper.
 
     Attributes:
         sweeper: its name.
         dimensions: the knobs, those that vary first.
-        told: settings of the sweeper.
+        settings: settings of the sweeper.
     """
 
     sweeper: str
     dimensions: tuple[Dimension, ...]
-    told: Mapping[str, str]
+    settings: Mapping[str, str]
 
     @property
     def trials(self) -> int | None:
         """How many runs there are to be, None where the sweeper does not say."""
-        count = self.told.get("n_trials", "")
+        count = self.settings.get("n_trials", "")
         return int(count) if count.isdigit() else None
 
 
 def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
     """Return the search space of a command line.
 
-    What is typed counts before the ``params`` of the sweeper's own node.
+    Typed values count before the ``params`` of the sweeper's own node.
     """
     settings = planner.composer.hydra(planner.options)
     node = settings.sweeper
@@ -79,15 +79,15 @@ def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
     merged = {one.get_key_element(): one for one in [*parse(params, loader), *typed]}
     dimensions = sorted(map(dimension, merged.values()), key=lambda one: one.kind == "fixed")
     shown = _in_place(planner, str(_plain(settings, "sweep.dir")))
-    told = {key: shown(_text(value)) for key in TOLD if (value := _plain(node, key)) is not None}
+    chosen = {key: shown(_text(value)) for key in TOLD if (value := _plain(node, key)) is not None}
     name = OmegaConf.select(settings, "runtime.choices", default={}).get("hydra/sweeper")
-    return SearchSpace(str(name or node.get("_target_")), tuple(dimensions), told)
+    return SearchSpace(str(name or node.get("_target_")), tuple(dimensions), chosen)
 
 
 def _in_place(planner: Planner, composed: str) -> Callable[[str], str]:
-    """Return what shows settings of the sweeper with the sweep's directory, where it has a name.
+    """Return a function that puts the sweep's directory into settings of the sweeper.
 
-    Hydra composes them without the name, which a sweep gets by what varies.
+    Hydra composes them without the name, which depends on the varying knobs.
     """
     values = planner.common.values
     if values.get("sweep_name") is not None:
@@ -100,7 +100,7 @@ def _in_place(planner: Planner, composed: str) -> Callable[[str], str]:
 
 
 def dimension(override: Override) -> Dimension:
-    """Return what an override lets a knob be."""
+    """Return the values that an override allows for a knob."""
     knob, value = override.get_key_element(), override.value()
     if isinstance(value, IntervalSweep):
         ends = f"{value.start:g} to {value.end:g}"

@@ -1,4 +1,4 @@
-"""Shows what a command line would run, and runs nothing; imports no torch."""
+"""Printing of a preview; imports no torch and runs nothing."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -33,19 +33,19 @@ from coreai_opt.sweep.selection import select
 from coreai_opt.sweep.warmups import add_warmups, counted
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile
 
-__all__ = ["show"]
+__all__ = ["preview_command"]
 
 
-def show(arguments: Namespace, is_sweep: bool, png: bool) -> None:
-    """Print what would be run.
+def preview_command(arguments: Namespace, is_sweep: bool, png: bool) -> None:
+    """Print the runs of a command.
 
     Args:
-        arguments: as Hydra's own parser returns them, without what the preview itself is told.
+        arguments: as Hydra's own parser returns them, without the preview's own.
         is_sweep: whether lists of values are crossed.
         png: whether to draw ``preview.png`` in the current directory.
 
     Raises:
-        ConfigError: what is wrong with the command line, or in the way of its runs.
+        ConfigError: everything wrong with the command line, or in the way of its runs.
     """
     with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
@@ -102,10 +102,10 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
 
 
 def _failures(plan: Plan) -> list[str]:
-    """Return what will fail when it is run."""
+    """Return a sentence for each run that will fail."""
     bad = [point for point in plan.points if point.problems]
-    told = dict.fromkeys(str(problem) for point in bad for problem in point.problems)
-    return [f"a run will fail: {sentence}" for sentence in told]
+    sentences = dict.fromkeys(str(problem) for point in bad for problem in point.problems)
+    return [f"a run will fail: {sentence}" for sentence in sentences]
 
 
 def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Problem]]:
@@ -118,17 +118,17 @@ def _of_run(config_name: str, overrides: list[str]) -> tuple[Preview, list[Probl
         raise ConfigError(problems)
     is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
     root, sentences = choose_directory(reading.values, own, is_given)
-    how, told = _standing_of_run(reading.values, RunPaths(root))
-    if is_given and not told:
-        told = [f"in {root}"]
+    how, notes = _standing_of_run(reading.values, RunPaths(root))
+    if is_given and not notes:
+        notes = [f"in {root}"]
     point = Point(tuple(config.hydra.overrides.task), {}, (), reading.values)
     history = _history(reading.values)
     preview = Preview(
         "preview, nothing is run: 1 run", (), (planned_run(point, how, history),), is_sweep=False
     )
     preview.earlier = history.count([reading.values])
-    told += shadowed_knobs(overrides, config_name)
-    preview.sentences, preview.warnings = [*told, *sentences], _changes()
+    notes += shadowed_knobs(overrides, config_name)
+    preview.sentences, preview.warnings = [*notes, *sentences], _changes()
     return preview, directory_problems(reading.values, RunPaths(root), is_sweep=False)
 
 
@@ -153,13 +153,13 @@ def _show_search(planner: Planner, loader: ConfigLoader) -> None:
     if problems := problems_of(planner.common):
         raise ConfigError(problems)
     space, config = search_space(planner, loader), planner.common.values
-    told = planner.told([])
+    notes = planner.told([])
     out = console()
     say(out, f"preview, nothing is run: a search by hydra/sweeper={space.sweeper}")
     out.print(space_table(space))
-    if space.told:
-        say(out, ", ".join(f"{key}={value}" for key, value in space.told.items()))
-    for sentence in told:
+    if space.settings:
+        say(out, ", ".join(f"{key}={value}" for key, value in space.settings.items()))
+    for sentence in notes:
         say(out, sentence)
     history = _history(config)
     length = length_of(config, history)
@@ -177,10 +177,10 @@ def _time_of_search(space: SearchSpace, seconds: float | None, records: int) -> 
     if seconds is None:
         return "how long a run takes is unknown: no earlier record tells"
     by = "1 earlier record" if records == 1 else f"{records} earlier records"
-    told = f"a run takes about {duration(seconds)}, by {by} of this model and data"
+    estimate = f"a run takes about {duration(seconds)}, by {by} of this model and data"
     if space.trials is None:
-        return told
-    return f"{told}; {space.trials} one after the other {duration(seconds * space.trials)}"
+        return estimate
+    return f"{estimate}; {space.trials} one after the other {duration(seconds * space.trials)}"
 
 
 def _history(config: Mapping[str, Any], *first: Path) -> History:

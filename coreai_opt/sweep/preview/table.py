@@ -1,4 +1,4 @@
-"""A preview as a person sees it: a table, a chart and sentences."""
+"""Preview as text: a table, a chart and sentences."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from rich.text import Text
 
 from coreai_opt.report.formatting import duration
 from coreai_opt.sweep.preview.columns import Column, fitted
-from coreai_opt.sweep.preview.curves import TextCurve, draw, letter
+from coreai_opt.sweep.preview.curves import TextCurve, draw_curves, letter
 from coreai_opt.sweep.preview.planned import SEED, PlannedGroup, Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
 
@@ -53,10 +53,10 @@ def print_preview(preview: Preview) -> None:
 
 
 def run_table(preview: Preview, width: int = WIDE) -> tuple[Table, list[str]]:
-    """Return one row a setting, and what is the same in all rows where it does not fit.
+    """Return a table with a row a setting, and sentences for columns that do not fit.
 
     Args:
-        preview: what is shown; runs that differ in their seed alone share a row.
+        preview: the runs; those that differ in their seed alone share a row.
         width: characters of a line.
     """
     columns, common = fitted(_columns(preview), width)
@@ -190,9 +190,9 @@ def _chart(out: Console, ramps: Sequence[Ramp], unit: str, preview: Preview) -> 
     top = max(max(ramp.target, ramp.at(0), ramp.at(span)) for ramp in ramps) or 1.0
     is_unknown = any(ramp.total is None for ramp in ramps)
     width = max(16, min(out.width, WIDEST_CHART) - 10)
-    told = f"{unit}, length unknown" if is_unknown else unit
+    label = f"{unit}, length unknown" if is_unknown else unit
     chart = Text("\nsparsity\n", no_wrap=True)
-    for line in draw(curves, span, told, top, width, braille=not _is_plain(out)):
+    for line in draw_curves(curves, span, label, top, width, braille=not _is_plain(out)):
         for character, owner in line:
             chart.append(character, None if owner is None else COLORS[owner])
         chart.rstrip()

@@ -1,1 +1,1 @@
-"""Searching: points that a sampler chooses, run as the points of a grid are."""
+"""Search: points that a sampler chooses, run as the points of a grid."""

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: the sweep's own table or lines, with trials to come."""
+"""Progress of a search: the sweep's table or lines, with the trials to come."""
 
 import sys
 import time
@@ -13,11 +13,11 @@ from coreai_opt.sweep.progress import LiveTable, PlainLines, SweepProgress, line
 from coreai_opt.sweep.scheduler import Outcome
 from coreai_opt.sweep.selection import Selection
 
-__all__ = ["SearchBoard", "shown"]
+__all__ = ["SearchProgress", "search_progress"]
 
 
-class SearchBoard(SweepProgress):
-    """How far a search is.
+class SearchProgress(SweepProgress):
+    """Progress of a search.
 
     Args:
         plan: the sweep.
@@ -25,7 +25,7 @@ class SearchBoard(SweepProgress):
         console: is printed to.
 
     Attributes:
-        listener: is told of the runs.
+        listener: hears of the runs.
     """
 
     def __init__(self, plan: Plan, total: int, console: Console) -> None:
@@ -40,7 +40,7 @@ class SearchBoard(SweepProgress):
         self._console.print(text)
 
     def open(self, study: str, done: int, again: int, sentences: Sequence[str]) -> None:
-        """Say how the study stands before anything is run."""
+        """Print the status of the study before the first run."""
         for sentence in sentences:
             self._say_once(sentence)
         count = f"{done} trials done before, {self.total} to make"
@@ -79,10 +79,10 @@ class SearchBoard(SweepProgress):
 
 
 @contextmanager
-def shown(plan: Plan, total: int) -> Iterator[SearchBoard]:
-    """Yield the board of a search, shown as suits where the output goes."""
+def search_progress(plan: Plan, total: int) -> Iterator[SearchProgress]:
+    """Yield the progress of a search, shown as a table or as lines."""
     console = Console(markup=False, emoji=False, soft_wrap=True, highlight=False)
-    board = SearchBoard(plan, total, console)
+    board = SearchProgress(plan, total, console)
     has_table = sys.stdout.isatty() and total > 0
     with LiveTable(board, console) if has_table else PlainLines(board, console) as listener:
         board.listener = listener

@@ -1,4 +1,4 @@
-"""A search as it runs: asks for points, runs them as a grid's are run, tells what came of them."""
+"""Run of a search: asks the study for points, runs them, reports their results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +15,7 @@ from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.launchers.base import SweepLauncher
 from coreai_opt.sweep.plan import Plan, Point
 from coreai_opt.sweep.scheduler import Outcome
-from coreai_opt.sweep.search.progress import SearchBoard, shown
+from coreai_opt.sweep.search.progress import SearchProgress, search_progress
 from coreai_opt.sweep.search.settings import NODE, SearchSettings
 from coreai_opt.sweep.search.space import Space
 from coreai_opt.sweep.search.study import SearchStudy, best_of
@@ -28,11 +28,11 @@ __all__ = ["SearchRun"]
 
 
 class SearchRun(SweepRun):
-    """A search and what becomes of it.
+    """A search and its results.
 
     Args:
         plan: the sweep, whose points are not known.
-        space: what is searched.
+        space: the search space.
         fitting: overrides that Hydra can compose with.
     """
 
@@ -48,7 +48,7 @@ class SearchRun(SweepRun):
         return super().has_failed or not self._has_values
 
     def configure(self, config: DictConfig) -> None:
-        """Read what the search is told.
+        """Read the settings of the search.
 
         Args:
             config: as Hydra has composed it, with the directory of the sweep.
@@ -60,7 +60,7 @@ class SearchRun(SweepRun):
         self._settings, self._config = SearchSettings.of(values), config
 
     def run(self, launcher: SweepLauncher) -> list[JobReturn]:
-        """Search until the study has its trials; what was found stands in it.
+        """Search until the study has its trials.
 
         Raises:
             ConfigError: the study cannot be opened or gone on with, or another process is at work
@@ -79,7 +79,7 @@ class SearchRun(SweepRun):
             self.folder.enter(self.plan, [])
             self.save_config()
             try:
-                with shown(self.plan, to_make) as board:
+                with search_progress(self.plan, to_make) as board:
                     board.open(study.name, done, again, said)
                     self._search(study, board, launcher, to_make)
             finally:
@@ -88,7 +88,7 @@ class SearchRun(SweepRun):
         return []
 
     def _look_back(self, study: SearchStudy) -> list[str]:
-        """Begin anew where that is wanted, and return what is said of earlier trials."""
+        """Begin anew where the settings ask for it, and return sentences on earlier trials."""
         settings = self.plan.settings
         points = {
             one.config_hash: one for one in map(self._earlier_point, study.completed()) if one
@@ -107,7 +107,7 @@ class SearchRun(SweepRun):
         return None
 
     def _search(
-        self, study: SearchStudy, board: SearchBoard, launcher: SweepLauncher, to_make: int
+        self, study: SearchStudy, board: SearchProgress, launcher: SweepLauncher, to_make: int
     ) -> None:
         while to_make > 0:
             size = min(self._settings.n_jobs, to_make)
@@ -130,7 +130,7 @@ class SearchRun(SweepRun):
     def _run_points(
         self,
         study: SearchStudy,
-        board: SearchBoard,
+        board: SearchProgress,
         launcher: SweepLauncher,
         points: Mapping[Trial, Point],
     ) -> int:
@@ -156,7 +156,7 @@ class SearchRun(SweepRun):
     def _tell(
         self,
         study: SearchStudy,
-        board: SearchBoard,
+        board: SearchProgress,
         points: Mapping[Trial, Point],
         new: Mapping[str, Point],
     ) -> int:

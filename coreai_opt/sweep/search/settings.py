@@ -1,4 +1,4 @@
-"""What ``hydra/sweeper=optuna`` is told: the keys of ``hydra.sweeper``."""
+"""Settings of ``hydra/sweeper=optuna``: the keys of ``hydra.sweeper``."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal

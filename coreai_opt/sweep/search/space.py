@@ -1,4 +1,4 @@
-"""What a search may choose: the sweeps of a command line as Optuna's distributions."""
+"""Search space: the sweeps of a command line as Optuna's distributions."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ MOST_PROBES = 64
 
 
 def distribution_of(override: Override) -> BaseDistribution:
-    """Return what Optuna chooses a value from, as Hydra's own Optuna sweeper reads an override.
+    """Return Optuna's distribution of an override, as Hydra's own Optuna sweeper reads it.
 
     An interval is continuous, ``int(interval(1,4))`` and ranges of integers are integers,
     ``tag(log, interval(...))`` is spread over orders of magnitude, everything else is a choice.
@@ -75,14 +75,14 @@ def _choices(override: Override, value: Any) -> list[Any]:
 
 
 class Space:
-    """What is searched, and the points in it.
+    """Search space, and its points.
 
     Args:
         planner: of the command line.
         loader: reads the values that are chosen.
 
     Attributes:
-        distributions: what is chosen from, by key as typed.
+        distributions: by key as typed.
 
     Raises:
         ConfigError: a sweep that Optuna cannot choose from.
@@ -133,7 +133,7 @@ class Space:
             key: f"{key}={_text(params[key])}" if key in params else str(override.input_line)
             for key, override in self._overrides.items()
         }
-        # What a function of the user's suggests stands nowhere in the command line.
+        # Suggestions of a user's function are not in the command line.
         texts |= {key: f"{key}={_text(value)}" for key, value in params.items()}
         assignments = self._assignments(list(texts.values()))
         shown = {key: _short(value) for key, value in params.items()}
@@ -145,10 +145,10 @@ class Space:
         return self._planner.point(assignments, varied)
 
     def check(self) -> None:
-        """Refuse what is wrong whatever is chosen.
+        """Refuse mistakes that no choice of values can avoid.
 
         Raises:
-            ConfigError: what is wrong with every point that is looked at.
+            ConfigError: the mistakes that all tried points share.
         """
         wrong: dict[str, Problem] | None = None
         for params in islice(self._corners(), MOST_PROBES):

@@ -1,4 +1,4 @@
-"""Optuna's study of a search: opened or gone on with, asked for points, told what came of them."""
+"""Optuna study of a search: opened or continued, asked for points, given results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class SearchStudy:
     Args:
         settings: of the search.
         name: the sweep's, which is the study's where it is not given another one.
-        distributions: what is chosen from, by key.
+        distributions: by key.
         config: the composed config, for a search space of the user's own.
 
     Attributes:
@@ -129,7 +129,7 @@ class SearchStudy:
         return sentence
 
     def tell(self, trial: Trial, outcome: Outcome) -> str | None:
-        """End a trial, and return what is missing where its run has completed without a value."""
+        """End a trial, and return the missing values of a run that has completed without them."""
         run = outcome.entry.earlier()
         record = {} if run is None else run.record
         trial.set_user_attr("run_id", record.get("run_id"))

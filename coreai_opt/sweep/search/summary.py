@@ -1,4 +1,4 @@
-"""What is said at the end of a search: the best trial, or those that no other one beats."""
+"""Summary of a search: the best trial, or the Pareto front of two objectives."""
 
 import sys
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def print_best(trials: Sequence[FrozenTrial], objectives: Sequence[str], study: 
 
 
 def results_of(trials: Sequence[FrozenTrial], several: bool) -> dict[str, Any]:
-    """Return what is written of the best trials, under the names of Hydra's own Optuna sweeper."""
+    """Return the file content for the best trials, named as by Hydra's own Optuna sweeper."""
     if several:
         solutions = [
             {"params": one.params, "values": list(one.values), "run": _run(one)} for one in trials

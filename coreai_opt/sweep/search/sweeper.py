@@ -1,4 +1,4 @@
-"""The sweeper that searches, ``hydra/sweeper=optuna``; imports Optuna only once it is chosen."""
+"""Searching sweeper, ``hydra/sweeper=optuna``; imports Optuna once it is chosen."""
 
 import importlib.util
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ TARGET = ".OptunaSearch"
 
 
 class OptunaSearch(GridSweeper):
-    """Lets Optuna choose the points, and tells it what came of them.
+    """Sweeper whose points Optuna chooses.
 
     The settings are read when the sweep's directory is known, not here.
     """
@@ -32,7 +32,7 @@ class OptunaSearch(GridSweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra hands over, and check what the search is told."""
+        """Take Hydra's objects, and check the settings of the search."""
         token = None
         if current_sweep.get() is None:
             overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
@@ -84,7 +84,7 @@ def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> 
     from coreai_opt.sweep.search.run import SearchRun
     from coreai_opt.sweep.search.space import Space
 
-    # The space may stand in a file: what is typed comes later and counts.
+    # A file may have the space; typed values come later and count.
     params = (node.get("params") or {}).items()
     given = {one.get_key_element() for one in planner.of_task}
     if filed := [f"{key}={value}" for key, value in params if key not in given]:
@@ -100,6 +100,6 @@ def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> 
     if plan.settings.zip:
         sentence = "sweep.zip: a search pairs no lists; allowed: sweep.zip=null"
         raise ConfigError.of("sweep.zip", sentence)
-    if not has_own:  # what it suggests may be what is missing
+    if not has_own:  # its suggestions may be the missing values
         space.check()
     return SearchRun(plan, space, planner.fitting)

@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 
+from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks._lightning.clock import OptimizerSteps
 from tests.helpers.lightning import (
     FIRST_LAYER,
     LIGHTNING_WARNINGS,
@@ -71,21 +71,12 @@ def test_accumulated_batches_are_one_step(
     assert asked == list(range(steps + 1))
 
 
-def test_accumulation_is_not_counted_too_early(tmp_path: Path) -> None:
-    tape = tape_of(tmp_path, TinyModule(), batches=10, max_epochs=1, accumulate_grad_batches=4)
-    assert tape == [0, 0, 0, 1, 1, 1, 1, 2, 2, 3]
-
-
 def test_accumulation_that_changes_between_epochs(tmp_path: Path) -> None:
     schedule = RecordingSchedule()
     pruning = ScheduledPruning(schedule, config=FIRST_LAYER)
     changing = GradientAccumulationScheduler({0: 4, 1: 1})
     make_trainer(tmp_path, pruning, changing).fit(TinyModule(), loader())
     assert schedule.asked == list(range(2 + 8 + 1))
-
-
-def test_max_steps_ends_the_count(tmp_path: Path) -> None:
-    assert steps_asked(tmp_path, TinyModule(), max_steps=11) == list(range(12))
 
 
 OPTIMIZERS = {
@@ -164,11 +155,6 @@ def test_without_an_owner_every_optimizer_counts() -> None:
     for optimizer in (*optimizers, optimizers[1]):
         optimizer.step()
     assert (clock.counts, clock.finished) == ([1, 2], 2)
-
-
-def test_several_steps_in_one_batch_all_count(tmp_path: Path) -> None:
-    asked = steps_asked(tmp_path, ManualModule(lambda batch: (0, 0, 0)))
-    assert asked == list(range(3 * 16 + 1))
 
 
 def test_epochs_are_asked_when_they_have_finished(tmp_path: Path) -> None:

@@ -139,11 +139,3 @@ def test_modules_without_a_schedule_follow_that_of_the_callback() -> None:
     later = ConstantSparsitySchedule(begin_step=6)
     assert ScheduledPruning(later, config={"module_name_configs": modules}).dense_until == 2
     assert ScheduledPruning(later, config={"module_name_configs": {"layer": None}}).dense_until == 5
-
-
-def test_without_a_schedule_all_is_pruned_at_once() -> None:
-    assert ScheduledPruning(target_sparsity=0.5).dense_until == -1
-
-
-def test_before_the_training_the_clock_stands_at_0() -> None:
-    assert ScheduledPruning(ConstantSparsitySchedule(begin_step=6), 0.5).clock == 0

@@ -112,7 +112,7 @@ def test_a_copy_in_mid_training_has_its_own_methods(tmp_path: Path) -> None:
 def test_a_lightning_without_the_private_names_is_refused(tmp_path: Path) -> None:
     best = checkpoint(tmp_path)
     del best._last_global_step_saved
-    with pytest.raises(PruningError, match="ModelCheckpoint has no _last_global_step_saved, so"):
+    with pytest.raises(PruningError, match="ModelCheckpoint has no _last_global_step_saved,"):
         fit(tmp_path, pruned_from(12), TargetGate(), best)
 
 

@@ -17,7 +17,6 @@ from tests.helpers.lightning import (
     LIGHTNING_WARNINGS,
     WORSENING,
     ScriptedModule,
-    linear_ramp,
     pruned_from,
 )
 
@@ -53,14 +52,6 @@ def test_a_better_epoch_at_target_replaces_a_worse_one(tmp_path: Path) -> None:
     fit(tmp_path, pruned_from(12), saving, module=module)
     assert Path(saving.best_model_path).stem == "epoch=2-step=24"
     assert float(saving.best_model_score) == pytest.approx(0.7)
-
-
-def test_a_ramp_counts_only_when_it_has_ended(tmp_path: Path) -> None:
-    saving = checkpoint(tmp_path, "val", save_top_k=-1)
-    # Its last update is at step 19.
-    pruning = ScheduledPruning(linear_ramp(20), target_sparsity=0.5)
-    fit(tmp_path, pruning, saving)
-    assert kept(tmp_path) == {"epoch=2-step=24", "epoch=3-step=32"}
 
 
 def test_a_validation_before_the_masks_of_its_epoch_does_not_count(tmp_path: Path) -> None:
@@ -115,12 +106,6 @@ def test_a_mean_over_a_dense_epoch_does_not_count_at_a_later_validation(tmp_path
     assert float(saving.best_model_score) == pytest.approx(0.7)
 
 
-def test_a_mean_over_a_dense_epoch_does_not_count_at_a_later_step(tmp_path: Path) -> None:
-    saving = checkpoint(tmp_path, "train", every_n_train_steps=2)
-    fit(tmp_path, pruned_from(9), saving, limit_val_batches=0)
-    assert float(saving.best_model_score) == pytest.approx(0.7)
-
-
 def test_a_validation_before_target_does_not_count_at_a_later_step(tmp_path: Path) -> None:
     saving = checkpoint(tmp_path, "val", every_n_train_steps=2, save_top_k=-1)
     fit(tmp_path, pruned_from(9), saving, max_epochs=3)
@@ -149,12 +134,6 @@ def test_without_a_metric_the_last_epoch_at_target_is_kept(
     saving = checkpoint(tmp_path, None)
     fit(tmp_path, pruned_from(12), saving, **settings)
     assert kept(tmp_path) == {"epoch=3-step=32"}
-
-
-def test_without_a_metric_no_epoch_before_target_is_kept(tmp_path: Path) -> None:
-    saving = checkpoint(tmp_path, None, save_top_k=-1)
-    fit(tmp_path, pruned_from(12), saving)
-    assert kept(tmp_path) == {"epoch=1-step=16", "epoch=2-step=24", "epoch=3-step=32"}
 
 
 class HalfWay:

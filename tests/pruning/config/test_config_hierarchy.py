@@ -19,7 +19,18 @@ from coreai_opt.pruning.config import (
 )
 from coreai_opt.pruning.errors import UnknownModuleError, UnknownOpError, UnknownTypeError
 from coreai_opt.pruning.model.stats import count_sparsity
-from tests.helpers.config_levels import PATHS, WEIGHTS, Block, Net, Wide, at, config, op, pruned, to
+from tests.helpers.pruning.config_levels import (
+    PATHS,
+    WEIGHTS,
+    Block,
+    Net,
+    Wide,
+    at,
+    config,
+    op,
+    pruned,
+    to,
+)
 
 RAMP = PolynomialDecaySchedule(total_iters=5, power=1)
 

@@ -24,7 +24,7 @@ from coreai_opt.pruning.spec import (
     PruneImplBase,
     PruningSpec,
 )
-from tests.helpers.config_levels import PATHS, Block, Net, Wide, at, config, op, pruned
+from tests.helpers.pruning.config_levels import PATHS, Block, Net, Wide, at, config, op, pruned
 
 RAMP = PolynomialDecaySchedule(total_iters=5, power=1, initial_sparsity=0.1)
 

@@ -23,7 +23,7 @@ from coreai_opt.pruning import (
 from coreai_opt.pruning.errors import DivergedWeightError, PruningError
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.spec import NMStructured
-from tests.helpers.in_place import (
+from tests.helpers.pruning.in_place import (
     INPUTS,
     RAMP,
     Cyclic,

@@ -12,7 +12,15 @@ from coreai_opt.pruning import InPlacePruner
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.model.targets import pruned_tensors
 from tests.conftest import ROOT
-from tests.helpers.in_place import INPUTS, assert_masked, config, loss_of, masks, net, prepared
+from tests.helpers.pruning.in_place import (
+    INPUTS,
+    assert_masked,
+    config,
+    loss_of,
+    masks,
+    net,
+    prepared,
+)
 
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -58,10 +66,10 @@ def test_taylor_brings_back_what_matters_again_where_it_may(regrowth: bool) -> N
     impl = impl_of(model)
     if regrowth:
         assert model.weight.tolist() == [[1.0, 0.0]]  # with the value that it had
-        assert impl.revived == 1
+        assert impl.regrown == 1
     else:
         assert model.weight.tolist() == [[0.0, 1.0]]
-        assert impl.revived == 0
+        assert impl.regrown == 0
 
 
 def test_clipping_does_not_make_kept_weights_matter_less_than_pruned_ones() -> None:
@@ -74,7 +82,7 @@ def test_clipping_does_not_make_kept_weights_matter_less_than_pruned_ones() -> N
         pruner.step()
         if pruner.step_count > 1:
             assert model.weight.tolist() == [[0.0, 1.0]]
-    assert impl_of(model).revived == 0
+    assert impl_of(model).regrown == 0
 
 
 def test_a_gradient_that_is_replaced_is_seen_where_it_is_not_masked() -> None:
@@ -154,7 +162,7 @@ def test_a_criterion_of_somebodys_own_grows_by_gradient() -> None:
     assert model.weight.tolist() == [[8.0, 7.0, 6.0, 5.0], [0.0] * 4]
     step()  # the one of four with the least magnitude goes, that with the largest gradient comes
     assert model.weight.tolist() == [[8.0, 7.0, 6.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-    assert impl_of(model).revived == 1
+    assert impl_of(model).regrown == 1
     again = nn.Linear(4, 2, bias=False)
     other = InPlacePruner(again, config(0.5, Often(), growing))
     other.prepare(state_dict=pruner.state_dict())

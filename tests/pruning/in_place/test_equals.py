@@ -21,8 +21,8 @@ from coreai_opt.pruning.spec import (
     NMStructured,
     Unstructured,
 )
-from tests.helpers.in_place import CountingImpl, Cyclic, ended, uniform
-from tests.helpers.optimizers import INPUTS, variants
+from tests.helpers.pruning.in_place import CountingImpl, Cyclic, ended, uniform
+from tests.helpers.pruning.optimizers import INPUTS, variants
 
 STEPS = 9
 

@@ -11,7 +11,15 @@ from torch.optim import SGD, Adam, AdamW
 from torch.utils.checkpoint import checkpoint
 
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.in_place import INPUTS, RAMP, assert_masked, loss_of, masks, net, prepared
+from tests.helpers.pruning.in_place import (
+    INPUTS,
+    RAMP,
+    assert_masked,
+    loss_of,
+    masks,
+    net,
+    prepared,
+)
 
 
 def attached(model: nn.Module | None = None, **fields: Any) -> tuple[Any, Any, SGD]:

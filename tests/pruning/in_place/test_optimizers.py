@@ -12,7 +12,7 @@ from torch.optim import LBFGS, SGD, Adafactor, AdamW, Optimizer
 
 from coreai_opt.pruning import InPlacePruner
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.in_place import (
+from tests.helpers.pruning.in_place import (
     INPUTS,
     RAMP,
     Cyclic,

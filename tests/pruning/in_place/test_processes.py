@@ -15,7 +15,7 @@ import torch
 from torch import nn
 import torch.distributed as dist
 from contextlib import nullcontext
-from tests.helpers.in_place import RAMP, assert_masked, masks, net, prepared
+from tests.helpers.pruning.in_place import RAMP, assert_masked, masks, net, prepared
 from coreai_opt.pruning.model.targets import pruned_tensors
 
 torch.set_num_threads(1)

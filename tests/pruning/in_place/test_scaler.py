@@ -10,7 +10,15 @@ from torch.optim import SGD, AdamW
 
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.spec import PruneImplBase
-from tests.helpers.in_place import INPUTS, RAMP, assert_masked, loss_of, masks, net, prepared
+from tests.helpers.pruning.in_place import (
+    INPUTS,
+    RAMP,
+    assert_masked,
+    loss_of,
+    masks,
+    net,
+    prepared,
+)
 
 
 class Watching(PruneImplBase):

@@ -19,9 +19,9 @@ from coreai_opt.pruning import (
 from coreai_opt.pruning.errors import DivergedWeightError, LeftDenseWarning, PreparationWarning
 from coreai_opt.pruning.in_place.starting import AllZeroWarning, TooFewZerosError
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.in_place import uniform
-from tests.helpers.models import Tied
-from tests.helpers.zeros import RAMP, asking, counts, net, started, train, zeros_of
+from tests.helpers.pruning.in_place import uniform
+from tests.helpers.pruning.models import Tied
+from tests.helpers.pruning.zeros import RAMP, asking, counts, net, started, train, zeros_of
 
 
 def test_zeros_are_kept_without_a_schedule_and_everything_else_is_trained() -> None:
@@ -39,7 +39,7 @@ def test_zeros_are_kept_without_a_schedule_and_everything_else_is_trained() -> N
     assert [layer.target for layer in report.layers] == [0.5, 38 / 64]
     assert [layer.scheduled for layer in report.layers] == [0.5, 38 / 64]
     assert [layer.nonzero for layer in report.layers] == [32, 26]
-    assert report.revived == 0
+    assert report.regrown == 0
     assert pruner.at_target()
     assert summary(model).weights.nonzero == 58
     pruner.finalize()

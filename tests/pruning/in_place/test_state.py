@@ -12,7 +12,7 @@ from torch.optim import SGD, AdamW
 from coreai_opt.pruning import InPlacePruner
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.in_place import RAMP, Cyclic, assert_masked, config, loss_of, masks, net
+from tests.helpers.pruning.in_place import RAMP, Cyclic, assert_masked, config, loss_of, masks, net
 
 STEPS = 9
 
@@ -38,7 +38,7 @@ def everything(pruner: InPlacePruner, optimizer: Any) -> dict[str, Any]:
             found[f"{index} {key}"] = bits(value) if isinstance(value, Tensor) else value
     for tensor in pruned_tensors(pruner.model):
         impl = tensor.impl
-        found[f"{tensor.name} impl"] = (impl.sparsity, impl.scheduled, impl.revived)
+        found[f"{tensor.name} impl"] = (impl.sparsity, impl.scheduled, impl.regrown)
         found[f"{tensor.name} mask"] = bits(impl.mask)
     for name, one in pruner.state_dict()["masks"].items():
         if "dense" in one:

@@ -12,7 +12,7 @@ from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerCo
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.masks import device_selection as device
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.in_place import Cyclic, ended, uniform
+from tests.helpers.pruning.in_place import Cyclic, ended, uniform
 
 INPUTS = torch.linspace(-1, 1, 48).view(6, 8)
 STEPS = 9
@@ -62,7 +62,7 @@ def trained(way: Any, config: MagnitudePrunerConfig, make: Any, dtype: Any) -> d
         optimizer.step(closure)
         pruner.step()
     result = ended(pruner, model, optimizer)
-    counts = {f"{each.name} back": each.impl.revived for each in pruned_tensors(model)}
+    counts = {f"{each.name} back": each.impl.regrown for each in pruned_tensors(model)}
     return result | {name: torch.tensor(count) for name, count in counts.items()}
 
 

@@ -17,7 +17,7 @@ from torch.optim import SGD, AdamW
 from coreai_opt.pruning import InPlacePruner
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.saving.masks_beside import masks_beside
-from tests.helpers.in_place import INPUTS, RAMP, config, loss_of, net, prepared, stepped
+from tests.helpers.pruning.in_place import INPUTS, RAMP, config, loss_of, net, prepared, stepped
 
 Look = Callable[[nn.Module], Any]
 

@@ -15,7 +15,7 @@ from coreai_opt.pruning import InPlacePruner, MagnitudePruner, MagnitudePrunerCo
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.saving import masks_beside as beside
-from tests.helpers.in_place import (
+from tests.helpers.pruning.in_place import (
     INPUTS,
     RAMP,
     Cyclic,

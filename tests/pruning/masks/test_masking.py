@@ -16,7 +16,7 @@ from coreai_opt.pruning.masks.masking import (
     put_back,
 )
 from coreai_opt.pruning.masks.selection import count_true, has_nan
-from tests.helpers.mask_values import DTYPES, Elsewhere
+from tests.helpers.pruning.mask_values import DTYPES, Elsewhere
 
 EDGES = [0.0, -0.0, 1.5, -2.0, torch.inf, -torch.inf, torch.nan, -torch.nan, 1e-45, 65504.0]
 AT_ONCE = 8

@@ -15,7 +15,7 @@ from coreai_opt.pruning.masks.of_scores import (
     unstructured_mask,
 )
 from coreai_opt.pruning.spec import PruningScheme, Unstructured
-from tests.helpers.mask_values import DTYPES, Elsewhere
+from tests.helpers.pruning.mask_values import DTYPES, Elsewhere
 
 DENORMAL = {dtype: torch.finfo(dtype).smallest_normal / 4 for dtype in DTYPES}
 

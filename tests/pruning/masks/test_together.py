@@ -17,7 +17,7 @@ from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import DivergedWeightError
 from coreai_opt.pruning.masks.selection import Hint, Magnitude, keep_largest_of_each
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.mask_values import KINDS, Far, reference
+from tests.helpers.pruning.mask_values import KINDS, Far, reference
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -105,11 +105,11 @@ def test_a_ramp_has_the_masks_and_counts_of_each_by_itself(way: Any, regrowth: b
             for tensor in pruned_tensors(model):
                 noise = torch.randn(60, generator=generator).view(tensor.shape)
                 tensor.original.data += noise * (tensor.impl.mask if way is InPlacePruner else 1)
-        found.append([(t.impl.mask.flatten(), t.impl.revived) for t in pruned_tensors(model)])
-    for (mask, revived), (other, count) in zip(*found, strict=True):
+        found.append([(t.impl.mask.flatten(), t.impl.regrown) for t in pruned_tensors(model)])
+    for (mask, regrown), (other, count) in zip(*found, strict=True):
         assert torch.equal(mask, other)
-        assert revived == count
-    assert any(revived for _, revived in found[0]) == regrowth
+        assert regrown == count
+    assert any(regrown for _, regrown in found[0]) == regrowth
 
 
 def test_nan_in_one_of_many_is_named() -> None:

@@ -95,12 +95,12 @@ def test_nothing_but_frozen_weights_is_an_error_that_names_them() -> None:
     before = list(model.state_dict())
     message = (
         r"nothing to prune: all that the config reaches is 5 weights frozen "
-        r"\(requires_grad=False\) \('0\.weight', '1\.weight', '2\.weight', \.\.\.\); "
+        r"\(requires_grad=False\) \('0\.weight', '1\.weight', '2\.weight' and 2 more\); "
         r"allowed: a config for them by name"
     )
     with pytest.raises(NoPrunableLayerError, match=message) as refused:
         MagnitudePruner(model).prepare()
-    assert refused.value.left_out == {f"{index}.weight": "frozen" for index in range(5)}
+    assert refused.value.excluded == {f"{index}.weight": "frozen" for index in range(5)}
     assert list(model.state_dict()) == before
 
 

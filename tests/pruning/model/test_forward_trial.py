@@ -126,7 +126,7 @@ def test_a_weight_whose_zeros_would_not_arrive_is_left_dense(make: Any) -> None:
     state = {name: value.clone() for name, value in model.state_dict().items()}
     (told,) = warned(model, None)
     assert isinstance(told, LeftDenseWarning)
-    assert told.left_out == {"0.weight": "altered"}
+    assert told.excluded == {"0.weight": "altered"}
     assert pruned(model) == ["1.weight"]
     assert all(
         torch.equal(model[0].state_dict()[name[2:]], state[name])
@@ -173,7 +173,7 @@ def test_layers_of_one_class_are_tried_each_with_its_settings() -> None:
     for order in ((False, True), (True, False)):
         model = nn.Sequential(*map(Sometimes, order))
         (told,) = warned(model, None)
-        assert told.left_out == {f"{order.index(True)}.weight": "altered"}
+        assert told.excluded == {f"{order.index(True)}.weight": "altered"}
 
 
 def test_a_forward_pass_that_was_put_on_one_layer_may_hold_on_to_it() -> None:

@@ -77,7 +77,7 @@ def test_reasons_stand_in_one_warning() -> None:
     model.body.requires_grad_(False)
     model.add_module("head", nn.Linear(4, 4))
     (told,) = warned(model, None)
-    assert told.left_out == {"body.weight": "frozen"}
+    assert told.excluded == {"body.weight": "frozen"}
     assert len(told.unreached) == 5
     assert "1 weight frozen" in str(told)
     assert "1 weight of Bilinear" in str(told)

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, prune
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, OpMagnitudePrunerConfig
 from coreai_opt.pruning.errors import AlreadyParametrizedError, UninitializedWeightError
-from coreai_opt.pruning.model.operations import follow, uses_by_call, uses_by_type
+from coreai_opt.pruning.model.operations import trace_forward, uses_by_call, uses_by_type
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.spec import PruningSpec
 
@@ -132,7 +132,7 @@ def test_ops_are_numbered_within_the_module_that_calls_them() -> None:
         ("second", ("linear_1", "linear_1")),
         ("conv.weight", ("conv1d", "conv.conv1d")),
     ]
-    calls = follow(Several(), torch.rand(3, 4))
+    calls = trace_forward(Several(), torch.rand(3, 4))
     assert [(call.caller, call.op_name) for call in calls] == [
         ("first", "linear"),
         ("first", "linear"),

@@ -15,7 +15,7 @@ from coreai_opt.pruning.config import (
 )
 from coreai_opt.pruning.errors import ConflictingConfigError
 from coreai_opt.pruning.spec import PruningSpec
-from tests.helpers.models import Language, Tied, Twice
+from tests.helpers.pruning.models import Language, Tied, Twice
 
 RAMP = PolynomialDecaySchedule(total_iters=3, power=1)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from coreai_opt.pruning.model.operations import follow, uses_by_call
+from coreai_opt.pruning.model.operations import trace_forward, uses_by_call
 
 
 class Noisy(nn.Module):
@@ -78,7 +78,7 @@ class Forgiving(nn.Module):
 
 
 def test_a_layer_that_fails_is_not_the_caller_of_what_comes_after() -> None:
-    (call,) = follow(Forgiving(), torch.rand(3, 4))
+    (call,) = trace_forward(Forgiving(), torch.rand(3, 4))
     assert (call.caller, call.op_name) == ("", "linear")
 
 
@@ -92,14 +92,16 @@ CALLS: list[Any] = [
 
 @pytest.mark.parametrize(("layer", "shape", "expected"), CALLS)
 def test_multiplications_are_counted(layer: nn.Module, shape: Any, expected: int) -> None:
-    (call,) = follow(layer, torch.rand(shape))
+    (call,) = trace_forward(layer, torch.rand(shape))
     ((state, weight, count),) = call.weights
     assert (state, weight is layer.weight, count) == ("weight", True, expected)
 
 
 def test_multiplications_of_attention_are_counted_by_projection() -> None:
     query, key, value = torch.rand(3, 2, 6), torch.rand(5, 2, 4), torch.rand(5, 2, 2)
-    (call,) = follow(nn.MultiheadAttention(6, 2, kdim=4, vdim=2), (query, key, value))
+    (call,) = trace_forward(nn.MultiheadAttention(6, 2, kdim=4, vdim=2), (query, key, value))
     assert [count for _, _, count in call.weights] == [36 * 6, 24 * 10, 12 * 10, 36 * 6]
-    (call,) = follow(nn.MultiheadAttention(6, 2), (query, torch.rand(5, 2, 6), torch.rand(5, 2, 6)))
+    (call,) = trace_forward(
+        nn.MultiheadAttention(6, 2), (query, torch.rand(5, 2, 6), torch.rand(5, 2, 6))
+    )
     assert [count for _, _, count in call.weights] == [36 * (6 + 10 + 10), 36 * 6]

@@ -18,7 +18,7 @@ from coreai_opt.pruning.errors import DivergedWeightError, PruningError
 from coreai_opt.pruning.model.copying import copy_of
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.spec import PruningSpec
-from tests.helpers.models import Language, Tied
+from tests.helpers.pruning.models import Language, Tied
 
 RAMP = PolynomialDecaySchedule(total_iters=8, power=1)
 GAPS = PolynomialDecaySchedule(total_iters=12, power=2, update_frequency=3)

@@ -134,18 +134,6 @@ def test_what_was_saved_comes_back_bit_for_bit(kind: str, directory: Path) -> No
     assert counts == [layer.nonzero for layer in summary(finished).layers if layer.sparsity > 0]
 
 
-def test_pruned_weights_get_no_gradient_and_all_others_do(directory: Path) -> None:
-    save_pruned(prepared(0.7)[1], directory)
-    pruner = load_pruned(net(), directory)
-    pruner.model(torch.rand(8, 7)).square().sum().backward()
-    for name in ("0", "2"):
-        gradient, mask = original(pruner.model, name).grad, impl(pruner.model, name).mask
-        assert gradient is not None
-        assert gradient[~mask].count_nonzero() == 0
-        assert gradient[mask].count_nonzero() > 0
-        assert original(pruner.model, name)[~mask].count_nonzero() == 0
-
-
 def test_ties_are_still_ties(directory: Path) -> None:
     save_pruned(MagnitudePruner(Tied()).prepare(), directory)
     assert set(load_file(directory / "masks.safetensors")) == {"embedding.weight", "body.weight"}

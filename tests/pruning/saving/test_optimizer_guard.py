@@ -62,8 +62,13 @@ def check_what_is_pruned_stays(pruner: Any, optimizer: Optimizer) -> None:
         assert same(pruned_values(pruner), before)
 
 
-@pytest.mark.parametrize("make", [*OPTIMIZERS, *MORE])
-@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize(
+    ("make", "allocation"),
+    [
+        pytest.param(*one.values, ("uniform", "global")[index % 2], id=one.id)
+        for index, one in enumerate([*OPTIMIZERS, *MORE])
+    ],
+)
 def test_where_nothing_returns_all_that_is_pruned_is_0(make: Make, allocation: str) -> None:
     pruner = pruner_of(allocation=allocation, allow_regrowth=False)
     optimizer = make(pruner.model.parameters())

@@ -299,7 +299,7 @@ def test_without_regrowth_masks_only_shrink_whatever_the_weights_do(
         most = max(most, scheme.pruned_elements((8, 8), pruned(pruner).impl.sparsity))
         assert int((~now).sum()) == most
         before = now
-    assert count_sparsity(pruner.model).revived == 0
+    assert count_sparsity(pruner.model).regrown == 0
 
 
 def pruned(pruner: MagnitudePruner) -> Any:
@@ -318,31 +318,31 @@ def test_global_without_regrowth_is_exact_over_all() -> None:
         assert all(bool((a | ~b).all()) for a, b in zip(before, now, strict=True))
         assert sum(int((~mask).sum()) for mask in now) == int(88 * pruned(pruner).impl.sparsity)
         before = now
-    assert count_sparsity(pruner.model).revived == 0
+    assert count_sparsity(pruner.model).regrown == 0
 
 
-def test_revived_weights_are_counted() -> None:
+def test_regrown_weights_are_counted() -> None:
     # Of 48 a step of the ramp prunes about 4 more; of 40 about 3 or 4.
     pruner = pruner_of()
     pruner.step(3)
-    assert count_sparsity(pruner.model).revived == 0
+    assert count_sparsity(pruner.model).regrown == 0
     revive(pruner, 3)
     pruner.step()
     report = count_sparsity(pruner.model)
-    assert [layer.revived for layer in report.layers] == [3, 0]
-    assert report.revived == 3
-    assert count_sparsity(nn.Linear(3, 3)).revived == 0
+    assert [layer.regrown for layer in report.layers] == [3, 0]
+    assert report.regrown == 3
+    assert count_sparsity(nn.Linear(3, 3)).regrown == 0
     with torch.no_grad():
         dense(pruner)[1].copy_(torch.where(masks(pruner)[1], 0.0, dense(pruner)[1] + 1))
     fallen = int((~masks(pruner)[1]).sum())
     pruner.step()
-    assert [layer.revived for layer in count_sparsity(pruner.model).layers] == [3, fallen]
+    assert [layer.regrown for layer in count_sparsity(pruner.model).layers] == [3, fallen]
     other = pruner_of()
     other.model.load_state_dict(pruner.model.state_dict())
-    assert [layer.revived for layer in count_sparsity(other.model).layers] == [3, fallen]
+    assert [layer.regrown for layer in count_sparsity(other.model).layers] == [3, fallen]
     revive(other, 2)
     other.step()
-    assert [layer.revived for layer in count_sparsity(other.model).layers] == [5, fallen]
+    assert [layer.regrown for layer in count_sparsity(other.model).layers] == [5, fallen]
 
 
 def test_control_without_regrowth_the_same_weights_do_not_come_back() -> None:
@@ -351,4 +351,4 @@ def test_control_without_regrowth_the_same_weights_do_not_come_back() -> None:
     places = revive(pruner, 3)
     pruner.step()
     assert not masks(pruner)[0].flatten()[places].any()
-    assert count_sparsity(pruner.model).revived == 0
+    assert count_sparsity(pruner.model).regrown == 0

@@ -24,8 +24,8 @@ from coreai_opt.pruning import (
 )
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.spec.prune_impl import as_bits
-from tests.helpers.in_place import uniform
-from tests.helpers.models import Tied
+from tests.helpers.pruning.in_place import uniform
+from tests.helpers.pruning.models import Tied
 
 RAMP = PolynomialDecaySchedule(total_iters=8, power=2)
 

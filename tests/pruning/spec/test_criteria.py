@@ -89,22 +89,6 @@ def test_random_knows_nothing_of_the_weights() -> None:
     assert torch.equal(criterion.score(weight), criterion.score(weight.double()).float())
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_is_about_uniform(seed: int) -> None:
-    torch.manual_seed(seed)
-    weight = torch.ones(200, 100)
-    scores = RandomPruneImpl(weight, PruningSpec()).score(weight) / 2**24
-    assert 0 <= scores.min() < scores.max() < 1
-    assert abs(scores.mean() - 0.5) < 0.01  # five standard errors
-    assert abs(scores.std() - 12**-0.5) < 0.01
-    # Neither rows nor columns nor neighbours stand out.
-    assert (scores.mean(0) - 0.5).abs().max() < 0.1
-    assert (scores.mean(1) - 0.5).abs().max() < 0.15
-    flat = scores.flatten() - 0.5
-    assert abs((flat[1:] * flat[:-1]).mean()) < 0.01
-    assert len(scores.unique()) > 19_900
-
-
 def splitmix(seed: int, index: int) -> int:
     """The finaliser of SplitMix64, in whole numbers; the 24 highest bits."""
     size = 2**64
@@ -231,17 +215,6 @@ def test_taylor_has_no_score_at_step_0_and_the_model_stays_as_it_was(schedule: A
         pruner.step()
 
 
-def test_a_failure_in_prepare_undoes_what_other_layers_got() -> None:
-    model = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 10))
-    before = copy.deepcopy(model.state_dict())
-    own = config("taylor", 0.5, None).global_config
-    asked = config("default", 0.8, None).set_module_name("1", own)
-    with pytest.raises(PruningError, match="none has reached"):
-        MagnitudePruner(model, asked).prepare()
-    assert list(model.state_dict()) == list(before)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
 def test_taylor_needs_a_pass_before_the_first_step_that_prunes() -> None:
     pruner = pruner_of("taylor")
     with torch.no_grad():
@@ -266,18 +239,6 @@ def test_taylor_without_a_new_pass_goes_by_the_last_sum() -> None:
     assert torch.equal(taylor(other).mask, ~pruned)
     assert int(pruned.sum()) == 48
     assert total[pruned].max() < total[~pruned].min()
-
-
-def test_a_copy_has_an_importance_of_its_own() -> None:
-    pruner = pruner_of("taylor", schedule=GAPS)
-    backward(pruner, 0)
-    twin = copy.deepcopy(pruner)
-    shared = taylor(pruner).importance.clone()
-    backward(twin, 1)
-    assert torch.equal(taylor(pruner).importance, shared)
-    assert not torch.equal(taylor(twin).importance, shared)
-    backward(pruner, 1)
-    assert torch.equal(taylor(twin).importance, taylor(pruner).importance)
 
 
 def test_taylor_looks_at_a_frozen_weight_once_it_is_trained() -> None:

@@ -119,28 +119,10 @@ def test_without_a_word_every_weight_is_halved() -> None:
     assert module_config.sparsity_schedule is None
 
 
-def test_names_are_regular_expressions_matched_whole() -> None:
-    config = MagnitudePrunerConfig(module_name_configs={r"block\d": at(0.9), "hea": at(0.1)})
-    assert found(config, "block1") == 0.9
-    assert found(config, "block12") == found(config, "my_block1") == 0.5
-    assert found(config, "head") == found(config, "ahea") == 0.5
-
-
 def test_a_config_reaches_the_children_but_not_the_neighbours() -> None:
     config = by_name(body=0.9)
     assert found(config, "body") == found(config, "body.0") == found(config, "body.0.conv") == 0.9
     assert found(config, "body2") == found(config, "other.body") == 0.5
-
-
-def test_matching_pattern_says_which_name_applied() -> None:
-    config = by_name(body=0.9, body__0=None)
-
-    def key(*names: str) -> str | None:
-        return config.match([(name, None) for name in names]).key
-
-    assert key("body.0.conv", "body.0", "body") == r"body\.0"
-    assert key("body.1", "body") == "body"
-    assert key("head") is None
 
 
 def test_a_bad_value_deep_inside_is_refused_by_name() -> None:

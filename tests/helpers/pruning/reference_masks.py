@@ -89,8 +89,8 @@ def numbers(pruner: MagnitudePruner) -> list[Any]:
     return [pruner.step_count, *((each.sparsity, each.scheduled) for each in impls)]
 
 
-def revived(pruner: MagnitudePruner) -> int:
-    return count_sparsity(pruner.model).revived
+def regrown(pruner: MagnitudePruner) -> int:
+    return count_sparsity(pruner.model).regrown
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
