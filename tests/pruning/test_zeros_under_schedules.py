@@ -18,7 +18,7 @@ from coreai_opt.pruning.spec import (
     Unstructured,
 )
 from tests.helpers.pruning.in_place import CountingImpl
-from tests.helpers.pruning.zeros import RAMP, asking, counts, net, started, train, zeros_of
+from tests.helpers.pruning.sparse_starts import RAMP, asking, counts, net, started, train, zeros_of
 
 WHOLE = ChannelStructured(axis=0)
 

@@ -13,7 +13,7 @@ from torch.optim import AdamW
 
 from coreai_opt.pruning import InPlacePruner, plain_state_dict
 from coreai_opt.pruning.spec import NMStructured, PruneImplBase, Unstructured
-from tests.helpers.pruning.zeros import asking, net, started, train, zeros_of
+from tests.helpers.pruning.sparse_starts import asking, net, started, train, zeros_of
 
 
 class Block(nn.Module):
