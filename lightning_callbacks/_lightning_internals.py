@@ -24,6 +24,7 @@ __all__ = [
     "combined_loader",
     "continue_logging",
     "count_as_saved",
+    "csv_prefix",
     "current_hook",
     "data_fetcher",
     "drop_link",
@@ -73,6 +74,13 @@ OF_EPOCH_LOOP = (BEFORE_FETCH, "_results", "_batches_that_stepped")
 
 LAST_VALUES = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
 RESULT = "trainer.connectors.logger_connector.result"
+
+
+def csv_prefix(logger: Any) -> str:
+    """Return what a ``CSVLogger`` puts before the names of metrics; mostly empty."""
+    require_names(logger, "_prefix")
+    prefix: str = logger._prefix
+    return prefix
 
 
 def require_names(owner: object, *names: str) -> None:

@@ -26,7 +26,7 @@ def asked_zeros(model: pl.LightningModule) -> int:
 
 
 class MetricsAtTarget:
-    """Knows whether what a trainer has measured last was measured at target sparsity.
+    """Says whether the last metrics of a trainer were measured at target sparsity.
 
     A validation metric counts when the masks were at target as the validation ran, which may have
     been an epoch ago. Any other is taken for a mean over the last training epoch that has ended,
@@ -95,7 +95,7 @@ class MetricsAtTarget:
         self._of_validation = set(state.get("of_validation", ()))
 
     def _look(self, trainer: pl.Trainer) -> None:
-        """Find the metrics of a validation that has ended, while callbacks are told of its end."""
+        """Collect the metrics of a validation that has ended."""
         if self._before is None:
             return
         # One that was logged is a new tensor; one that was not is the old one.

@@ -125,7 +125,7 @@ class ResumableCheckpoint(pl.Callback):
     def newest(self) -> Path | None:
         """Return the newest checkpoint that is whole, for ``fit(ckpt_path=...)``; None = none.
 
-        A damaged one is told in a ``DamagedCheckpointWarning``.
+        A ``DamagedCheckpointWarning`` names each damaged one.
         """
         file = newest_checkpoint(self.dirpath)
         return None if file is None else file.path

@@ -10,6 +10,7 @@ from typing import Any
 
 import hydra.utils
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, Node, ValueNode, open_dict, read_write
 
@@ -51,6 +52,7 @@ __all__ = [
     "get_args_parser",
     "has_value",
     "plain_value",
+    "raised_by",
     "raw_text",
     "trusted",
     "writable",
@@ -76,6 +78,11 @@ def has_value(node: Any) -> bool:
 def plain_value(node: Any) -> Any:
     """Return the value of a node that says it itself, None for any other node."""
     return node._value() if isinstance(node, ValueNode) and has_value(node) else None
+
+
+def raised_by(job: JobReturn) -> Any:
+    """Return the error of a failed job; ``return_value`` raises it, and logs it first."""
+    return job._return_value
 
 
 @contextmanager

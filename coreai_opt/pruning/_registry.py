@@ -11,7 +11,7 @@ T = TypeVar("T", bound=type)
 
 
 def nearest(name: str, allowed: list[str]) -> str:
-    """Return the part of a sentence that names what is allowed, and the nearest if one is near."""
+    """Return a clause with the allowed names, and the nearest one if it is near."""
     match = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     hint = f"; did you mean {match[0]!r}?" if match else ""
     listed = ", ".join(allowed[:LISTED])

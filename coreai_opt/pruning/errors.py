@@ -41,7 +41,7 @@ WITH_INPUTS = (
 
 
 class PruningError(ValueError):
-    """Base of all errors that concern what is pruned, and when."""
+    """Base of all errors of pruning."""
 
 
 class NoPrunableLayerError(PruningError):
@@ -237,7 +237,7 @@ class SavedModelError(PruningError):
 
 
 class PreparationWarning(UserWarning):
-    """Base of what is said of a model when it is prepared: the same in every process."""
+    """Base of the warnings of ``prepare``, which are the same in every process."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ class LeftDenseWarning(PreparationWarning):
 
 
 class UnseenForwardWarning(PreparationWarning):
-    """Layers have a forward pass of their own into which nobody could look.
+    """Layers have a forward pass of their own that could not be traced.
 
     Attributes:
         names: of their weights.
@@ -342,7 +342,7 @@ class UnreachableSparsityWarning(PreparationWarning):
 
 
 def _counted(excluded: Mapping[str, str]) -> str:
-    """Return how many weights are left out for which reason, and the first of them."""
+    """Return the number of excluded weights by reason, and the first names."""
     parts = []
     reasons = {
         "frozen": "frozen (requires_grad=False)",
@@ -357,6 +357,6 @@ def _counted(excluded: Mapping[str, str]) -> str:
 
 
 def _named(names: Sequence[str], what: str) -> str:
-    """Return how many weights these are, what is the matter with them, and the first of them."""
+    """Return the number of weights, the trouble with them, and the first names."""
     word = "weight" if len(names) == 1 else "weights"
     return f"{len(names)} {word} {what} ({listed(names)})"

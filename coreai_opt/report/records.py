@@ -31,7 +31,6 @@ __all__ = [
 
 SWEEP_FILE = "sweep.json"
 DEPTH = 4
-# A store of warm-ups of a former version lies in "trunks".
 SKIPPED = ("trunks", "checkpoints", "resume", "tensorboard", ".hydra")
 STATES = ("completed", "running", "interrupted", "failed")
 
@@ -226,10 +225,8 @@ def collect(roots: list[Path]) -> Collected:
         sweeps.append(sweep)
         for folder in _run_folders(root, DEPTH, unreadable):
             row = row_of(folder, sweep.name)
-            if isinstance(row, Unreadable):
-                unreadable.append(row)
-            elif row.record.get("kind") != "warmup":  # what other runs start from
-                rows.append(row)
+            (rows if isinstance(row, RunRow) else unreadable).append(row)  # type: ignore[arg-type]
+    rows = [row for row in rows if row.record.get("kind") != "warmup"]  # others start from them
     unique = _unique(rows)
     taken = {row.folder for row in rows}
     known = {row.id for row in rows}

@@ -17,6 +17,7 @@ from coreai_opt.config.errors import (
     message_of,
     printable,
 )
+from coreai_opt.config.hydra_internals import raised_by
 from coreai_opt.runs.existing_run import ExistingRun, differing_keys
 from coreai_opt.sweep.crashed import record_crash
 from coreai_opt.sweep.folder import SweepJob
@@ -311,7 +312,7 @@ def error_of(end: JobEnd | None) -> Exception | None:
     """Return what a job raised, None where it raised nothing or nothing is known."""
     if not isinstance(end, JobReturn) or end.status != JobStatus.FAILED:
         return None
-    error = end._return_value
+    error = raised_by(end)
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 

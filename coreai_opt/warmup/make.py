@@ -13,6 +13,7 @@ from coreai_opt.runs.context import RunContext
 from coreai_opt.warmup.key import warmup_end
 from coreai_opt.warmup.sources import sources_of_this_process
 from lightning_callbacks import ScheduledPruning
+from lightning_callbacks._lightning_internals import csv_prefix
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 from lightning_callbacks._resume.dataloader_state import repeats_exactly
 from lightning_callbacks._resume.unsafe_globals import foreign_in_file
@@ -137,4 +138,4 @@ def _pruning_of(trainer: pl.Trainer, model: pl.LightningModule) -> ScheduledPrun
 def _curves_travel(trainer: pl.Trainer) -> bool:
     """Return whether metrics.csv holds what all loggers were told, under its own names."""
     tables = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
-    return not trainer.loggers or (bool(tables) and not any(table._prefix for table in tables))
+    return not trainer.loggers or (bool(tables) and not any(map(csv_prefix, tables)))

@@ -10,7 +10,7 @@ __all__ = ["MethodPatches"]
 
 
 class MethodPatches:
-    """Runs actions around methods of single objects, until it is told to restore them."""
+    """Replaces methods of single objects until ``restore`` is called."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []

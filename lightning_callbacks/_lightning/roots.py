@@ -57,11 +57,6 @@ def root_of(kind: type) -> str:
     """Return the import root that a class of Lightning's, or one derived from it, comes from.
 
     For any other class it is ``installed_root()``.
-
-    Example:
-        >>> import pytorch_lightning as pl
-        >>> root_of(type("Mine", (pl.Trainer,), {}))
-        'pytorch_lightning'
     """
     for ancestor in kind.__mro__:
         for root in ROOTS:
@@ -79,11 +74,6 @@ def require_one_root(callback: object, trainer: object) -> None:
 
     Raises:
         PruningError: they are of two roots.
-
-    Example:
-        >>> import pytorch_lightning as pl
-        >>> from lightning_callbacks import SparsityProgressBar
-        >>> require_one_root(SparsityProgressBar(), pl.Trainer(logger=False))
     """
     own, wanted = root_of(type(callback)), root_of(type(trainer))
     if own != wanted:
@@ -104,10 +94,6 @@ def require_version(what: str, owner: object, oldest: str) -> None:
 
     Raises:
         PruningError: it names both versions.
-
-    Example:
-        >>> import pytorch_lightning as pl
-        >>> require_version("this", pl.LightningModule(), "2.2")
     """
     if not is_at_least(owner, oldest):
         root = root_of(type(owner))
@@ -118,13 +104,7 @@ def require_version(what: str, owner: object, oldest: str) -> None:
 
 
 def is_at_least(owner: object, version: str) -> bool:
-    """Return whether the Lightning of a trainer or a module is this version or newer.
-
-    Example:
-        >>> import pytorch_lightning as pl
-        >>> is_at_least(pl.LightningModule(), "2.2"), is_at_least(pl.LightningModule(), "99.1")
-        (True, False)
-    """
+    """Return whether the Lightning of a trainer or a module is this version or newer."""
     return release_of(_version(root_of(type(owner)))) >= release_of(version)
 
 
@@ -140,11 +120,6 @@ def of_root(owner: object, module: str, name: str) -> Any:
         owner: a trainer or a module.
         module: dotted path below the root.
         name: the attribute.
-
-    Example:
-        >>> import pytorch_lightning as pl
-        >>> of_root(pl.LightningModule(), "callbacks", "Timer") is pl.callbacks.Timer
-        True
     """
     return _attribute(f"{root_of(type(owner))}.{module}", name)
 
@@ -159,11 +134,6 @@ def kinds_of_root(owner: object, module: str, *names: str) -> tuple[Any, ...]:
 
     Raises:
         AttributeError: one is not there, and is none of ``LATER``.
-
-    Example:
-        >>> import pytorch_lightning as pl
-        >>> kinds_of_root(pl.LightningModule(), "callbacks", "Timer") == (pl.callbacks.Timer,)
-        True
     """
     home = importlib.import_module(f"{root_of(type(owner))}.{module}")
     there = [name for name in names if name not in LATER or hasattr(home, name)]
@@ -171,14 +141,7 @@ def kinds_of_root(owner: object, module: str, *names: str) -> tuple[Any, ...]:
 
 
 def callbacks_of(trainer: Any, *names: str) -> list[Any]:
-    """Return the callbacks of a trainer, or those of Lightning's classes with some names.
-
-    Example:
-        >>> import pytorch_lightning as pl
-        >>> trainer = pl.Trainer(callbacks=[pl.callbacks.Timer()], logger=False)
-        >>> [type(callback).__name__ for callback in callbacks_of(trainer, "Timer")]
-        ['Timer']
-    """
+    """Return the callbacks of a trainer, or those of Lightning's classes with some names."""
     callbacks: list[Any] = trainer.callbacks
     kinds = kinds_of_root(trainer, "callbacks", *names)
     return [one for one in callbacks if isinstance(one, kinds)] if names else list(callbacks)

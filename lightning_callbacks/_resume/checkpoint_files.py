@@ -70,7 +70,7 @@ def checkpoint_files(folder: Path) -> list[CheckpointFile]:
 
 
 def newest_checkpoint(folder: Path) -> CheckpointFile | None:
-    """Return the newest checkpoint that is whole; a damaged one is told in a warning.
+    """Return the newest checkpoint that is whole; a warning names each damaged one.
 
     Args:
         folder: where ``write_checkpoint`` has put them.

@@ -75,7 +75,7 @@ class TrainingLoaders:
             self._before, self._states = self._states, loader_states(trainer)
 
     def state(self, trainer: pl.Trainer, in_epoch: bool) -> dict[str, Any] | None:
-        """Return the position; None where it cannot be told yet, but will be a batch later.
+        """Return the position; None = the loaders cannot say it yet, but will a batch later.
 
         Args:
             trainer: the trainer.

@@ -14,17 +14,10 @@ from tests.conftest import ROOT
 SEAMS = {
     "coreai_opt/config/hydra_internals.py": "Hydra and OmegaConf",
     "coreai_opt/pruning/_torch_internals.py": "torch",
+    "coreai_opt/sweep/launchers/joblib_internals.py": "Hydra's joblib launcher",
     "coreai_opt/sweep/launchers/ray_internals.py": "Hydra's Ray launcher",
     "lightning_callbacks/_lightning_internals.py": "Lightning, torchmetrics and TensorBoard",
     "scripts/benchmarks/gpu_counts.py": "torch, for benchmarks",
-}
-
-# Files that still use some, by the part of the work that will clear them.
-NOT_YET = {
-    "coreai_opt/sweep/launchers/joblib_launcher.py",
-    "coreai_opt/sweep/launchers/slurm_outcome.py",
-    "coreai_opt/sweep/scheduler.py",
-    "coreai_opt/warmup/make.py",
 }
 
 FOLDERS = ("coreai_opt", "lightning_callbacks", "scripts")
@@ -121,14 +114,12 @@ def imported(node: ast.Import | ast.ImportFrom) -> list[str]:
 def test_private_names_of_other_projects_are_used_in_their_seams_alone(path: Path) -> None:
     name = str(path.relative_to(ROOT))
     used = list(foreign_names(path))
-    if name in NOT_YET:
-        assert used, f"{name} is clean: take it out of NOT_YET"
-    elif name not in SEAMS:
+    if name not in SEAMS:
         assert used == [], f"allowed: a function in one of {', '.join(SEAMS)}"
 
 
 def test_the_seams_are_there_and_are_seams() -> None:
-    there = [ROOT / name for name in SEAMS if name not in NOT_YET]
+    there = [ROOT / name for name in SEAMS]
     assert all(any(foreign_names(path)) for path in there)
 
 

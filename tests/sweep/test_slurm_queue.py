@@ -9,7 +9,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.config.errors import RunBusyError, RunInterruptedError
 from coreai_opt.sweep.folder import SweepFolder, SweepJob
-from coreai_opt.sweep.launchers import slurm_outcome as outcome_of_job
+from coreai_opt.sweep.launchers import slurm_outcome
 from coreai_opt.sweep.launchers import slurm_queue as queue
 from coreai_opt.sweep.launchers.base import CrashedJob
 from coreai_opt.sweep.launchers.slurm_queue import Job, JobState, SlurmQueue, parsed_queue, read_job
@@ -153,7 +153,7 @@ VERDICTS = [
 def test_what_the_end_of_a_job_means_for_its_run(
     state: str, value: Any, errors: str, end: str | None, cause: str
 ) -> None:
-    lost = outcome_of_job.outcome_of_job(job(), JobState(state), value, errors)
+    lost = slurm_outcome.outcome_of_job(job(), JobState(state), value, errors)
     assert isinstance(lost, CrashedJob)
     assert lost.end == end
     assert cause in lost.cause
@@ -161,14 +161,12 @@ def test_what_the_end_of_a_job_means_for_its_run(
 
 def test_what_a_job_has_raised_counts() -> None:
     error = RunBusyError.of("resume", "at work")
-    told = outcome_of_job.outcome_of_job(job(), JobState("COMPLETED"), failed(error))
+    told = slurm_outcome.outcome_of_job(job(), JobState("COMPLETED"), failed(error))
     assert isinstance(told, JobReturn)
     assert told._return_value is error
-    told = outcome_of_job.outcome_of_job(
-        job(), JobState("FAILED"), RuntimeError("no module named mine")
-    )
+    told = slurm_outcome.outcome_of_job(job(), JobState("FAILED"), RuntimeError("no module"))
     assert isinstance(told, JobReturn)
-    assert str(told._return_value) == "no module named mine"
+    assert str(told._return_value) == "no module"
 
 
 @pytest.fixture
@@ -199,7 +197,7 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster()
-    monkeypatch.setattr(outcome_of_job, "returned", lambda job: None)
+    monkeypatch.setattr(slurm_outcome, "returned", lambda job: None)
     for module in ("folder", "launchers.slurm_outcome"):
         monkeypatch.setattr(f"coreai_opt.sweep.{module}.slurm_queue", lambda: made)
     monkeypatch.setattr("coreai_opt.sweep.scheduler.POLL_S", 0.01)

@@ -39,7 +39,7 @@ class Asking:
     def arguments(
         self, step_count: int, target_sparsity: float, prev_sparsity: float | None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return what is handed over by position, and by name."""
+        """Return the arguments by position, and those by name."""
         by_name: dict[str, Any] = {}
         by_position: tuple[Any, ...] = (step_count, target_sparsity)
         if self.named:

@@ -35,6 +35,6 @@ def config_of(
 
 
 def schedules_of(config: MagnitudePrunerConfig) -> list[SparsitySchedule]:
-    """Return the schedules of a config, without those of what is pruned at once."""
+    """Return the schedules of a config; weights that are pruned at once have none."""
     schedules = (module_config.sparsity_schedule for module_config in config.module_configs())
     return [schedule for schedule in schedules if schedule is not None]

@@ -76,7 +76,7 @@ class MaskedWeights:
         self.note_active()
 
     def mask(self, places: Sequence[int] | None = None) -> None:
-        """Set what is pruned to 0, in all weights or in those at some places."""
+        """Set pruned elements to 0, in all weights or in those at some places."""
         weights = self.now()
         chosen = self.active if places is None else places
         self._masks.put_on_parameters(chosen, weights)
@@ -93,7 +93,7 @@ class MaskedWeights:
             self.mask(written)
 
     def mask_alike(self, places_and_values: Iterable[tuple[int, Tensor]]) -> None:
-        """Set to 0 what is pruned, in tensors of the weights' shapes on their devices."""
+        """Set pruned elements to 0 in tensors of the weights' shapes on their devices."""
         self._masks.put_on(places_and_values)
 
     @torch.no_grad()
@@ -143,7 +143,7 @@ class MaskedWeights:
         return [dense for place in places if (dense := self.dense[place]) is not None]
 
     def _joined(self, places: Sequence[int], weights: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return what is kept of weights, and the dense values of the rest, in rows of a tensor."""
+        """Return kept weights, and the dense values of pruned ones, in rows of a tensor."""
         dense = [
             weight if (dense := self.dense[place]) is None else dense
             for place, weight in zip(places, weights, strict=True)

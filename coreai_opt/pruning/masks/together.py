@@ -60,7 +60,7 @@ def _kind(tensor: PrunedTensor, mask: Tensor) -> Hashable:
 
 @cache  # asked for every layer at every update
 def _is_by_magnitude(kind: type[PruneImplBase]) -> bool:
-    """Return whether a criterion is that of the package, with nothing of somebody's own in it."""
+    """Return whether a criterion is the magnitude of this package, not overridden."""
     names = ("ranking", "score", "scores", "update", "replace_mask")
     plain = MagnitudePruneImpl
     return issubclass(kind, plain) and all(

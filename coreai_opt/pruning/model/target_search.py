@@ -41,7 +41,7 @@ class TargetSearch:
     written: list[str] = field(default_factory=list)
 
     def warnings(self, anew: bool) -> Iterator[UserWarning]:
-        """Yield what is to be said of it, one warning of each kind.
+        """Yield one warning of each kind.
 
         Args:
             anew: whether the model is prepared for the first time; else all has been said.

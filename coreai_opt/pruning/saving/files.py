@@ -73,7 +73,7 @@ class SavedModel:
             "missing in the file": state.keys() - self.weights.keys(),
             "unexpected in the file": self.weights.keys() - state.keys(),
             "different": self._differences(state),
-            "masks of what is no parameter": self.masks.keys() - parameters.keys(),
+            "masks without a parameter": self.masks.keys() - parameters.keys(),
         }
         if not any(found.values()):
             own = {frozenset(group & parameters.keys()) for group in self.ties}

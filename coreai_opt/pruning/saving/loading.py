@@ -64,7 +64,7 @@ def _differences(
 
 
 def _beyond(one: Mapping[str, Any], other: Mapping[str, Any], told: Collection[str]) -> list[str]:
-    """Return the keys that only one has, without those of weights that have been told."""
+    """Return the keys that only one has, without those of weights that are listed already."""
     return [
         key
         for key in one

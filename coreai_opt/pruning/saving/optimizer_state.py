@@ -95,7 +95,7 @@ class OptimizerMasking:
         self._cleared.clear()
 
     def mask_changes(self) -> Changing:
-        """Return what is to be entered with tensors and their weights while their masks change.
+        """Return a context for tensors and their weights while their masks change.
 
         The moments of what is pruned by then are zero, and those of what has just come back.
         """

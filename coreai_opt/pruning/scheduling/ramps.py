@@ -31,7 +31,7 @@ ENDS = {
 
 
 def check_choices(interval: str, masks_from: str) -> None:
-    """Refuse what a callback is not told by.
+    """Refuse an unknown ``interval`` or ``masks_from``.
 
     Raises:
         ValueError: it names the value, and what is allowed.

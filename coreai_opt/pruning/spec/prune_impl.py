@@ -35,7 +35,7 @@ __all__ = ["PruneImplBase", "as_bits", "from_bits"]
 
 
 def as_bits(numbers: Sequence[float]) -> Tensor:
-    """Return numbers, exactly, as a tensor that nobody rounds."""
+    """Return numbers as a tensor of integers, which no conversion of a model rounds."""
     # A tensor, because people map state dicts with v.cpu(); of integers, because they map them with
     # v.half() if v.is_floating_point().
     return torch.tensor(numbers, dtype=torch.float64).view(torch.int64)

@@ -14,6 +14,7 @@ from coreai_opt.distributed.gpu_slots import visible_devices
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.launchers.base import JobEnd, SweepLauncher
+from coreai_opt.sweep.launchers.joblib_internals import execute_job
 
 __all__ = ["JoblibLauncher"]
 
@@ -81,8 +82,6 @@ class JoblibLauncher(SweepLauncher):
         self, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment], at_once: int
     ) -> Sequence[JobEnd | None]:
         """Run jobs in joblib's workers, each as soon as what it waits for has ended."""
-        from hydra_plugins.hydra_joblib_launcher._core import execute_job
-
         first, overrides = self._numbered(entries, environments)
         job_of, state = self._launcher, Singleton.get_state()
         context = (job_of.hydra_context, job_of.config, job_of.task_function, state)

@@ -5,6 +5,7 @@ import re
 from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.config.errors import RunInterruptedError
+from coreai_opt.config.hydra_internals import raised_by
 from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd
 from coreai_opt.sweep.launchers.slurm_queue import (
     UNKNOWN,
@@ -56,7 +57,7 @@ def outcome_of_job(job: Job, state: JobState, value: object, errors: str = "") -
     """
     error = value
     if isinstance(value, JobReturn):
-        error = value._return_value if value.status == JobStatus.FAILED else None
+        error = raised_by(value) if value.status == JobStatus.FAILED else None
     told = f"SLURM job {job.id} {state}"
     is_memory = state.state in KILLED_BY_MEMORY and OF_MEMORY.search(errors)
     if state.state == OUT_OF_MEMORY or is_memory:

@@ -223,7 +223,7 @@ def test_a_mask_of_a_buffer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     change = content(lambda c: c["tensors"].update({"1.running_var": c["tensors"]["0.weight"]}))
     path.write_text(change(path.read_text()))
-    assert "masks of what is no parameter: 1.running_var" in str(refused(model(), tmp_path))
+    assert "masks without a parameter: 1.running_var" in str(refused(model(), tmp_path))
 
 
 def test_another_model_is_refused_with_all_that_differs(directory: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RAdam, RMSprop, adam
 
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.pruning.saving.test_optimizer_state import (
+from tests.helpers.pruning.optimizers import (
     OPTIMIZERS,
     RAMP,
     Drift,

@@ -12,7 +12,7 @@ from coreai_opt.pruning import MagnitudePruner
 from coreai_opt.pruning.errors import UnreachableSparsityWarning, UnsuitableShapeError
 from coreai_opt.pruning.masks.of_scores import scheme_mask, unstructured_mask
 from coreai_opt.pruning.spec import PruningScheme, PruningSpec
-from tests.pruning.spec.test_schemes import Index, config
+from tests.helpers.pruning.schemes import Index, config
 
 
 def test_a_scheme_of_ones_own() -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
-from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, PolynomialDecaySchedule
+from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import UnreachableSparsityWarning, UnsuitableShapeError
 from coreai_opt.pruning.masks.of_scores import compute_mask
 from coreai_opt.pruning.spec import (
@@ -23,9 +23,9 @@ from coreai_opt.pruning.spec import (
     PruningSpec,
     Unstructured,
 )
+from tests.helpers.pruning.schemes import Index, config
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
-Index = tuple[int, ...]
 
 
 def units(scheme: PruningScheme, shape: Index) -> list[list[list[Index]]]:
@@ -252,15 +252,6 @@ UNSUITABLE: list[Any] = [
         BlockStructured(block_shape=(1, 1, -1)), "has 3 axes, and the weight has 2", id="more-axes"
     ),
 ]
-
-
-def config(scheme: Any, target: float = 0.5, schedule: Any = None) -> MagnitudePrunerConfig:
-    spec = PruningSpec(target_sparsity=target, pruning_scheme=scheme)
-    return MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig(
-            op_state_spec={"*": spec}, sparsity_schedule=schedule
-        )
-    )
 
 
 @pytest.mark.parametrize(("scheme", "message"), UNSUITABLE)
