@@ -134,7 +134,7 @@ HEAVY = [
 ]
 LIGHT = {
     "help": (["--help"], [*HEAVY, "hydra", "omegaconf", "pydantic", "yaml"]),
-    "cfg": (["--cfg", "job"], [*HEAVY, "importlib.metadata", "rich"]),
+    "cfg": (["--cfg", "job"], [*HEAVY, "rich"]),
     "cfg with values": (["--cfg", "job", "begin_step=2", "schedule=cosine"], HEAVY),
     "completion": (["--shell-completion", "query=bash"], HEAVY),
 }

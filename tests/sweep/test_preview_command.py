@@ -14,9 +14,6 @@ from tests.helpers.previews import plan_of, write_checkpoint_name, write_record
 
 HEAVY = (
     *("torch", "pytorch_lightning", "matplotlib", "pandas", "numpy", "joblib", "submitit", "ray"),
-    "hydra_plugins.hydra_joblib_launcher.config",
-    "hydra_plugins.hydra_ray_launcher._config",
-    "hydra_plugins.hydra_submitit_launcher.config",
 )
 
 SEARCH = """\
