@@ -12,9 +12,7 @@ from rich.text import Text
 from tests.conftest import ROOT, Command
 from tests.helpers.previews import plan_of, write_checkpoint_name, write_record
 
-HEAVY = (
-    *("torch", "pytorch_lightning", "matplotlib", "pandas", "numpy", "joblib", "submitit", "ray"),
-)
+HEAVY = ("torch", "pytorch_lightning", "matplotlib", "pandas", "numpy", "joblib", "submitit", "ray")
 
 SEARCH = """\
 _target_: my.module.Sweeper
