@@ -63,7 +63,6 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
 PROGRAM = """
 import os, runpy, signal, sys
 from lightning_callbacks._resume import checkpoint_files as files
-from tests.helpers.same_runs import TIMES, comparable
 flush, left = files._flush, [{flushes}]
 def flush_or_die(path):
     left[0] -= 1

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -213,6 +214,25 @@ def test_a_ramp_in_tiny_steps_goes_on_where_nothing_may_come_back() -> None:
         pruner.step()
         seen.append(int((~model.parametrizations.weight[0].mask).sum()))
     assert seen == [2500 + step // 8 for step in range(1, 41)]
+
+
+NONSENSE: dict[str, Any] = {
+    "lowest": lambda rows, total: np.sort(rows[0].at(np.arange(len(rows[0]))))[:9],
+    "highest": lambda rows, total: np.sort(rows[0].at(np.arange(len(rows[0]))))[-9:],
+    "one": lambda rows, total: rows[0].at(np.array([0])),
+    "the-same": lambda rows, total: rows[0].at(np.full(50, len(rows[0]) // 2)),
+}
+
+
+@pytest.mark.usefixtures("by_sample")
+@pytest.mark.parametrize("name", NONSENSE)
+@pytest.mark.parametrize("kind", ["normal", "zeros-at-the-cut", "few", "nan"])
+def test_a_sample_that_misleads(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_sample", NONSENSE[name])
+    values = KINDS[kind](200)
+    for pruned in counts(200):
+        check([values], pruned)
+        check([Magnitude(values), Magnitude(values[:50], values[:50] > 0)], pruned)
 
 
 @pytest.fixture
