@@ -183,14 +183,18 @@ class Scheduler:
             for one in entries
             if one.state() not in WAITED_FOR and self._busy.get(one.point.config_hash, 0.0) <= now
         ]
-        if not self._in_turn:
-            free = [
-                one for one in free if self._warmups.get(one.point.config_hash) not in self._open
-            ]
         # What has ended, and what has left a queue, is settled first.
         free = [one for one in free if not (self._ended(one) or self._may_look(one))]
         untried = [one for one in free if not self._lost[one.point.config_hash]]
-        return free if self._isolates else untried or free[:1]
+        if self._isolates:
+            return self._not_held(free)
+        return self._not_held(untried) or self._not_held(free)[:1]
+
+    def _not_held(self, entries: list[SweepJob]) -> list[SweepJob]:
+        """Return the entries without those whose warm-up run is open and not launched with them."""
+        together = {one.point.config_hash for one in entries} if self._in_turn else set[str]()
+        held = self._open.keys() - together
+        return [one for one in entries if self._warmups.get(one.point.config_hash) not in held]
 
     def _ended(self, entry: SweepJob) -> ExistingRun | None:
         """Return what was run to its end, here or elsewhere, since it was decided to run it.

@@ -149,6 +149,26 @@ def test_a_warm_up_run_that_fails_fails_no_other(entries: list[SweepJob], in_tur
     assert {turn for _, turn in turns[1:]} == {"later" if in_turn else "now"}
 
 
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_a_warm_up_run_that_is_lost_is_launched_again_before_its_jobs(
+    entries: list[SweepJob], in_turn: bool
+) -> None:
+    warmup, waits = with_warmup(entries, 3)
+    batches: list[list[str]] = []
+
+    def launch(batch: Sequence[SweepJob]) -> Sequence[JobReturn]:
+        batches.append([entry.paths.root.name[:6] for entry in batch])
+        if len(batches) == 1:
+            gone(warmup)
+            raise RuntimeError("a worker was lost")
+        return Launches()(batch)
+
+    scheduler = Scheduler(launch, warmups=waits, in_turn=in_turn)
+    scheduler.run([warmup, *entries], Told())
+    assert batches[1] == ["warmup"]
+    assert ends(scheduler.outcomes) == dict.fromkeys([A, B, C], "completed")
+
+
 def raise_in(warmup: SweepJob) -> Callable[[SweepJob], Any]:
     def action(entry: SweepJob) -> Any:
         return fail(entry) if entry == warmup else complete(entry)
