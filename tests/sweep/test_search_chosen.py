@@ -66,8 +66,8 @@ def test_a_search_is_planned_without_its_points(
     assert sweep._sweep.plan.knobs == ("power", "schedule")
     assert sweep._sweep.plan.points == ()
     # The default schedule has no rate: Hydra would refuse to compose with it.
-    assert "seed=2" in sweep._fitting
-    assert "rate=3" not in sweep._fitting
+    assert "seed=2" in sweep.fitting
+    assert "rate=3" not in sweep.fitting
     assert list(work.iterdir()) == []
 
 
