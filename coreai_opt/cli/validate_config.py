@@ -15,7 +15,7 @@ from coreai_opt.config.aliases import shadowed_knobs
 from coreai_opt.config.composing import first_point, task_config
 from coreai_opt.config.errors import ConfigError, Problem, print_problems
 from coreai_opt.config.hydra_internals import writable
-from coreai_opt.config.validation import find_problems, resolve
+from coreai_opt.config.validation import ResolvedConfig, find_problems, hand_down, resolve
 from coreai_opt.distributed.handoff import await_directory, publish_directory
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id
@@ -43,9 +43,8 @@ class ValidateConfig(Callback):
         is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
         launch, output_root = launch_id(os.environ), Path(plain["paths"]["output_root"])
         if not is_main_process():
-            if launch is not None:
-                with writable(config):
-                    config.hydra.run.dir = str(_heard_directory(output_root, launch))
+            root = own if launch is None else _heard_directory(output_root, launch)
+            _finish(config, resolved, root)
             return
         root = own
         try:
@@ -61,13 +60,7 @@ class ValidateConfig(Callback):
         typed: Any = OmegaConf.to_container(config.hydra.overrides.task)
         for sentence in [*shadowed_knobs(typed, str(config.hydra.job.config_name)), *sentences]:
             print(sentence)
-        with writable(config):
-            # Hydra makes the directory that stands here when this hook returns.
-            if root != own:
-                config.hydra.run.dir = str(root)
-            # The job may work in another directory: hydra.job.chdir=true.
-            if (given := given_path(plain)) is not None:
-                config.resume = str(given)
+        _finish(config, resolved, root)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         resume = OmegaConf.select(config, "resume", default="auto")
@@ -81,6 +74,18 @@ class ValidateConfig(Callback):
         overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
         # Of a search the points are not known yet: defaults stand in the place of what it chooses.
         _refuse(_point_problems(first_point([str(one) for one in overrides]), name, root))
+
+
+def _finish(config: DictConfig, resolved: ResolvedConfig, root: Path) -> None:
+    """Put the chosen directory and checkpoint into the config, and hand it down to the run."""
+    with writable(config):
+        # Hydra makes the directory that stands here when this hook returns.
+        if root != Path(config.hydra.run.dir):
+            config.hydra.run.dir = str(root)
+        # The job may work in another directory: hydra.job.chdir=true.
+        if (given := given_path(resolved.values)) is not None:
+            config.resume = str(given)
+    hand_down(resolved, task_config(config, str(root)))
 
 
 def _heard_directory(output_root: Path, launch: str) -> Path:

@@ -9,15 +9,17 @@ from pydantic_core import ErrorDetails
 from coreai_opt.config.errors import Problem
 from coreai_opt.pruning._registry import Registry, nearest
 
-__all__ = ["Path", "described", "field_problems", "name_of", "named_once"]
+__all__ = ["Path", "described", "name_of", "named_once", "validated"]
 
 Path = tuple[str | int, ...]
 
 
-def field_problems(
+def validated(
     model: type[BaseModel], values: Mapping[str, Any], name: Callable[[Path], str]
-) -> list[Problem]:
-    """Return a problem for each value that a class refuses. Nothing heavy is imported for it.
+) -> tuple[BaseModel | None, list[Problem]]:
+    """Return the object that a class makes of values, or a problem for each that it refuses.
+
+    Nothing heavy is imported for it.
 
     Args:
         model: the class.
@@ -25,11 +27,10 @@ def field_problems(
         name: returns how a person would type the key at a path in the values.
     """
     try:
-        model.model_validate(values, context={"without_torch": True})
+        return model.model_validate(values, context={"without_torch": True}), []
     except ValidationError as error:
         found = error.errors(include_url=False)
-        return [_problem(model, details, name(details["loc"])) for details in found]
-    return []
+        return None, [_problem(model, details, name(details["loc"])) for details in found]
 
 
 def name_of(path: Path, names: Mapping[Path, str]) -> str:

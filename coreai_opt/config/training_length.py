@@ -54,9 +54,8 @@ def steps_per_epoch(config: Mapping[str, Any]) -> int | None:
     return ceil(batches / per_step)
 
 
-def ramp_problem(config: Mapping[str, Any]) -> list[Problem]:
+def ramp_problem(schedule: SparsityScheduleBase | None, config: Mapping[str, Any]) -> list[Problem]:
     """Return what is wrong with a ramp that cannot end inside the training, with both numbers."""
-    schedule = schedule_of(config.get("schedule"))
     callback = (config.get("callbacks") or {}).get("scheduled_pruning")
     if schedule is None or schedule.end_step is None or not callback:
         return []

@@ -9,7 +9,8 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
 from coreai_opt.config.errors import ConfigError, Problem
-from coreai_opt.config.field_problems import Path, described, field_problems, name_of, named_once
+from coreai_opt.config.field_problems import Path, described, name_of, named_once, validated
 from coreai_opt.config.hydra_internals import child_node, has_value, plain_value, raw_text
 from coreai_opt.config.identity import config_hash
 from coreai_opt.config.locations import typed_path, why_no_file
@@ -33,10 +34,11 @@ from coreai_opt.config.schemas.settings import (
 )
 from coreai_opt.config.schemas.trainer import strategy_problem
 from coreai_opt.config.target_policy import named_targets, why_refused
-from coreai_opt.config.training_length import ramp_problem
+from coreai_opt.config.training_length import ramp_problem, schedule_of
 from coreai_opt.pruning._registry import nearest
+from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 
-__all__ = ["ALIAS", "ResolvedConfig", "find_problems", "resolve"]
+__all__ = ["ALIAS", "ResolvedConfig", "find_problems", "hand_down", "resolve"]
 
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
@@ -81,7 +83,10 @@ class _Reading:
         values: the resolved values, nested as in the config; None for what cannot be read.
         names: the key that a value at a path was taken from by ``${key}``.
         problems: what cannot be read, and what is not given.
+        schedule: the object of the node ``schedule``, once the node is validated.
     """
+
+    schedule: SparsityScheduleBase | None = None
 
     def __init__(self, cfg: DictConfig) -> None:
         self._cfg = cfg
@@ -115,7 +120,7 @@ class _Reading:
 
     def _below(self, value: Any, path: Path) -> Any:
         if isinstance(value, DictConfig):
-            return {str(child): self._read(value, child, (*path, str(child))) for child in value}
+            return {child: self._read(value, child, (*path, str(child))) for child in value}
         if isinstance(value, ListConfig):
             return [self._read(value, index, (*path, index)) for index in range(len(value))]
         return value
@@ -160,11 +165,13 @@ class ResolvedConfig:
         values: nested as in the config; None for what cannot be read.
         names: the key that a value at a path was taken from by ``${key}``.
         problems: everything that can be seen to be wrong without heavy imports.
+        schedule: made of the node ``schedule``, None where that is none or no class of ours.
     """
 
     values: dict[str, Any]
     names: Mapping[Path, str]
     problems: tuple[Problem, ...]
+    schedule: SparsityScheduleBase | None
 
     @cached_property
     def hash(self) -> str:
@@ -178,10 +185,27 @@ class ResolvedConfig:
         return self
 
 
+_handed_down: ContextVar[ResolvedConfig | None] = ContextVar("handed_down", default=None)
+
+
 def resolve(cfg: DictConfig) -> ResolvedConfig:
-    """Resolve and validate a composed config without Hydra's own node."""
-    reading = _Reading(cfg)
-    return ResolvedConfig(reading.values, reading.names, tuple(_problems(reading)))
+    """Resolve a composed config without Hydra's own node; validate it unless that is done."""
+    reading, known = _Reading(cfg), _handed_down.get()
+    _handed_down.set(None)
+    if known is not None and known.values == reading.values:
+        return known
+    problems = tuple(_problems(reading))
+    return ResolvedConfig(reading.values, reading.names, problems, reading.schedule)
+
+
+def hand_down(resolved: ResolvedConfig, cfg: DictConfig) -> None:
+    """Let the next ``resolve`` return a valid config, if its values are those of ``cfg``.
+
+    Args:
+        resolved: the valid config.
+        cfg: the same, with the directory and the checkpoint that were chosen since.
+    """
+    _handed_down.set(replace(resolved, values=_Reading(cfg).values))
 
 
 def find_problems(cfg: DictConfig) -> list[Problem]:
@@ -194,14 +218,18 @@ def _problems(reading: _Reading) -> list[Problem]:
     if refused := _refused_targets(reading):
         return named_once([*problems, *refused])  # looking further would import them
     for path, model, values in _checked_nodes(reading.values):
-        problems += field_problems(model, values, partial(_name_below, reading, path))
+        made, found = validated(model, values, partial(_name_below, reading, path))
+        problems += found
+        if path == ("schedule",) and isinstance(made, SparsityScheduleBase):
+            reading.schedule = made
     problems += _missing_nodes(reading.values)
     problems += _target_problems(reading)
     problems += callback_problems(reading.values)
     problems += _missing_weights(reading)
     problems += _strategy(reading)
     if not problems:
-        problems += ramp_problem(reading.values)
+        schedule = reading.schedule or schedule_of(reading.values.get("schedule"))
+        problems += ramp_problem(schedule, reading.values)
     told = {one.key for one in reading.problems}  # what is unreadable is None, which is no value
     return named_once([one for one in problems if one in reading.problems or one.key not in told])
 
@@ -217,7 +245,7 @@ def _checked_nodes(
     for path, node in _nodes_with_target(values, ()):
         model = model_of_target(str(node["_target_"]))
         if model is not None:
-            fields = {key: value for key, value in node.items() if not _is_special(key)}
+            fields = {key: value for key, value in node.items() if not _is_special(str(key))}
             yield path, model, fields
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from coreai_opt.config.errors import ConfigError, Problem
-from coreai_opt.config.field_problems import Path, field_problems, name_of, named_once
+from coreai_opt.config.field_problems import Path, name_of, named_once, validated
 from coreai_opt.config.locations import typed_path, why_no_file
 from coreai_opt.config.schemas.nodes import Node, nodes
 from coreai_opt.config.schemas.settings import ScheduledPruningSettings, Settings
@@ -68,6 +68,7 @@ class Knobs:
         values: name -> value, null ones filled in.
         problems: all that is wrong.
         ignored: a sentence for each typed knob that does not count.
+        schedule: None for the dense control, and where its values are wrong.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Knobs:
     ) -> None:
         self._prefix, self._typed, self._is_sweep = prefix, typed, is_sweep
         self.ignored: list[str] = []
+        self.schedule: SparsityScheduleBase | None = None
         self.problems = [*unread, *self._unknown(values)]
         self.values = self._filled_in(values)
         self.problems = named_once([*self.problems, *self._wrong()]) or self._too_long()
@@ -105,14 +107,6 @@ class Knobs:
             moved |= {one.key.rpartition(".")[2] for one in self._too_long()}
         mended = set(map(self._name, moved))
         return [one for one in self.problems if one.key not in mended]
-
-    @property
-    def schedule(self) -> SparsityScheduleBase | None:
-        """The schedule, None for the dense control."""
-        if self._schedule_node is None:
-            return None
-        made: SparsityScheduleBase = self._schedule_node.model(**self._schedule_fields)  # type: ignore[assignment]
-        return made
 
     def config(self, without_torch: bool = False) -> MagnitudePrunerConfig:
         """Return what is pruned how far.
@@ -179,10 +173,12 @@ class Knobs:
 
     def _wrong(self) -> list[Problem]:
         settings = {name: self.values[name] for name in JobSettings.model_fields}
-        found = field_problems(JobSettings, settings, lambda path: self._name(str(path[0])))
+        found = validated(JobSettings, settings, lambda path: self._name(str(path[0])))[1]
         if (node := self._schedule_node) is not None:
-            found += field_problems(node.model, self._schedule_fields, self._named)
-        found += field_problems(MagnitudePrunerConfig, self._pruning, self._named)
+            made, problems = validated(node.model, self._schedule_fields, self._named)
+            self.schedule = made if isinstance(made, SparsityScheduleBase) else None
+            found += problems
+        found += validated(MagnitudePrunerConfig, self._pruning, self._named)[1]
         return found + self._missing_file()
 
     def _missing_file(self) -> list[Problem]:
@@ -194,11 +190,8 @@ class Knobs:
         return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
 
     def _too_long(self) -> list[Problem]:
-        if self._schedule_node is None:
-            return []
-        node = {"_target_": self._schedule_node.target, **self._schedule_fields}
         callback = {"interval": self.values["interval"]}
-        found = ramp_problem({"schedule": node, "callbacks": {"scheduled_pruning": callback}})
+        found = ramp_problem(self.schedule, {"callbacks": {"scheduled_pruning": callback}})
         return [Problem(self._name(one.key), self._name(one.sentence)) for one in found]
 
     @cached_property

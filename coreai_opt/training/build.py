@@ -28,6 +28,7 @@ from coreai_opt.config.locations import typed_path
 from coreai_opt.config.schemas.nodes import nodes
 from coreai_opt.models import Classifier
 from coreai_opt.pruning._registry import nearest
+from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.runs.processes import starter
 from coreai_opt.training.constructor_errors import is_about_arguments, place_of
 from coreai_opt.training.initial_weights import start_from
@@ -49,7 +50,12 @@ class Objects:
     trainer: pl.Trainer
 
 
-def build(config: Mapping[str, Any], overrides: Sequence[str], quiet: bool) -> Objects:
+def build(
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    quiet: bool,
+    schedule: SparsityScheduleBase | None = None,
+) -> Objects:
     """Seed all random numbers, and build model, data, callbacks, loggers and trainer.
 
     Args:
@@ -57,6 +63,7 @@ def build(config: Mapping[str, Any], overrides: Sequence[str], quiet: bool) -> O
         overrides: what the user set, ``key=value`` each; other values of an option may be left
             out for a class of the user's own that does not take them.
         quiet: no progress bar.
+        schedule: what validation has made of ``config["schedule"]``; None = made here.
 
     Raises:
         ConfigError: a class that cannot be imported, or that refuses its arguments, or a file
@@ -68,7 +75,7 @@ def build(config: Mapping[str, Any], overrides: Sequence[str], quiet: bool) -> O
     model, network = _build_model(config, given)
     if config.get("init_from") is not None:
         start_from(model, network, typed_path(config["init_from"]))
-    trainer = _build_trainer(config, quiet)
+    trainer = _build_trainer(config, quiet, schedule)
     return Objects(model, network, data, trainer)
 
 
@@ -144,11 +151,14 @@ def _of_our_root(made: Any, config: Mapping[str, Any], group: str) -> Any:
     )
 
 
-def _build_trainer(config: Mapping[str, Any], quiet: bool) -> pl.Trainer:
+def _build_trainer(
+    config: Mapping[str, Any], quiet: bool, schedule: SparsityScheduleBase | None
+) -> pl.Trainer:
     node = dict(config["trainer"])
     if quiet:
         node["enable_progress_bar"] = False
-    callbacks = _each(config.get("callbacks"), "callbacks", lambda made: _is_wanted(made, node))
+    nodes = _sharing(config, schedule) if schedule is not None else config.get("callbacks")
+    callbacks = _each(nodes, "callbacks", lambda made: _is_wanted(made, node))
     loggers = _each(config.get("logger"), "logger", lambda made: True)
     with_lists = {"callbacks": callbacks, "logger": loggers or False}
     environment = _cluster_environment()
@@ -183,6 +193,16 @@ def _each(
             allowed = f"allowed: a node with a _target_, or null; +{path}._target_=my.module.Class"
             raise ConfigError.of(path, f"{path}={node}: not an object that can be made; {allowed}")
     return [_instantiate(node, f"{group}.{name}") for name, node in named.items() if wanted(node)]
+
+
+def _sharing(config: Mapping[str, Any], schedule: SparsityScheduleBase) -> dict[str, Any]:
+    """Return the nodes of the callbacks, with the schedule itself where they repeat its node."""
+    nodes = dict(config.get("callbacks") or {})
+    for name, node in nodes.items():
+        same = isinstance(node, Mapping) and node.get("schedule") == config["schedule"]
+        if same and node.get("_recursive_", True):
+            nodes[name] = {**node, "schedule": schedule}
+    return nodes
 
 
 def _is_wanted(node: Mapping[str, Any], trainer: Mapping[str, Any]) -> bool:

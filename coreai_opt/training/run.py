@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.config.errors import ConfigError, RunFailedError, message_of
 from coreai_opt.config.schemas.trainer import processes_of
-from coreai_opt.config.validation import resolve
+from coreai_opt.config.validation import ResolvedConfig, resolve
 from coreai_opt.distributed.gpu_slots import gpu_slot
 from coreai_opt.distributed.handoff import await_start, publish_start, refusal_published
 from coreai_opt.distributed.ranks import is_command, launch_problem
@@ -49,13 +49,12 @@ def run(cfg: DictConfig) -> float | None:
         RunFailedError: building or training failed; the record says how.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, 140 after SIGUSR2.
     """
-    _check(cfg)
-    paths = RunPaths(Path(cfg.paths.run_dir))
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    config = _check(cfg)
+    paths = RunPaths(Path(config.values["paths"]["run_dir"]))
     # First, so that no other process changes the directory before the start.
     launch, is_main = launch_id(os.environ), is_main_process()
     with refusal_published(paths, launch), only_process_in(paths) if is_main else nullcontext():
-        start = _start(config, paths, _restarts(paths), launch)
+        start = _start(config.values, paths, _restarts(paths), launch)
         for sentence in start.sentences:
             print(sentence)
         if not start.is_done:
@@ -66,11 +65,12 @@ def run(cfg: DictConfig) -> float | None:
         return value
 
 
-def _check(cfg: DictConfig) -> None:
-    """Check a config; a job of a sweep records its mistakes."""
+def _check(cfg: DictConfig) -> ResolvedConfig:
+    """Return the valid config; a job of a sweep records its mistakes."""
     try:
-        resolve(cfg).checked()
-        _check_launch(processes_of(cfg.trainer))
+        resolved = resolve(cfg).checked()
+        _check_launch(processes_of(resolved.values["trainer"]))
+        return resolved
     except ConfigError as error:
         if _in_sweep() and is_main_process():
             paths = RunPaths(Path(HydraConfig.get().runtime.output_dir))
@@ -163,9 +163,9 @@ def _start(config: Mapping[str, Any], paths: RunPaths, restart: bool, launch: st
     return start
 
 
-def _run_in(config: Mapping[str, Any], paths: RunPaths, start: Start) -> float | None:
+def _run_in(config: ResolvedConfig, paths: RunPaths, start: Start) -> float | None:
     overrides = _overrides()
-    record = _record(paths, config, overrides, start)
+    record = _record(paths, config.values, overrides, start)
     with Interruptions(_in_sweep()) as interruptions:
         progress = Progress(start.step)
         session = RunContext(paths, record, progress, start, interruptions, _environment())
@@ -205,7 +205,7 @@ def _record(
     return Record(paths, config, overrides, earlier=earlier.record, seconds=seconds, **of_sweep)
 
 
-def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str]) -> float | None:
+def _execute(config: ResolvedConfig, session: RunContext, overrides: list[str]) -> float | None:
     record = session.record
     path, write = session.paths.progress, is_main_process()
     with Heartbeat(path, session.progress, write, lambda: record.seconds):
@@ -218,9 +218,9 @@ def _execute(config: Mapping[str, Any], session: RunContext, overrides: list[str
         with _gpu_slot_of_job(), _threads(session.start), ranks_of_this_run():
             # Copies: objects may change their config, and the record keeps the original.
             quiet = _in_sweep() or not sys.stdout.isatty()
-            objects = build(deepcopy(config), overrides, quiet)
+            objects = build(deepcopy(config.values), overrides, quiet, config.schedule)
             _check_launch(objects.trainer.world_size)  # devices=auto is a number now
-            objective: float | None = train(deepcopy(config), objects, session)
+            objective: float | None = train(deepcopy(config.values), objects, session)
     record.complete()
     return objective
 
