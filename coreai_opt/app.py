@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from coreai_opt.cli.argv import asks_for_help
+from coreai_opt.cli.argv import asks_for_help, program
 from coreai_opt.requirements import require_train
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def hydra_app(task: "Callable[[DictConfig], Any]") -> Callable[[], None]:
     def main() -> None:
         if asks_for_help():
             from coreai_opt.cli.help import help_text
-            from coreai_opt.report.formatting import program
 
             print(help_text(program()))
             return

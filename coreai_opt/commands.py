@@ -22,4 +22,4 @@ def report() -> None:
     """``coreai-report``: report on sweeps from their records."""
     from coreai_opt.report.__main__ import main
 
-    main()
+    main(name="coreai-report")

@@ -4,16 +4,24 @@ Imports nothing, for ``--help``.
 """
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["asks_for_help", "become_preview", "replaced", "take_out"]
+__all__ = ["asks_for_help", "become_preview", "program", "replaced", "swapped", "take_out"]
 
 
 def asks_for_help() -> bool:
     """Return whether ``--help`` is among the words."""
     return bool({"--help", "-h"} & set(sys.argv[1:]))
+
+
+def program() -> str:
+    """Return how this program is called."""
+    name = Path(sys.argv[0]).name
+    if name.endswith(".py"):
+        return f"python {name}"
+    return name if name and not name.startswith("-") else "python train.py"
 
 
 def become_preview(program: str) -> None:
@@ -33,10 +41,17 @@ def take_out(taken: Collection[str]) -> None:
 
 
 @contextmanager
-def replaced(words: Collection[str], others: Collection[str]) -> Iterator[None]:
+def swapped(words: Collection[str], others: Collection[str]) -> Iterator[None]:
     """Let Hydra find other words in the place of some, which are put back afterwards."""
+    with replaced([*(word for word in sys.argv[1:] if word not in words), *others]):
+        yield
+
+
+@contextmanager
+def replaced(words: Sequence[str]) -> Iterator[None]:
+    """Make the command line that of other words, which is put back afterwards."""
     before = list(sys.argv)
-    sys.argv[1:] = [*(word for word in sys.argv[1:] if word not in words), *others]
+    sys.argv[1:] = words
     try:
         yield
     finally:

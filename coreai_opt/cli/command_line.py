@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.cli.arguments import composes_only, is_sweep, shows, wants_preview
+from coreai_opt.cli.argv import program, replaced
 from coreai_opt.cli.system_errors import system_error
 from coreai_opt.config.composing import typed_flags
 from coreai_opt.config.errors import ConfigError, RunFailedError, print_problems
@@ -28,9 +29,6 @@ from coreai_opt.runs.signals import CTRL_C
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.launchers.select import check_installed
 from coreai_opt.sweep.plugins import take_names
-
-if TYPE_CHECKING:
-    from coreai_opt.cli.sweep_command import AnnouncedSweep
 
 __all__ = ["run_command"]
 
@@ -49,8 +47,9 @@ def run_command(task: Task) -> None:
         task: takes the composed config, returns the objective.
     """
     arguments = _arguments()
+    arguments.program = program()
     typed_flags.set(arguments)
-    remember_command()
+    remember_command(replaced)
     # As with python -m: the user's own modules lie where the command is typed.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
@@ -87,8 +86,12 @@ def _run(hydra_main: Callable[[], None], arguments: Namespace) -> None:
 
         show_preview(arguments)
         return
-    sweep = _sweep(arguments)
-    if sweep is None:
+    sweep = None
+    if is_sweep(arguments) and not shows(arguments):
+        from coreai_opt.cli.sweep_command import planned_sweep
+
+        sweep = planned_sweep(arguments)
+    if sweep is None:  # or of another sweeper, which Hydra makes
         check_hydra_targets(arguments)
         with trusted():
             hydra_main()
@@ -98,14 +101,6 @@ def _run(hydra_main: Callable[[], None], arguments: Namespace) -> None:
         hydra_main()
     if sweep.has_failed:
         sys.exit(RUN_FAILED)
-
-
-def _sweep(arguments: Namespace) -> "AnnouncedSweep | None":
-    if shows(arguments) or not is_sweep(arguments):
-        return None
-    from coreai_opt.cli.sweep_command import planned_sweep
-
-    return planned_sweep(arguments)
 
 
 def _leaving_a_single_run(task: Task) -> Task:

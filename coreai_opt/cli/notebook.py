@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from coreai_opt.cli.sweep_command import plan_of
-from coreai_opt.config.composing import command_context, typed_flags
+from coreai_opt.config.composing import NO_FLAGS, command_context, typed_flags
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.explain_errors import diagnose
 from coreai_opt.config.schemas.nodes import register_nodes
@@ -70,7 +70,7 @@ def sweep(
     register_nodes()
     register_sweepers()
     folder = None if config_dir is None else str(config_dir)
-    arguments = Namespace(config_path=None, config_name=config_name, config_dir=folder)
+    arguments = Namespace(**vars(NO_FLAGS) | {"config_name": config_name, "config_dir": folder})
     typed_flags.set(arguments)
     with command_context(arguments) as name:
         running = GlobalHydra.instance()

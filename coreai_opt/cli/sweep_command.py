@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 
-from coreai_opt.cli.arguments import is_sweep, shows
-from coreai_opt.cli.argv import replaced
+from coreai_opt.cli.arguments import is_sweep
+from coreai_opt.cli.argv import swapped
 from coreai_opt.cli.system_errors import system_error
 from coreai_opt.config.composing import command_context
 from coreai_opt.sweep.plan import Planner
@@ -40,7 +40,7 @@ class AnnouncedSweep:
         """Let the sweeper that Hydra makes meanwhile be this sweep's."""
         token = current_sweep.set(self._sweep)
         try:
-            with replaced(self._command, self.fitting):
+            with swapped(self._command, self.fitting):
                 yield
         except OSError as error:
             raise system_error(error, [self._sweep.plan.root]) from error
@@ -49,7 +49,7 @@ class AnnouncedSweep:
 
 
 def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
-    """Return the sweep of a command line, None where it is none or another sweeper's.
+    """Return the sweep of a command line, None where it is another sweeper's.
 
     Args:
         arguments: as Hydra's own parser returns them.
@@ -57,8 +57,6 @@ def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
     Raises:
         ConfigError: everything that is wrong with one of its points.
     """
-    if shows(arguments) or not is_sweep(arguments):
-        return None
     with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
         planner = Planner(loader, config_name, arguments.overrides, _flags(arguments))

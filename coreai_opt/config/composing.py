@@ -23,13 +23,14 @@ from coreai_opt.config.hydra_internals import (
 )
 from coreai_opt.config.locations import conf_dir
 
-__all__ = ["command_context", "first_point", "task_config", "typed_flags"]
+__all__ = ["NO_FLAGS", "command_context", "first_point", "task_config", "typed_flags"]
 
 
-NO_FLAGS = Namespace(config_path=None, config_name=None, config_dir=None)
+PROGRAM = "python train.py"
+NO_FLAGS = Namespace(config_path=None, config_name=None, config_dir=None, program=PROGRAM)
 
 typed_flags: ContextVar[Namespace] = ContextVar("typed_flags", default=NO_FLAGS)
-"""What the command was given to find its configs, as Hydra's own parser returns it."""
+"""How the command is called, and what finds its configs, as Hydra's own parser returns it."""
 
 
 @contextmanager

@@ -3,11 +3,10 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch.distributed as dist
@@ -19,7 +18,12 @@ from pytorch_lightning.strategies.launchers import subprocess_script
 from coreai_opt.config.composing import typed_flags
 from coreai_opt.config.errors import message_of
 from coreai_opt.config.hydra_internals import raw_text
-from coreai_opt.distributed.ranks import is_command, rank_arguments, run_dir_text
+from coreai_opt.distributed.ranks import (
+    command_line_of,
+    is_command,
+    rank_arguments,
+    run_dir_text,
+)
 from coreai_opt.runs.processes import is_main_process
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning_internals import PROCESS_OBSERVER
@@ -159,7 +163,8 @@ def _command_of_one_run() -> Iterator[None]:
         yield
         return
     hydra: Any = HydraConfig.get()
-    arguments, run_dir = list(sys.argv), raw_text(hydra.run, "dir")
+    command: AbstractContextManager[None] = nullcontext()
+    run_dir = raw_text(hydra.run, "dir")
     if hydra.mode == RunMode.MULTIRUN:
         typed = typed_flags.get()
         flags = {
@@ -168,15 +173,16 @@ def _command_of_one_run() -> Iterator[None]:
             "--config-dir": typed.config_dir,
         }
         overrides = hydra.overrides
-        sys.argv[1:] = rank_arguments(flags, list(overrides.hydra), list(overrides.task))
+        words = rank_arguments(flags, list(overrides.hydra), list(overrides.task))
+        command = command_line_of(words)
     try:
         with read_write(hydra):
             hydra.run.dir = run_dir_text(str(hydra.runtime.output_dir))
-        yield
+        with command:
+            yield
     finally:
         with read_write(hydra):
             hydra.run.dir = run_dir
-        sys.argv[:] = arguments
 
 
 def _follow(parent: int) -> None:

@@ -5,11 +5,13 @@ Imports nothing heavy: a sweep asks before it launches a job.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from coreai_opt.config.errors import Problem
 
 __all__ = [
+    "command_line_of",
     "is_command",
     "launch_problem",
     "rank_arguments",
@@ -32,18 +34,30 @@ SWEEP_ONLY = (
 )
 
 
-_command_pid: int | None = None
+Replace = Callable[[Sequence[str]], AbstractContextManager[None]]
+
+_command: tuple[int, Replace] | None = None
 
 
-def remember_command() -> None:
-    """Remember that this process was started by ``python SCRIPT``."""
-    global _command_pid
-    _command_pid = os.getpid()
+def remember_command(replace: Replace) -> None:
+    """Remember that this process was started by ``python SCRIPT``.
+
+    Args:
+        replace: makes its command line that of other words, for a while.
+    """
+    global _command
+    _command = (os.getpid(), replace)
 
 
 def is_command() -> bool:
     """Return whether this process is the command itself: no worker, no notebook."""
-    return _command_pid == os.getpid()
+    return _command is not None and _command[0] == os.getpid()
+
+
+def command_line_of(words: Sequence[str]) -> AbstractContextManager[None]:
+    """Make the command line of this process that of other words; it is the command."""
+    assert _command is not None
+    return _command[1](words)
 
 
 def launch_problem(

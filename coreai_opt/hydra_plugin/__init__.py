@@ -65,7 +65,7 @@ class CoreaiSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         path = _Path(f"{SCHEME}://conf")
-        path.words = sys.argv[1:]
+        path.words = sys.argv[1:]  # the app's own, where no command of ours has read them
         path.searched = [
             (str(one.provider), str(one.path))
             for one in search_path.get_path()

@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         sys.exit(1)
 
 
-def main(words: list[str] | None = None) -> None:
+def main(words: list[str] | None = None, name: str = "report") -> None:
     """Report on sweeps.
 
     Exit codes: 0 for a report, also of failed and unfinished runs; 1 for wrong arguments,
@@ -36,8 +36,9 @@ def main(words: list[str] | None = None) -> None:
 
     Args:
         words: the arguments; default: those of the command line.
+        name: how the command is called.
     """
-    parser = _parser()
+    parser = _parser(name)
     arguments = parser.parse_args(words)
     roots: list[Path] = arguments.sweep
     for root in roots:
@@ -69,8 +70,8 @@ def main(words: list[str] | None = None) -> None:
         print(safe_text(sentence))
 
 
-def _parser() -> Parser:
-    parser = Parser(prog=_name(), description=__doc__)
+def _parser(name: str) -> Parser:
+    parser = Parser(prog=name, description=__doc__)
     parser.add_argument(
         "sweep", nargs="+", type=Path, metavar="SWEEP_DIR", help="directory of a sweep, or of a run"
     )
@@ -145,11 +146,6 @@ def _write(
         return [*sentences, f"no figures: {_package(error)} {MISSING}"]
     drawn = draw_figures(out / "figures", collected, board, arguments.knobs)
     return [*sentences, f"written: {out / 'figures'} ({', '.join(drawn) or 'nothing to draw yet'})"]
-
-
-def _name() -> str:
-    called = Path(sys.argv[0]).stem
-    return "report" if called == "__main__" else called
 
 
 def _package(error: ModuleNotFoundError) -> str:

@@ -2,16 +2,13 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 __all__ = [
     "command_for",
     "duration",
     "n_m_patterns",
-    "program",
     "quoted",
     "short_value",
     "weight_spec",
@@ -82,32 +79,28 @@ def _n_m_pattern(config: Mapping[str, Any]) -> str:
     return f"pattern {n}:{m}, n of m kept, {100 * (m - n) / m:.4g} % zeros"
 
 
-def program() -> str:
-    """Return how this program is called."""
-    name = Path(sys.argv[0]).name
-    if name.endswith(".py"):
-        return f"python {name}"
-    # In a notebook the command is the one of the README.
-    return name if name and not name.startswith("-") else "python train.py"
-
-
 def command_for(
-    overrides: Sequence[str], sweep: str, of_hydra: Sequence[str] = (), flags: Sequence[str] = ()
+    program: str,
+    overrides: Sequence[str],
+    sweep: str,
+    of_hydra: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> str:
     """Return the command that runs one point of a sweep alone, in the sweep's own directory.
 
     Args:
+        program: how the sweep was called.
         overrides: the point's.
         sweep: the sweep's name.
         of_hydra: overrides of Hydra's own settings that the sweep was given.
         flags: what the sweep was given besides, as ``--config-dir=DIR``.
 
     Example:
-        >>> command_for(["power=2"], "power-cf76cd").partition(" -m ")[2]
-        'sweep_name=power-cf76cd power=2'
+        >>> command_for("coreai-train", ["power=2"], "power-cf76cd")
+        'coreai-train -m sweep_name=power-cf76cd power=2'
     """
     words = [*flags, "-m", f"sweep_name={quoted(sweep)}", *overrides, *of_hydra]
-    return f"{program()} {' '.join(shlex.quote(word) for word in words)}"
+    return f"{program} {' '.join(shlex.quote(word) for word in words)}"
 
 
 def quoted(value: str) -> str:

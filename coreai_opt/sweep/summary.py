@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from coreai_opt.config.composing import typed_flags
 from coreai_opt.report.formatting import command_for
 from coreai_opt.runs.outcome import shortfall
 from coreai_opt.sweep.folder import SweepJob
@@ -80,4 +81,5 @@ def failure_lines(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
     """Return the command that runs each of these points alone, in the sweep's directory."""
     of_hydra = [text for text in plan.command if text.startswith(("hydra.", "hydra/"))]
     points = [outcome.entry.point.overrides for outcome in outcomes]
-    return [f"  {command_for(point, plan.name, of_hydra, plan.flags)}" for point in points]
+    program = typed_flags.get().program
+    return [f"  {command_for(program, point, plan.name, of_hydra, plan.flags)}" for point in points]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from coreai_opt.cli.argv import replaced
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.schemas.trainer import processes_of, strategy_problem
 from coreai_opt.config.validation import find_problems
@@ -155,11 +156,11 @@ def test_which_jobs_can_start_their_ranks(
 
 
 def test_only_the_process_of_the_command_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "_command_pid", None)
+    monkeypatch.setattr(ranks, "_command", None)
     assert not ranks.is_command()
-    ranks.remember_command()
+    ranks.remember_command(replaced)
     assert ranks.is_command()
-    monkeypatch.setattr(ranks, "_command_pid", os.getppid())  # a worker that was forked
+    monkeypatch.setattr(ranks, "_command", (os.getppid(), replaced))  # a worker that was forked
     assert not ranks.is_command()
 
 
