@@ -5,6 +5,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -60,6 +61,17 @@ class Outcome:
     cause: str | None = None
     was_done: bool = False
     deviation: str | None = None
+
+
+class StillOpen(Enum):
+    """Why a run of a sweep has no outcome yet."""
+
+    AT_WORK = "it runs or waits in a queue"
+    UNSEEN = "it is in the queue after all, or its record will be seen soon"
+    LOCKED = "somebody holds the run's lock and gives no signs of life (yet)"
+    ELSEWHERE = "another command launched it, and the next look launches it here"
+    NOT_BEGUN = "others of its launch have begun, or its warm-up run was among them"
+    LOST = "its process was lost, and it is launched again"
 
 
 class Listener(Protocol):
@@ -169,7 +181,7 @@ class Scheduler:
                 time.sleep(max(POLL_S, len(still_open) / LOOKS_A_SECOND))
             for entry in list(still_open):
                 outcome = self._settle(entry, launched)
-                if outcome is not None:
+                if isinstance(outcome, Outcome):
                     still_open.remove(entry)
                     del self._open[entry.point.config_hash]
                     if entry.point.warmup_key is None:
@@ -232,7 +244,7 @@ class Scheduler:
         }
         return _Launched(set(before), told, crash, begun)
 
-    def _settle(self, entry: SweepJob, launched: "_Launched") -> Outcome | None:
+    def _settle(self, entry: SweepJob, launched: "_Launched") -> Outcome | StillOpen:
         if (run := self._ended(entry)) is not None:
             return outcome_of(entry, run)
         state = entry.state()
@@ -240,17 +252,16 @@ class Scheduler:
         if end is None and state not in WAITED_FOR and self._may_look(entry):
             end = job_end(entry.job())
             if end is None:
-                return None  # it is in the queue after all, or its record will be seen soon
+                return StillOpen.UNSEEN
             self._looked_at(entry)
         if isinstance(end, CrashedJob):
-            return None if state in WAITED_FOR else self._after(entry, end)
+            return StillOpen.AT_WORK if state in WAITED_FOR else self._after(entry, end)
         error = error_of(end)
         if isinstance(error, RunBusyError):
-            # Somebody holds the run's lock and gives no signs of life (yet).
             self._busy[entry.point.config_hash] = time.monotonic() + BUSY_S
-            return None
+            return StillOpen.LOCKED
         if error is None and state in WAITED_FOR:
-            return None
+            return StillOpen.AT_WORK
         if isinstance(error, SweepStoppedError):
             return Outcome(entry, "stopped", cause=str(error))
         if isinstance(error, RunInterruptedError):
@@ -258,10 +269,10 @@ class Scheduler:
         if error is not None:
             return Outcome(entry, "failed", cause=_sentence(error))
         if end is None and entry.point.config_hash not in launched.batch:
-            return None  # another command's; the next look launches it here
+            return StillOpen.ELSEWHERE
         waited = self._warmups.get(entry.point.config_hash) in launched.batch
         if (launched.begun or waited) and entry.point.config_hash not in launched.begun:
-            return None
+            return StillOpen.NOT_BEGUN
         crash = launched.crash
         said = "its process was lost" if crash is None else f"the launcher said: {_sentence(crash)}"
         return self._after(entry, CrashedJob(said), crash)
@@ -278,14 +289,14 @@ class Scheduler:
 
     def _after(
         self, entry: SweepJob, lost: CrashedJob, crash: BaseException | None = None
-    ) -> Outcome | None:
-        """Settle a run that did not end: its process is gone. None = it is to be launched again."""
+    ) -> Outcome | StillOpen:
+        """Settle a run that did not end: its process is gone."""
         if lost.end == "interrupted":
             return Outcome(entry, "interrupted", cause=lost.cause)
         cause = lost.cause
         if lost.end is None:
             if self._count_loss(entry) < ATTEMPTS:
-                return None
+                return StillOpen.LOST
             cause = f"its process was lost {ATTEMPTS} times; {lost.cause}"
         text = "".join(traceback.format_exception(crash)) if crash is not None else cause
         record_crash(entry, cause, text)
