@@ -78,12 +78,14 @@ class ValidateConfig(Callback):
 
 def _finish(config: DictConfig, resolved: ResolvedConfig, root: Path) -> None:
     """Put the chosen directory and checkpoint into the config, and hand it down to the run."""
+    given = given_path(resolved.values)
+    if given is None and root == Path(config.hydra.run.dir):
+        hand_down(resolved)
+        return
     with writable(config):
         # Hydra makes the directory that stands here when this hook returns.
-        if root != Path(config.hydra.run.dir):
-            config.hydra.run.dir = str(root)
-        # The job may work in another directory: hydra.job.chdir=true.
-        if (given := given_path(resolved.values)) is not None:
+        config.hydra.run.dir = str(root)
+        if given is not None:  # the job may work in another directory: hydra.job.chdir=true
             config.resume = str(given)
     hand_down(resolved, task_config(config, str(root)))
 

@@ -198,14 +198,15 @@ def resolve(cfg: DictConfig) -> ResolvedConfig:
     return ResolvedConfig(reading.values, reading.names, problems, reading.schedule)
 
 
-def hand_down(resolved: ResolvedConfig, cfg: DictConfig) -> None:
-    """Let the next ``resolve`` return a valid config, if its values are those of ``cfg``.
+def hand_down(resolved: ResolvedConfig, changed: DictConfig | None = None) -> None:
+    """Let the next ``resolve`` return a valid config, if it reads the same values.
 
     Args:
         resolved: the valid config.
-        cfg: the same, with the directory and the checkpoint that were chosen since.
+        changed: the same, with the directory or the checkpoint that was chosen since.
     """
-    _handed_down.set(replace(resolved, values=_Reading(cfg).values))
+    values = resolved.values if changed is None else _Reading(changed).values
+    _handed_down.set(replace(resolved, values=values))
 
 
 def find_problems(cfg: DictConfig) -> list[Problem]:

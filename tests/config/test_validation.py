@@ -1,5 +1,6 @@
 """What validation says of a config: every problem, once, in the user's words."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic import BaseModel
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.field_problems import described
 from coreai_opt.config.schemas.settings import SGDSettings, TrainerSettings
-from coreai_opt.config.validation import find_problems, resolve
+from coreai_opt.config.validation import find_problems, hand_down, resolve
 from coreai_opt.pruning.config import MagnitudePrunerConfig
 
 
@@ -196,3 +197,14 @@ def test_descriptions_are_found_at_any_depth(
     model: type[BaseModel], location: tuple[str, ...], text: str | None
 ) -> None:
     assert described(model, location) == text
+
+
+def test_a_directory_that_is_chosen_later_needs_no_validation(
+    compose_config: Any, tmp_path: Path
+) -> None:
+    first, chosen = resolve(compose_config()), compose_config(run_dir=tmp_path / "chosen")
+    hand_down(first, chosen)
+    taken = resolve(chosen)
+    assert taken.schedule is first.schedule
+    assert taken.values["paths"]["run_dir"] == str(tmp_path / "chosen")
+    assert resolve(chosen).schedule is not first.schedule
