@@ -40,7 +40,7 @@ def choose_warmup(context: RunContext, world_size: int) -> WarmupRun | None:
     """
     environment, paths = context.environment, context.paths
     folder = "" if environment is None else environment.warmup
-    if context.start.checkpoint is not None or not (folder or not is_main_process()):
+    if context.start.checkpoint is not None or not folder:
         return None
     launch = launch_id(os.environ) if world_size > 1 else None
     if not is_main_process():
