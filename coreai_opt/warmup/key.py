@@ -48,9 +48,9 @@ def warmup_key(config: Mapping[str, Any]) -> str | None:
     Args:
         config: the resolved config.
     """
-    # ``trunk`` is the former name of the knob.
-    is_shared = (config.get("trunk") or config.get("warmup")) == "auto"
-    end = warmup_end(config) if is_shared else -1
+    former = config.get("trunk")  # the former name of the knob; YAML reads its off as false
+    choice = config.get("warmup") if former is None else former
+    end = warmup_end(config) if choice == "auto" else -1
     if end < 1:
         return None
     text = json.dumps([warmup_config(config), end], sort_keys=True, default=str)

@@ -185,6 +185,7 @@ def test_where_the_warm_up_ends_belongs_to_it(config_of: Any) -> None:
         "initial_sparsity=0.1",
         "warmup=off",
         "trunk=off",
+        "trunk=false",  # off in YAML
         LAYER % 0.8 + SCHEDULE % 0,
         "callbacks.scheduled_pruning.masks_from=zeros",
     ],

@@ -4,8 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pytorch_lightning import LightningModule
 
 from coreai_opt.distributed import handoff
 from coreai_opt.runs.context import RunContext
@@ -36,9 +39,9 @@ def second_rank(
         paths = RunPaths(tmp_path / "taker")
         record = Record(paths, {}, [], write=False)
         environment = JobEnvironment(warmup=warmup)
-        return choose_warmup(
-            RunContext(paths, record, Progress(), Start(), Interruptions(), environment), 2
-        )
+        context = RunContext(paths, record, Progress(), Start(), Interruptions(), environment)
+        two_ranks: Any = SimpleNamespace(world_size=2)
+        return choose_warmup(context, two_ranks, LightningModule())
 
     return decide
 
