@@ -101,11 +101,11 @@ def train(config: Mapping[str, Any], objects: Objects, session: RunContext) -> f
     if session.start.checkpoint is not None:
         record.content["resumed_at"].append(session.start.step)
     record.save()  # now: a run that is killed writes nothing more
-    is_warmup = _fit(config, objects, session)
+    if _fit(config, objects, session):
+        record.update(training=_training(trainer))
+        return None
     files = data_files(record.content["config"], objects.data)  # now: a first run has fetched them
     record.update(training=_training(trainer), data={"files": files})
-    if is_warmup:
-        return None
     metrics = {f"last/{name}": value for name, value in _metrics(trainer).items()}
     best, last = checkpoints_of(trainer)
     metrics |= _evaluate(objects, best or last)
@@ -135,7 +135,7 @@ def _fit(config: Mapping[str, Any], objects: Objects, session: RunContext) -> bo
     making = None
     if session.record.is_warmup:
         making = MakeWarmup(config, session, trainer, objects.model)
-    taken = choose_warmup(session, trainer.world_size)
+    taken = choose_warmup(session, trainer, objects.model)
     pending = session.interruptions.pending
     resumable = ResumableCheckpoint(
         session.paths.resume,

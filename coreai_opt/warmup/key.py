@@ -9,10 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hydra.utils import instantiate
+
+from coreai_opt.config.hydra_internals import TRUSTED
 from coreai_opt.config.identity import flatten, is_ignored
 from coreai_opt.config.training_length import schedule_of
 from coreai_opt.pruning.config.dense_reading import last_dense_reading
-from coreai_opt.pruning.config.schedules import SparsitySchedule, SparsityScheduleBase
+from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 
 __all__ = ["warmup_config", "warmup_end", "warmup_key"]
 
@@ -45,9 +48,9 @@ def warmup_key(config: Mapping[str, Any]) -> str | None:
     Args:
         config: the resolved config.
     """
-    # ``trunk`` is the former name of the knob.
-    is_shared = (config.get("trunk") or config.get("warmup")) == "auto"
-    end = warmup_end(config) if is_shared else -1
+    former = config.get("trunk")  # the former name of the knob; YAML reads its off as false
+    choice = config.get("warmup") if former is None else former
+    end = warmup_end(config) if choice == "auto" else -1
     if end < 1:
         return None
     text = json.dumps([warmup_config(config), end], sort_keys=True, default=str)
@@ -57,7 +60,7 @@ def warmup_key(config: Mapping[str, Any]) -> str | None:
 def warmup_end(config: Mapping[str, Any]) -> int:
     """Return the last reading of the schedule's clock without a mask, in units of ``interval``.
 
-    Below 1 = there is no warm-up. It is known for schedules that are registered.
+    Below 1 = there is no warm-up. A schedule of the user's own is imported and asked.
 
     Example:
         >>> node = {"_target_": "coreai_opt.pruning.config.ConstantSparsitySchedule"}
@@ -69,7 +72,7 @@ def warmup_end(config: Mapping[str, Any]) -> int:
     if callback.get("masks_from", "schedule") != "schedule":
         return -1
     nodes = [callback.get("schedule"), *_own_schedules(callback.get("config"))]
-    return min(last_dense_reading(_schedule_of(node)) for node in nodes)
+    return min(map(_last_dense_reading, nodes))
 
 
 def warmup_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,11 +94,18 @@ def warmup_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _schedule_of(node: Any) -> SparsitySchedule | None:
+def _last_dense_reading(node: Any) -> int:
+    if not isinstance(node, Mapping):
+        return -1
     # In the config of layers a schedule is a dict with its type.
-    if isinstance(node, Mapping) and "_target_" not in node:
-        return SparsityScheduleBase.maybe_build_from_dict(dict(node))
-    return schedule_of(node)
+    if "_target_" not in node:
+        return last_dense_reading(SparsityScheduleBase.maybe_build_from_dict(dict(node)))
+    if (known := schedule_of(node)) is not None:
+        return last_dense_reading(known)
+    try:
+        return last_dense_reading(instantiate(dict(node), _convert_="all", **TRUSTED))
+    except Exception:
+        return -1  # the user's own code has failed: the job fails as well, and says why
 
 
 def _own_schedules(node: Any) -> Iterator[Any]:

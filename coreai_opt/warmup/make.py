@@ -10,7 +10,8 @@ from pytorch_lightning.loggers import CSVLogger
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.scheduling.groups import will_prune
 from coreai_opt.runs.context import RunContext
-from coreai_opt.warmup.key import warmup_end
+from coreai_opt.runs.data_files import data_files
+from coreai_opt.warmup.key import warmup_end, warmup_key
 from coreai_opt.warmup.sources import sources_of_this_process
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks._lightning_internals import csv_prefix
@@ -18,7 +19,7 @@ from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 from lightning_callbacks._resume.dataloader_state import repeats_exactly
 from lightning_callbacks._resume.unsafe_globals import foreign_in_file
 
-__all__ = ["MakeWarmup", "WarmupEnded", "WarmupNotPossibleError"]
+__all__ = ["MakeWarmup", "WarmupEnded", "WarmupNotPossibleError", "pruning_of"]
 
 
 class WarmupEnded(Exception):
@@ -51,13 +52,18 @@ class MakeWarmup(pl.Callback):
     ) -> None:
         self._context, self._trainer = context, trainer
         self._end, self._facts = warmup_end(config), {"key": context.record.content["config_hash"]}
+        if warmup_key(config) != self._facts["key"]:
+            raise WarmupNotPossibleError("its config has come out otherwise than planned")
         # Importing and building take their time in every run.
         start = context.start
         spent = start.earlier.seconds if start.earlier and start.checkpoint else 0.0
         self._seconds_before = context.record.seconds - spent
-        # Now as well: of a warm-up that fails it counts whether its code has changed since.
-        context.record.update(warmup={**self._facts, "sources": sources_of_this_process()})
-        self._pruning = _pruning_of(trainer, model)
+        # Now: the code that trains, not that of the files at the end. A warm-up that is killed or
+        # fails is trained again where its code has changed.
+        self._sources = sources_of_this_process()
+        context.record.update(warmup={**self._facts, "sources": self._sources})
+        context.record.save()
+        self._pruning = _clock_of(trainer, model)
 
     def interruption(
         self, pending: Callable[[], BaseException | None]
@@ -68,6 +74,12 @@ class MakeWarmup(pl.Callback):
             pending: returns the signal that has arrived, None = none.
         """
         return lambda: pending() or self._over()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        record = self._context.record
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        record.update(data={"files": data_files(record.content["config"], data)})
+        record.save()  # now: a first run has fetched its data, and may be killed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end_again()
@@ -112,27 +124,34 @@ class MakeWarmup(pl.Callback):
         if foreign := foreign_in_file(files[0].path):
             objects = ", ".join(foreign)
             raise WarmupNotPossibleError(f"its checkpoint holds more than plain values ({objects})")
+        modules = sources_of_this_process()["modules"]  # some were imported meanwhile
         facts = {
             **self._facts,
             "steps": steps,
             "seconds": round(self._context.record.seconds - self._seconds_before, 3),
             # Callbacks name the files that they keep by where links lead.
             "root": os.path.realpath(paths.root),
-            "sources": sources_of_this_process(),
+            "sources": {**self._sources, "modules": {**modules, **self._sources["modules"]}},
         }
         self._context.record.update(warmup=facts)
 
 
-def _pruning_of(trainer: pl.Trainer, model: pl.LightningModule) -> ScheduledPruning:
-    """Return the callback whose clock says when the warm-up ends."""
+def pruning_of(trainer: pl.Trainer, model: pl.LightningModule) -> ScheduledPruning | None:
+    """Return the callback that will prune a model, None where none will."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     found = [one for one in callbacks if isinstance(one, ScheduledPruning)]
     # With a target of next to nothing a dense model is at target, and may be the best one.
-    if not found or not will_prune(model, found[0].config):
+    return found[0] if found and will_prune(model, found[0].config) else None
+
+
+def _clock_of(trainer: pl.Trainer, model: pl.LightningModule) -> ScheduledPruning:
+    """Return the callback whose clock says when the warm-up ends."""
+    pruning = pruning_of(trainer, model)
+    if pruning is None:
         raise WarmupNotPossibleError("nothing is pruned")
     if not _curves_travel(trainer):
         raise WarmupNotPossibleError("its loggers keep no metrics.csv under their own names")
-    return found[0]
+    return pruning
 
 
 def _curves_travel(trainer: pl.Trainer) -> bool:

@@ -71,7 +71,8 @@ class WarmupRun:
             code: the fields of a record that say what code is used now.
         """
         if self.run.state != "completed":
-            return f"it is {self.run.state}"
+            state = self.run.state
+            return f"it has {state}" if state == "failed" else f"it is {state}"
         if (changed := self.change(code)) is not None:
             return changed
         return "its checkpoint cannot be read" if self.checkpoint is None else None

@@ -19,6 +19,8 @@ from coreai_opt.runs.context import RunContext
 from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id
+from coreai_opt.warmup.key import warmup_key
+from coreai_opt.warmup.make import pruning_of
 from coreai_opt.warmup.run import WarmupRun
 from lightning_callbacks import SparsityMonitor
 from lightning_callbacks._resume.logger_rewind import change_rows
@@ -29,24 +31,31 @@ __all__ = ["StartFromWarmup", "choose_warmup"]
 KEPT = ("best_model_path", "last_model_path")
 
 
-def choose_warmup(context: RunContext, world_size: int) -> WarmupRun | None:
+def choose_warmup(
+    context: RunContext, trainer: pl.Trainer, model: pl.LightningModule
+) -> WarmupRun | None:
     """Return the warm-up run that a job starts from, None where it trains its own warm-up.
 
     Rank 0 decides, and the record says what it has decided.
 
     Args:
         context: the run; one that goes on from a checkpoint has its warm-up behind it.
-        world_size: processes of the run.
+        trainer: with its callbacks.
+        model: what is trained, without masks yet.
+
+    Raises:
+        OSError: another rank than 0 cannot read the warm-up that rank 0 starts from.
     """
     environment, paths = context.environment, context.paths
     folder = "" if environment is None else environment.warmup
-    if context.start.checkpoint is not None or not (folder or not is_main_process()):
+    if context.start.checkpoint is not None or not folder:
         return None
-    launch = launch_id(os.environ) if world_size > 1 else None
+    launch = launch_id(os.environ) if trainer.world_size > 1 else None
     if not is_main_process():
         folder = await_warmup(paths, launch) if launch is not None else _recorded(paths)
-        return WarmupRun.at(paths.root.parent / folder) if folder else None
-    warmup = _usable(context, paths.root.parent / folder)
+        return _of_rank_0(paths.root.parent / folder) if folder else None
+    is_pruned = pruning_of(trainer, model) is not None
+    warmup = _usable(context, paths.root.parent / folder, is_pruned)
     if warmup is not None:
         facts = warmup.facts
         taken = {"key": facts["key"], "steps": facts["steps"], "seconds_saved": facts["seconds"]}
@@ -58,20 +67,41 @@ def choose_warmup(context: RunContext, world_size: int) -> WarmupRun | None:
     return warmup
 
 
-def _usable(context: RunContext, root: Path) -> WarmupRun | None:
-    record, warmup = context.record.content, WarmupRun.at(root)
-    problem = "it cannot be read" if warmup is None else warmup.problem(record)
-    if problem is None and warmup is not None:
-        theirs = warmup.run.record
-        for name in ("device", "threads"):
-            if theirs.get(name) != record[name]:
-                problem = f"{name}: {theirs.get(name)}, and here {record[name]}"
+def _of_rank_0(root: Path) -> WarmupRun:
+    warmup = WarmupRun.at(root)
+    if warmup is None:
+        raise OSError(
+            f"rank 0 starts from the dense warm-up in {root}; this process cannot read it"
+        )
+    return warmup
+
+
+def _usable(context: RunContext, root: Path, is_pruned: bool) -> WarmupRun | None:
+    warmup = WarmupRun.at(root)
+    problem: str | None = "it cannot be read"
+    if warmup is not None:
+        problem = _problem(warmup, context.record.content, is_pruned)
     if warmup is None or problem is not None:
         print(f"the dense warm-up in {root} is not used: {problem}; this run trains its own")
         return None
     saved = f"{warmup.facts['seconds']:.1f} s saved"
     print(f"dense warm-up: {warmup.facts['steps']} steps from {root} ({saved})")
     return warmup
+
+
+def _problem(warmup: WarmupRun, record: Mapping[str, Any], is_pruned: bool) -> str | None:
+    """Return why a run does not start from a warm-up, in one clause; None where it does."""
+    if (problem := warmup.problem(record)) is not None:
+        return problem
+    if not is_pruned:
+        return "its best epoch may be one before the ramp, as nothing is pruned here"
+    if warmup_key(record["config"]) != warmup.facts.get("key"):
+        return "the config of this run has come out otherwise than planned"
+    theirs = warmup.run.record
+    for name in ("device", "threads"):
+        if theirs.get(name) != record[name]:
+            return f"{name}: {theirs.get(name)}, and here {record[name]}"
+    return None
 
 
 def _recorded(paths: RunPaths) -> str:

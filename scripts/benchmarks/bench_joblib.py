@@ -23,7 +23,7 @@ LAUNCHERS = {
 
 def main() -> None:
     """Run both sweeps, print the ratio and write the JSON."""
-    made = parser("joblib", __doc__, prog="scripts/bench-joblib")
+    made = parser("joblib", __doc__)
     made.add_argument("--epochs", type=at_least(1), default=24, help="epochs a job (default: 24)")
     arguments = made.parse_args()
     seeds = ",".join(str(seed) for seed in range(1, JOBS + 1))
@@ -54,7 +54,7 @@ def main() -> None:
             for kind, sweep in timed.items()
         },
     }
-    write(arguments.json, "scripts/bench-joblib", results)
+    write(arguments.json, "scripts/bench joblib", results)
 
 
 def _sweep(folder: Path, kind: str, overrides: list[str]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ TABLES = {"schedules": SCHEDULES, "choices": CHOICES}
 
 def main() -> None:
     """Run every variant with every seed, print the table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench schedules", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="seeds a variant (default: 3)")
     parser.add_argument("--what", choices=TABLES, default="schedules", help="what is compared")
     parser.add_argument("--json", type=Path, help="default: docs/benchmarks/WHAT.json")
@@ -52,7 +52,7 @@ def main() -> None:
             for index, (name, overrides) in enumerate(TABLES[arguments.what].items())
         }
     Console().print(_table(results))
-    write(path, f"scripts/bench-schedules --what {arguments.what}", _report(results, seeds))
+    write(path, f"scripts/bench schedules --what {arguments.what}", _report(results, seeds))
 
 
 def _runs(overrides: list[str], seeds: list[int], folder: Path) -> Iterator[dict[str, Any]]:

@@ -14,10 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "numpy", "pytorch-lightning", "hydra-core")
 
 
-def parser(what: str, description: str | None, prog: str = "") -> argparse.ArgumentParser:
+def parser(what: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the option that all benchmarks have."""
-    prog = prog or f"scripts/bench {what}"
-    made = argparse.ArgumentParser(prog=prog, description=description)
+    made = argparse.ArgumentParser(prog=f"scripts/bench {what}", description=description)
     default = ROOT / "docs" / "benchmarks" / f"{what}.json"
     made.add_argument(
         "--json", type=writable, default=default, help=f"default: {default.relative_to(ROOT)}"

@@ -23,6 +23,7 @@ OWN = (
 SETTINGS = ("paths", "trunk", "warmup", "resume", "checkpoint")
 TRAINING = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
 EVENTS = "events.out.tfevents."
+NOTES = (".lock", ".warmup.json")  # what processes of one launch say to each other
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -66,7 +67,7 @@ def _record(directory: Path) -> dict[str, Any]:
 
 
 def _files(directory: Path) -> set[str]:
-    files = (path for path in directory.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name not in NOTES)
     return {str(path.relative_to(directory)) for path in files if EVENTS not in path.name}
 
 

@@ -100,6 +100,22 @@ def test_a_run_of_two_processes_is_one_run(whole: Path) -> None:
     assert_once(whole)
 
 
+def test_a_run_whose_processes_torchrun_starts_is_one_run(work: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, str(ROOT / "train.py"), *TWO, "trainer.max_epochs=2", "total_iters=10"],
+        cwd=work,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=110,  # a rank waits longer for one that says nothing
+    )
+    assert done.returncode == 0, done.stderr
+    (root,) = runs(work)
+    assert record_in(root)["status"] == "completed"
+    assert_once(root)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_goes_on_and_ends_as_one_that_was_not(
     work: Path, whole: Path, number: signal.Signals

@@ -1,5 +1,6 @@
 """Which warm-up runs a sweep adds, and which jobs wait for them."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,20 @@ def test_a_warm_up_run_that_is_there_serves_further_jobs(planned: Planned, tmp_p
     assert sentence.startswith("1 run starts from the dense warm-up in warmup-")
     complete(selection.to_run[0])
     assert [row.state for row in collect([tmp_path / "x"]).rows] == ["completed"]
+
+
+def test_what_is_completed_needs_none(planned: Planned) -> None:
+    first = planned("power=1,2")[1]
+    made_of(first)
+    for job in first.to_run:
+        complete(job)
+    again = planned("power=1,2")[1]
+    assert (again.to_run, again.warmups, again.warmup_of) == ([], [], {})
+    shutil.rmtree(first.warmups[0].paths.root)
+    assert planned("power=1,2")[1].warmups == []
+    # The one job that is left trains its own.
+    left = planned("power=1,2,3")[1]
+    assert (len(left.to_run), left.warmups, left.warmup_of) == (1, [], {})
 
 
 def damaged(root: Path) -> None:

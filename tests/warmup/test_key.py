@@ -185,12 +185,49 @@ def test_where_the_warm_up_ends_belongs_to_it(config_of: Any) -> None:
         "initial_sparsity=0.1",
         "warmup=off",
         "trunk=off",
+        "trunk=false",  # off in YAML
         LAYER % 0.8 + SCHEDULE % 0,
         "callbacks.scheduled_pruning.masks_from=zeros",
     ],
 )
 def test_some_runs_have_no_warm_up_to_share(config_of: Any, override: str) -> None:
     assert warmup_key(config_of(override)) is None
+
+
+OWN_SCHEDULES = """
+class Late:
+    def __init__(self, begin_step, power=1):
+        self.begin_step, self.power = begin_step, power
+
+    def compute_sparsity(self, step_count, target_sparsity):
+        return target_sparsity if step_count >= self.begin_step else 0.0
+
+
+class Wrong(Late):
+    def compute_sparsity(self, step_count, target_sparsity):
+        return 1 / 0
+"""
+
+
+def test_jobs_with_a_schedule_of_the_users_own_share(
+    config_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "late_schedules.py").write_text(OWN_SCHEDULES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def own(name: str, **fields: Any) -> dict[str, Any]:
+        config: dict[str, Any] = config_of()
+        config["schedule"] = {"_target_": f"late_schedules.{name}", **fields}
+        config["callbacks"]["scheduled_pruning"]["schedule"] = config["schedule"]
+        return config
+
+    assert warmup_end(own("Late", begin_step=6)) == 5
+    assert key_of(own("Late", begin_step=5)) == key_of(config_of())
+    assert key_of(own("Late", begin_step=5)) == key_of(own("Late", begin_step=5, power=2))
+    assert warmup_key(own("Late", begin_step=0)) is None
+    # What is wrong with the others, their jobs say.
+    wrong = [own("Late"), own("Late", begin_step=5, other=1), own("Wrong", begin_step=5)]
+    assert [warmup_key(config) for config in [*wrong, own("Absent", begin_step=5)]] == [None] * 4
 
 
 def test_the_former_name_of_the_knob_is_taken(config_of: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from coreai_opt.config.errors import RunFailedError
+from coreai_opt.runs.existing_run import ExistingRun
+from coreai_opt.warmup.run import WarmupRun
 from tests.helpers.quick_runs import QUICK_FOR_THEIRS
 from tests.helpers.same_runs import differences, record_of
 from tests.helpers.warmups import OTHER, STEPS, Job, job
@@ -81,7 +83,7 @@ def test_a_warm_up_that_was_killed_after_its_last_checkpoint_ends_there(
 TROUBLES = {
     "is damaged": "its checkpoint cannot be read",
     "is gone": "it cannot be read",
-    "has failed": "it is failed",
+    "has failed": "it has failed",
     "is of another device": "device: other, and here",
 }
 
@@ -113,6 +115,22 @@ def test_a_warm_up_of_no_use_is_told_and_each_run_trains_its_own(
     assert differences(tmp_path / "taker", alone) == []
 
 
+def test_a_run_with_another_config_than_planned_trains_its_own(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job("warmup", *STEPS)
+    assert job("taker", *OTHER, "optimizer.lr=0.123")["warmup"] is None
+    assert "the config of this run has come out otherwise than planned" in capsys.readouterr().out
+
+
+def test_a_run_that_prunes_no_element_trains_its_own(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job("warmup", *STEPS)
+    assert job("taker", *STEPS, "target_sparsity=0.0000001")["warmup"] is None
+    assert "nothing is pruned here" in capsys.readouterr().out
+
+
 THEIRS = [item for item in QUICK_FOR_THEIRS if not item.startswith(("data.", "total_iters"))]
 
 
@@ -136,6 +154,32 @@ def test_a_warm_up_of_other_code_or_data_is_not_used(
     taken = job("taker", "begin_step=5", "total_iters=6", *theirs, base=THEIRS)
     assert taken["warmup"] is None
     assert f"its {what} has changed: {changed}" in capsys.readouterr().out
+
+
+def test_code_and_data_are_those_of_the_beginning_and_recorded_at_once(
+    job: Job, tmp_path: Path, user_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, source = tmp_path / "table.csv", tmp_path / "their_code.py"
+    table.write_text("1")
+    source.write_text(source.read_text().replace("batch_size=16", "batch_size=16, table=None"))
+    seen: list[dict[str, Any]] = []
+
+    def edit(*args: Any) -> None:
+        if not seen:
+            seen.append(record_of(tmp_path / "warmup"))
+            for file in (source, table):
+                file.write_text(file.read_text() + "\n")
+
+    monkeypatch.setattr("pytorch_lightning.Callback.on_train_batch_end", edit)
+    theirs = [f"model._target_={user_module}.Lit", f"data._target_={user_module}.Data"]
+    given = [*theirs, f"+data.table='{table}'", "objective.name=val/score"]
+    made = job("warmup", "begin_step=5", "total_iters=3", *given, base=THEIRS)
+    known = seen[0]["warmup"]["sources"]
+    assert (made["status"], made["data"]) == ("completed", seen[0]["data"])
+    assert known["modules"].items() <= made["warmup"]["sources"]["modules"].items()
+    run = ExistingRun.at(tmp_path / "warmup")
+    assert run is not None
+    assert WarmupRun(run).change(made) == f"its code has changed: {source}"
 
 
 STOPPING = (

@@ -1,9 +1,7 @@
-"""Measures what a shared dense warm-up saves, and whether it changes anything; see bench-warmup."""
+"""Time of a sweep whose jobs share their dense warm-up, and whether their results differ."""
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -12,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarking import ROOT, at_least, parser, write
 from rich.console import Console
 from rich.table import Table
-
-ROOT = Path(__file__).resolve().parents[1]
 
 STEPS_PER_EPOCH = 55
 
@@ -33,11 +30,12 @@ CHOICES = ("off", "auto")
 
 def main() -> None:
     """Run both sweeps in both ways, compare every job, print the ratios and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=20, help="epochs a job (default: 20)")
-    parser.add_argument("--workers", type=int, default=JOBS, help=f"of joblib (default: {JOBS})")
-    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "benchmarks" / "warmup.json")
-    arguments = parser.parse_args()
+    made = parser("warmup", __doc__)
+    made.add_argument("--epochs", type=at_least(2), default=20, help="epochs a job (default: 20)")
+    made.add_argument(
+        "--workers", type=at_least(1), default=JOBS, help=f"of joblib (default: {JOBS})"
+    )
+    arguments = made.parse_args()
     begin = arguments.epochs * STEPS_PER_EPOCH // 2
     training = [f"trainer.max_epochs={arguments.epochs}", f"begin_step={begin}"]
     overrides = [*TRAINING, *training, f"total_iters={begin // 2}", *SWEPT]
@@ -52,9 +50,7 @@ def main() -> None:
             f"{way}: ratio of wall time {one['wall_ratio']:.3f}, of all runs' seconds "
             f"{one['device_ratio']:.3f}; the {JOBS} jobs are {verdict}"
         )
-    about = {"command": "scripts/bench-warmup", "cores": os.cpu_count(), "load_before": load}
-    about["platform"] = f"{platform.system()} {platform.machine()}"
-    arguments.json.write_text(json.dumps({**about, **found}, indent=2) + "\n")
+    write(arguments.json, "scripts/bench warmup", {"load_before": load, **found})
     sys.exit(any(one["different_jobs"] for one in found.values()))
 
 
