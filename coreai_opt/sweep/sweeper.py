@@ -130,7 +130,7 @@ class SweepRun:
             {digest: job.point.config_hash for digest, job in selection.warmup_of.items()},
             launcher.starts_in_turn,
         )
-        launcher.turn = scheduler.turn
+        launcher.ready = scheduler.ready
         return scheduler
 
     def _launch(self, selection: Selection, scheduler: Scheduler) -> None:

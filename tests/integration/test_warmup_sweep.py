@@ -88,6 +88,16 @@ def test_a_sweep_ends_as_one_that_shares_nothing(
     assert not list((work / "alone").glob("warmup-*"))
 
 
+def test_jobs_of_joblib_start_when_nothing_but_their_warm_up_was_at_work(
+    command: Command, work: Path
+) -> None:
+    needed("joblib")
+    done = command(*TWO, *chosen("joblib").overrides, "hydra.sweep.dir=x", timeout=400)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shared_steps(work / "x") == [100, 100]
+    assert [record_of(path)["attempts"] for path in jobs(work / "x")] == [1, 1]
+
+
 def test_a_warm_up_of_no_use_is_trained_again_by_the_next_command(
     command: Command, work: Path
 ) -> None:
