@@ -56,7 +56,8 @@ def _begins(job: SweepJob, selection: Selection) -> bool:
     """Return whether a job begins at its first step, in a process of this command."""
     if selection.states[job.point.config_hash] in WAITED_FOR or job.point.problems:
         return False
-    return job in selection.restarts or not checkpoint_files(job.paths.resume)
+    begins_anew = job in selection.restarts or job.point.config.get("resume") == "never"
+    return begins_anew or not checkpoint_files(job.paths.resume)
 
 
 def _add(

@@ -76,6 +76,13 @@ def test_jobs_that_go_on_or_run_elsewhere_need_none(planned: Planned) -> None:
     assert planned("power=1,2")[1].warmups == []
 
 
+def test_jobs_that_begin_anew_by_their_settings_share_one(planned: Planned) -> None:
+    for job in planned("power=1,2")[1].to_run:
+        job.paths.root.mkdir(parents=True)
+        write_checkpoint(job.paths.resume, 30, lambda path: path.write_bytes(b"x"), True, 1)
+    assert len(planned("power=1,2", "resume=never")[1].warmup_of) == 2
+
+
 def made_of(selection: Selection, **fields: Any) -> None:
     """Complete a warm-up run as a job does."""
     (job,) = selection.warmups
