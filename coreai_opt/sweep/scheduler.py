@@ -45,7 +45,8 @@ class Outcome:
 
     Attributes:
         entry: the point and its directory.
-        end: ``stopped`` is one that was not begun, because another one had failed.
+        end: ``stopped`` is one that was not begun, because another one had failed, or because the
+            warm-up run that it waits for was interrupted.
         value: its objective, where it completed.
         cause: what went wrong, in one sentence.
         was_done: it had completed, or failed for good, before this command.
@@ -109,6 +110,7 @@ class Scheduler:
         self._reached: dict[str, int] = {}
         self._lost: Counter[str] = Counter()
         self._busy: dict[str, float] = {}
+        self._interrupted: dict[str, SweepJob] = {}  # warm-up runs
         self.outcomes: list[Outcome] = []
 
     def ready(self, entries: Sequence[SweepJob]) -> list[bool]:
@@ -158,6 +160,8 @@ class Scheduler:
                     del self._open[entry.point.config_hash]
                     if entry.point.warmup_key is None:
                         self.outcomes.append(outcome)
+                    elif outcome.end == "interrupted":
+                        self._interrupted[entry.point.config_hash] = entry
                     listener.ended(outcome)
 
     def _next(self, entries: Sequence[SweepJob]) -> list[SweepJob]:
@@ -219,6 +223,10 @@ class Scheduler:
         if (run := self._ended(entry)) is not None:
             return outcome_of(entry, run)
         state = entry.state()
+        warmup = self._interrupted.get(self._warmups.get(entry.point.config_hash, ""))
+        if warmup is not None and state not in WAITED_FOR:
+            cause = f"not begun: {warmup.paths.root.name} was interrupted"
+            return Outcome(entry, "stopped", cause=cause)
         end = launched.told.get(entry.point.config_hash)
         if end is None and state not in WAITED_FOR and self._may_look(entry):
             end = job_end(entry.job())

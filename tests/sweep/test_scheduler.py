@@ -150,6 +150,21 @@ def test_a_warm_up_run_that_fails_fails_no_other(entries: list[SweepJob], in_tur
     assert all(all(look) for look in looks[1:])
 
 
+def test_jobs_are_not_begun_whose_warm_up_run_is_interrupted(entries: list[SweepJob]) -> None:
+    warmup, waits = with_warmup(entries, 2)
+
+    def action(entry: SweepJob) -> Any:
+        return raises(RunInterruptedError(130))(entry) if entry == warmup else complete(entry)
+
+    launches, told = Launches({A: action}), Told()
+    scheduler = Scheduler(launches, warmups=waits)
+    scheduler.run([warmup, *entries], told)
+    assert launches.batches == [[A, A]]
+    assert told.ends[0].end == "interrupted"
+    assert ends(scheduler.outcomes) == {A: "completed", B: "stopped", C: "stopped"}
+    assert scheduler.outcomes[1].cause == "not begun: warmup-01234567 was interrupted"
+
+
 @pytest.mark.parametrize("in_turn", [True, False])
 def test_a_warm_up_run_that_is_lost_is_launched_again_before_its_jobs(
     entries: list[SweepJob], in_turn: bool
