@@ -145,7 +145,7 @@ class SweepRun:
             self.folder.stop(self.command_id).unlink(missing_ok=True)
             self.outcomes += scheduler.outcomes
             print_summary(self.plan, self.outcomes)
-            print_queue([*selection.warmups, *selection.to_run])
+            print_queue(selection)
 
 
 current_sweep: ContextVar[SweepRun | None] = ContextVar("current_sweep", default=None)
