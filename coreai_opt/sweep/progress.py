@@ -277,7 +277,10 @@ def _line_of_warmup(outcome: Outcome) -> str:
     if outcome.end == "completed" and run is not None and facts:
         return f"dense warm-up {outcome.end}: {facts['steps']} steps, {run.seconds:.1f} s, {name}"
     cause = f": {outcome.cause}" if outcome.cause else ""
-    return f"dense warm-up {outcome.end}: {name}{cause}; each of its runs trains its own"
+    then = "each of its runs trains its own"
+    if outcome.end == "interrupted":
+        then = "its runs are not begun, and the same command goes on"
+    return f"dense warm-up {outcome.end}: {name}{cause}; {then}"
 
 
 @contextmanager

@@ -38,7 +38,6 @@ BUSY_S = 5.0  # until a run is tried again whose lock somebody held
 Launch = Callable[[Sequence[SweepJob]], Sequence[JobEnd | None]]
 WAITED_FOR = ("running", "queued")
 End = Literal["completed", "failed", "interrupted", "stopped"]
-Turn = Literal["now", "later", "never"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class Outcome:
 
     Attributes:
         entry: the point and its directory.
-        end: ``stopped`` is one that was not begun, because another one had failed.
+        end: ``stopped`` is one that was not begun, because another one had failed, or because the
+            warm-up run that it waits for was interrupted.
         value: its objective, where it completed.
         cause: what went wrong, in one sentence.
         was_done: it had completed, or failed for good, before this command.
@@ -102,8 +102,8 @@ class Scheduler:
             has failed since has failed in another command, and is not run a second time.
         isolates: a process that is killed leaves those of other runs alone.
         warmups: config hashes: of a job, and of the warm-up run that it waits for.
-        in_turn: the launcher itself asks for the ``turn`` of each job. Else a job is held back
-            until its warm-up run is settled.
+        in_turn: the launcher itself asks which jobs are ``ready``. Else a job is held back until
+            its warm-up run is settled.
     """
 
     def __init__(
@@ -117,35 +117,21 @@ class Scheduler:
         self._launch, self._isolates = launch, isolates
         self._warmups, self._in_turn = dict(warmups or {}), in_turn
         self._open: dict[str, SweepJob] = {}
-        self._before: dict[str, int] = {}  # mtimes before the last launch
-        self._turns: dict[str, tuple[float, Turn]] = {}  # by warm-up run: when it was looked at
         self._seen = dict(seen or {})
         self._over: set[tuple[str, str]] = set()  # jobs whose end has been looked at
         self._reached: dict[str, int] = {}
         self._lost: Counter[str] = Counter()
         self._busy: dict[str, float] = {}
+        self._interrupted: dict[str, SweepJob] = {}  # warm-up runs
         self.outcomes: list[Outcome] = []
 
-    def turn(self, entry: SweepJob) -> Turn:
-        """Return whether a job may start within a launch that is under way.
-
-        ``never`` = not in this launch: the process of its warm-up run is gone.
-        """
-        warmup = self._open.get(self._warmups.get(entry.point.config_hash, ""))
-        if warmup is None:
-            return "now"
+    def ready(self, entries: Sequence[SweepJob]) -> list[bool]:
+        """Return of each entry whether it may start: the warm-up that it waits for has ended."""
+        waited = [self._warmups.get(entry.point.config_hash) for entry in entries]
         # Hundreds of jobs may wait for one run.
-        seen, turn = self._turns.get(warmup.point.config_hash, (float("-inf"), "later"))
-        if time.monotonic() - seen > POLL_S:
-            turn = self._turn_after(warmup)
-            self._turns[warmup.point.config_hash] = time.monotonic(), turn
-        return turn
-
-    def _turn_after(self, warmup: SweepJob) -> Turn:
-        if self._ended(warmup) is not None:
-            return "now"
-        has_begun = warmup.mtime_ns() != self._before.get(warmup.point.config_hash)
-        return "never" if has_begun and warmup.state() == "interrupted" else "later"
+        asked = set(waited) & self._open.keys()
+        held = {digest for digest in asked if digest and self._ended(self._open[digest]) is None}
+        return [digest not in held for digest in waited]
 
     def run(self, entries: Iterable[SweepJob], listener: Listener) -> None:
         """Settle all entries; what is settled stands in ``outcomes``, also after an exception.
@@ -186,6 +172,8 @@ class Scheduler:
                     del self._open[entry.point.config_hash]
                     if entry.point.warmup_key is None:
                         self.outcomes.append(outcome)
+                    elif outcome.end == "interrupted":
+                        self._interrupted[entry.point.config_hash] = entry
                     listener.ended(outcome)
 
     def _next(self, entries: Sequence[SweepJob]) -> list[SweepJob]:
@@ -221,8 +209,7 @@ class Scheduler:
     def _launched(self, batch: Sequence[SweepJob]) -> "_Launched":
         if not batch:
             return _Launched(set(), {}, None, set())
-        before = self._before = {one.point.config_hash: one.mtime_ns() for one in batch}
-        self._turns.clear()
+        before = {one.point.config_hash: one.mtime_ns() for one in batch}
         returns: Sequence[JobEnd | None] = ()
         crash: Exception | None = None
         try:
@@ -248,6 +235,10 @@ class Scheduler:
         if (run := self._ended(entry)) is not None:
             return outcome_of(entry, run)
         state = entry.state()
+        warmup = self._interrupted.get(self._warmups.get(entry.point.config_hash, ""))
+        if warmup is not None and state not in WAITED_FOR:
+            cause = f"not begun: {warmup.paths.root.name} was interrupted"
+            return Outcome(entry, "stopped", cause=cause)
         end = launched.told.get(entry.point.config_hash)
         if end is None and state not in WAITED_FOR and self._may_look(entry):
             end = job_end(entry.job())

@@ -13,7 +13,7 @@ from coreai_opt.sweep.crashed import LostProcessError
 from coreai_opt.sweep.folder import EntryState, SweepJob
 from coreai_opt.sweep.scheduler import Outcome, outcome_of
 
-__all__ = ["Selection", "select"]
+__all__ = ["Selection", "has_failed_by_itself", "select"]
 
 # What a run has died of that is not its own doing: a process of it is gone.
 LOST = (LostProcessError.__name__, "RankLostError")
@@ -92,7 +92,7 @@ def _place(
         selection.settled.append(Outcome(entry, "failed", cause=cause, was_done=True))
     else:
         selection.to_run.append(entry)
-        is_over = state == "unreadable" or _has_failed_by_itself(run, state)
+        is_over = state == "unreadable" or has_failed_by_itself(run, state)
         if is_over or (wanted and state not in ("new", "running", "queued")):
             selection.restarts.append(entry)
     if state == "unreadable" and retry != "none":
@@ -100,8 +100,11 @@ def _place(
         selection.sentences.append(sentence)
 
 
-def _has_failed_by_itself(run: ExistingRun | None, state: EntryState) -> bool:
-    # What was lost with its process has a checkpoint to go on from, and nothing against it.
+def has_failed_by_itself(run: ExistingRun | None, state: EntryState) -> bool:
+    """Return whether a run begins anew after its failure.
+
+    What was lost with its process has a checkpoint to go on from, and nothing against it.
+    """
     error = {} if run is None else run.record.get("error") or {}
     return state == "failed" and error.get("type") not in LOST
 

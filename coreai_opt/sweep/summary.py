@@ -1,7 +1,7 @@
 """What is said at the end of a sweep: how many, the best, and how to run again what failed."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -9,10 +9,10 @@ from rich.table import Table
 from coreai_opt.config.composing import typed_flags
 from coreai_opt.report.formatting import command_for
 from coreai_opt.runs.outcome import shortfall
-from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.launchers.slurm_queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.scheduler import WAITED_FOR, Outcome
+from coreai_opt.sweep.selection import Selection
 
 __all__ = ["below_target", "failure_lines", "print_queue", "print_summary"]
 
@@ -42,15 +42,22 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
         console.print(line)
 
 
-def print_queue(entries: Iterable[SweepJob]) -> None:
+def print_queue(selection: Selection) -> None:
     """Say which jobs stay in a cluster's queue when a sweep is ended, and what becomes of them."""
-    jobs = [entry.job() for entry in entries if entry.state() in WAITED_FOR]
+    entries = [*selection.warmups, *selection.to_run]
+    submitted = [entry for entry in entries if entry.state() in WAITED_FOR]
+    jobs = [entry.job() for entry in submitted]
     if not (ids := [job.id for job in jobs if job is not None and slurm_queue().is_active(job)]):
         return
     console = Console(markup=False, emoji=False, soft_wrap=True, highlight=False)
     stay = "1 job stays" if len(ids) == 1 else f"{len(ids)} jobs stay"
     console.print(f"{stay} in SLURM's queue, and the same command takes up what they do; to end:")
     console.print(f"  scancel {' '.join(ids)}")
+    if waiting := sum(warmup in submitted for warmup in selection.warmup_of.values()):
+        wait = "1 run waits" if waiting == 1 else f"{waiting} runs wait"
+        console.print(
+            f"{wait} for the dense warm-up, not submitted yet: run the same command again"
+        )
 
 
 def counts(plan: Plan, outcomes: Sequence[Outcome]) -> str:

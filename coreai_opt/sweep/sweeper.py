@@ -99,8 +99,10 @@ class SweepRun:
 
     def scheduler(self, launcher: SweepLauncher, selection: Selection) -> Scheduler:
         """Return what runs the entries of a selection; adds the warm-up runs that they need."""
-        # Of the runs, without warm-ups: they compute as they would if nothing was shared.
-        share = launcher.share(len(selection.to_run)) if selection.to_run else {}
+        # Of the runs, without warm-ups: they compute as they would if nothing was shared. And of
+        # all of them: what is left in a later command computes as it would have in the first one.
+        jobs = max(len(self.plan.points), len(selection.to_run))
+        share = launcher.share(jobs) if selection.to_run else {}
         add_warmups(selection, self.plan.root, self.plan.settings, share.get("threads"))
         restarts = {entry.point.config_hash for entry in selection.restarts}
 
@@ -130,7 +132,7 @@ class SweepRun:
             {digest: job.point.config_hash for digest, job in selection.warmup_of.items()},
             launcher.starts_in_turn,
         )
-        launcher.turn = scheduler.turn
+        launcher.ready = scheduler.ready
         return scheduler
 
     def _launch(self, selection: Selection, scheduler: Scheduler) -> None:
@@ -145,7 +147,7 @@ class SweepRun:
             self.folder.stop(self.command_id).unlink(missing_ok=True)
             self.outcomes += scheduler.outcomes
             print_summary(self.plan, self.outcomes)
-            print_queue([*selection.warmups, *selection.to_run])
+            print_queue(selection)
 
 
 current_sweep: ContextVar[SweepRun | None] = ContextVar("current_sweep", default=None)

@@ -13,7 +13,7 @@ from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.record import code_and_versions
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.scheduler import WAITED_FOR, cause_of
-from coreai_opt.sweep.selection import Selection
+from coreai_opt.sweep.selection import Selection, has_failed_by_itself
 from coreai_opt.warmup.key import warmup_key
 from coreai_opt.warmup.run import WarmupRun
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
@@ -56,7 +56,8 @@ def _begins(job: SweepJob, selection: Selection) -> bool:
     """Return whether a job begins at its first step, in a process of this command."""
     if selection.states[job.point.config_hash] in WAITED_FOR or job.point.problems:
         return False
-    return job in selection.restarts or not checkpoint_files(job.paths.resume)
+    begins_anew = job in selection.restarts or job.point.config.get("resume") == "never"
+    return begins_anew or not checkpoint_files(job.paths.resume)
 
 
 def _add(
@@ -91,8 +92,9 @@ def _add(
     selection.mtimes[warmup.point.config_hash] = mtime_ns
     selection.states[warmup.point.config_hash] = state
     selection.warmups.append(warmup)
-    goes_on = state in ("new", *WAITED_FOR) or (state == "interrupted" and is_kept)
-    if not goes_on:
+    earlier = None if known is None else known.run
+    can_go_on = state in ("interrupted", "failed") and not has_failed_by_itself(earlier, state)
+    if state not in ("new", *WAITED_FOR) and not (can_go_on and is_kept):
         selection.restarts.append(warmup)
     return True
 

@@ -139,6 +139,23 @@ def test_jobs_start_when_their_warm_up_has_ended_whatever_happens_to_it(
     assert when(control, "started") < when(warmup, "finished")
 
 
+def test_a_command_that_ends_during_a_warm_up_says_that_its_runs_are_not_submitted(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep"
+    with sweeping(slurm, tmp_path, *SWEEP) as process:
+        wait_for(process, lambda: trains(sweep), "a warm-up that trains")
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "2 runs wait for the dense warm-up, not submitted yet: run the same command again" in out
+    with sweeping(slurm, tmp_path, *SWEEP) as process:
+        ended(process)
+    assert {record["status"] for record in jobs(sweep).values()} == {"completed"}
+    assert len(jobs(sweep)) == 3
+    assert record_in(warmup_in(sweep))["attempts"] == 1
+
+
 def test_runs_in_two_tasks_start_from_one_warm_up(slurm: Slurm, tmp_path: Path) -> None:
     for name, more in (("shared", []), ("alone", ["warmup=off"])):
         work = tmp_path / name

@@ -39,9 +39,12 @@ class Trouble(pl.Callback):
         is_warmup = Path(trainer.default_root_dir).name.startswith("warmup-")
         if not is_warmup or trainer.global_step != 60:
             return
+        if self.kind == "interrupted" and not Path("interrupted").exists():
+            Path("interrupted").touch()
+            os.kill(os.getpid(), signal.SIGINT)
         if self.kind == "fails":
             raise ZeroDivisionError("in the warm-up")
-        if not Path("killed").exists():
+        if self.kind == "killed" and not Path("killed").exists():
             Path("killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -88,6 +91,16 @@ def test_a_sweep_ends_as_one_that_shares_nothing(
     assert not list((work / "alone").glob("warmup-*"))
 
 
+def test_jobs_of_joblib_start_when_nothing_but_their_warm_up_was_at_work(
+    command: Command, work: Path
+) -> None:
+    needed("joblib")
+    done = command(*TWO, *chosen("joblib").overrides, "hydra.sweep.dir=x", timeout=400)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shared_steps(work / "x") == [100, 100]
+    assert [record_of(path)["attempts"] for path in jobs(work / "x")] == [1, 1]
+
+
 def test_a_warm_up_of_no_use_is_trained_again_by_the_next_command(
     command: Command, work: Path
 ) -> None:
@@ -113,6 +126,23 @@ def test_a_warm_up_of_no_use_is_trained_again_by_the_next_command(
     run("21,22", f"{name} is trained again: its checkpoint cannot be read")
     assert shared_steps(sweep).count(100) == 5
     assert len(list(warmup_in(sweep).glob("attempt-*"))) == 2
+
+
+def test_ctrl_c_in_a_warm_up_leaves_its_jobs_to_the_same_command(
+    command: Command, work: Path
+) -> None:
+    (work / "mine.py").write_text(MINE)
+    given = [*TWO, TROUBLE % "interrupted", "hydra.sweep.dir=x"]
+    stopped = command(*given, timeout=400)
+    assert stopped.returncode == 2
+    assert "; its runs are not begun, and the same command goes on" in stopped.stdout
+    assert "2 runs, 2 not begun" in stopped.stdout
+    assert jobs(work / "x") == []
+    again = command(*given, timeout=400)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert shared_steps(work / "x") == [100, 100]
+    (step,) = record_of(warmup_in(work / "x"))["resumed_at"]
+    assert 60 <= step <= 61
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])

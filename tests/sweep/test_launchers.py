@@ -26,12 +26,16 @@ from coreai_opt.sweep.launchers.base import NotLaunchedError
 from coreai_opt.sweep.launchers.joblib_launcher import JoblibLauncher
 from coreai_opt.sweep.launchers.ray_launcher import init_arguments, remote_arguments
 from coreai_opt.sweep.launchers.submitit_launcher import (
+    LocalSubmititLauncher,
     SlurmLauncher,
     _refusal,
     executor_parameters,
 )
 from coreai_opt.sweep.plan import Plan
+from coreai_opt.sweep.selection import select
+from coreai_opt.sweep.sweeper import SweepRun
 from tests.conftest import ROOT, Command
+from tests.helpers.stub_launchers import complete
 
 SLURM = {
     "submitit_folder": "x/%j",
@@ -104,6 +108,21 @@ def test_joblibs_jobs_share_the_machine(
     many = launcher.side_by_side(10**6)
     assert told["threads"] == max(1, len(os.sched_getaffinity(0)) // many)
     assert told["devices"] == tuple(str(number) for number in range(gpus))
+
+
+def test_jobs_that_are_left_compute_as_they_did_beside_the_others(
+    plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    made = plan("seed=1,2,3,4", f"paths.sweep_root={tmp_path}")
+    first, *others = SweepFolder(made.root).entries(made.points)
+    for entry in others:
+        complete(entry)
+    selection = select([first, *others], made.settings)
+    assert selection.to_run == [first]
+    launcher = LocalSubmititLauncher(None)
+    SweepRun(made).scheduler(launcher, selection)
+    assert launcher.share(1) == {"threads": 2}
 
 
 def test_joblib_has_a_worker_for_a_job_that_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

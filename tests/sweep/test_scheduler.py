@@ -135,18 +135,34 @@ def test_jobs_wait_for_their_warm_up_run_and_others_do_not(entries: list[SweepJo
 @pytest.mark.parametrize("in_turn", [True, False])
 def test_a_warm_up_run_that_fails_fails_no_other(entries: list[SweepJob], in_turn: bool) -> None:
     warmup, waits = with_warmup(entries, 3)
-    turns = []
+    looks: list[list[bool]] = []
 
     def launch(batch: Sequence[SweepJob]) -> Sequence[JobReturn]:
-        for entry in batch:
-            turns.append((entry.paths.root.name, scheduler.turn(entry)))
-        return Launches({A: raise_in(warmup)})(batch)
+        looks.append(scheduler.ready(batch))
+        returns = Launches({A: raise_in(warmup)})(batch)
+        looks.append(scheduler.ready(batch))  # at once
+        return returns
 
     scheduler = Scheduler(launch, warmups=waits, in_turn=in_turn)
     scheduler.run([warmup, *entries], Told())
     assert ends(scheduler.outcomes) == dict.fromkeys([A, B, C], "completed")
-    assert turns[0] == ("warmup-01234567", "now")
-    assert {turn for _, turn in turns[1:]} == {"later" if in_turn else "now"}
+    assert looks[0] == ([True, False, False, False] if in_turn else [True])
+    assert all(all(look) for look in looks[1:])
+
+
+def test_jobs_are_not_begun_whose_warm_up_run_is_interrupted(entries: list[SweepJob]) -> None:
+    warmup, waits = with_warmup(entries, 2)
+
+    def action(entry: SweepJob) -> Any:
+        return raises(RunInterruptedError(130))(entry) if entry == warmup else complete(entry)
+
+    launches, told = Launches({A: action}), Told()
+    scheduler = Scheduler(launches, warmups=waits)
+    scheduler.run([warmup, *entries], told)
+    assert launches.batches == [[A, A]]
+    assert told.ends[0].end == "interrupted"
+    assert ends(scheduler.outcomes) == {A: "completed", B: "stopped", C: "stopped"}
+    assert scheduler.outcomes[1].cause == "not begun: warmup-01234567 was interrupted"
 
 
 @pytest.mark.parametrize("in_turn", [True, False])

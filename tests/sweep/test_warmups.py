@@ -76,6 +76,13 @@ def test_jobs_that_go_on_or_run_elsewhere_need_none(planned: Planned) -> None:
     assert planned("power=1,2")[1].warmups == []
 
 
+def test_jobs_that_begin_anew_by_their_settings_share_one(planned: Planned) -> None:
+    for job in planned("power=1,2")[1].to_run:
+        job.paths.root.mkdir(parents=True)
+        write_checkpoint(job.paths.resume, 30, lambda path: path.write_bytes(b"x"), True, 1)
+    assert len(planned("power=1,2", "resume=never")[1].warmup_of) == 2
+
+
 def made_of(selection: Selection, **fields: Any) -> None:
     """Complete a warm-up run as a job does."""
     (job,) = selection.warmups
@@ -153,10 +160,15 @@ def test_with_another_share_of_the_machine_it_is_trained_again(planned: Planned)
 
 
 @pytest.mark.parametrize(
-    ("kind", "tries"), [("WarmupNotPossibleError", False), ("ZeroDivisionError", True)]
+    ("kind", "tries", "anew"),
+    [
+        ("WarmupNotPossibleError", False, False),
+        ("ZeroDivisionError", True, True),
+        ("LostProcessError", True, False),  # its checkpoint is whole
+    ],
 )
 def test_one_that_has_failed_is_tried_again_unless_it_cannot_be(
-    planned: Planned, kind: str, tries: bool
+    planned: Planned, kind: str, tries: bool, anew: bool
 ) -> None:
     first = planned("power=1,2")[1]
     (job,) = first.warmups
@@ -166,7 +178,7 @@ def test_one_that_has_failed_is_tried_again_unless_it_cannot_be(
     write_json(job.paths.result, content)
     again = planned("power=1,2")[1]
     assert bool(again.warmups) == tries
-    assert again.restarts == again.warmups
+    assert again.restarts == (again.warmups if anew else [])
     if not tries:
         assert "no dense warm-up is shared (" in again.sentences[0]
         assert again.warmup_of == {}

@@ -44,12 +44,12 @@ class SweepLauncher:
     """
 
     isolates = False  # whether a job whose process is killed leaves the others alone
-    starts_in_turn = False  # whether a launch starts each job when it is that one's turn
+    starts_in_turn = False  # whether a launch starts each job when that one is ready
 
     def __init__(self, launcher: Any, accelerator: str = "auto") -> None:
         self._launcher, self._number = launcher, 0
         self._accelerator = accelerator
-        self.turn: Callable[[SweepJob], Literal["now", "later", "never"]] = lambda entry: "now"
+        self.ready: Callable[[Sequence[SweepJob]], list[bool]] = lambda jobs: [True] * len(jobs)
 
     @property
     def launcher(self) -> Launcher:

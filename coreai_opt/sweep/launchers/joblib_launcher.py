@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from itertools import compress, islice
 from typing import Any
 
 from hydra.core.singleton import Singleton
@@ -73,7 +74,7 @@ class JoblibLauncher(SweepLauncher):
         # Not by how many there are: with one at a time joblib works in this very process, and a run
         # that takes its process down, launched again alone, would end the sweep.
         at_once = self.side_by_side(len(os.sched_getaffinity(0)) * MANY)
-        if at_once > 1 and any(self.turn(entry) != "now" for entry in entries):
+        if at_once > 1 and not all(self.ready(entries)):
             return self._launch_in_turn(entries, environments, at_once)
         self._launcher.joblib["n_jobs"] = max(at_once, 2) if len(entries) == 1 else at_once
         return super().launch(entries, environments)
@@ -90,8 +91,8 @@ class JoblibLauncher(SweepLauncher):
         ends: list[JobEnd | None] = [None] * len(entries)
         try:
             while True:
-                turns = {at: self.turn(entries[at]) for at in waiting}
-                for at in [at for at in waiting if turns[at] == "now"][: at_once - len(running)]:
+                ready = compress(waiting, self.ready([entries[at] for at in waiting]))
+                for at in islice(ready, at_once - len(running)):
                     job = executor.submit(execute_job, first + at, overrides[at], *context)
                     running[job] = at
                 waiting = [at for at in waiting if at not in running.values()]
@@ -99,9 +100,9 @@ class JoblibLauncher(SweepLauncher):
                     return ends
                 for job in wait(running, POLL_S, FIRST_COMPLETED).done:
                     ends[running.pop(job)] = job.result()
-        except BaseException:
-            executor.shutdown(kill_workers=True)
-            raise
+        finally:
+            # Left open it would be what joblib itself takes for the next launch.
+            executor.shutdown(kill_workers=bool(running))
 
 
 def _worker_environment(workers: int) -> dict[str, str]:

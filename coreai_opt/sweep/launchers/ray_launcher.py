@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class RayLauncher(SweepLauncher):
         first, overrides = self._numbered(entries, environments)
         waiting, tasks = list(range(len(entries))), dict[int, Any]()
         while waiting:
-            for at in [at for at in waiting if self.turn(entries[at]) == "now"]:
+            for at in compress(waiting, self.ready([entries[at] for at in waiting])):
                 tasks[at] = self._start(ray, first + at, overrides[at])
             waiting = [at for at in waiting if at not in tasks]
             started = list(tasks.values())

@@ -149,7 +149,7 @@ class SearchRun(SweepRun):
             for outcome in [*selection.settled, *scheduler.outcomes]:
                 self._settled[outcome.entry.point.config_hash] = outcome
                 self.outcomes.append(outcome)
-            print_queue([*selection.warmups, *selection.to_run])
+            print_queue(selection)
             told = self._tell(study, board, points, new)
         return told
 
