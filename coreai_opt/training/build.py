@@ -265,8 +265,11 @@ def _reason(cause: BaseException) -> str:
 
 
 def _instantiate(node: Mapping[str, Any], path: str, extra: Mapping[str, Any] | None = None) -> Any:
+    # Objects are arguments beside the node: Hydra 1.4 refuses them in it.
+    made = {key: value for key, value in node.items() if isinstance(value, SparsityScheduleBase)}
+    plain = {key: value for key, value in node.items() if key not in made}
     try:
-        return instantiate(dict(node), _convert_="all", **TRUSTED, **(extra or {}))
+        return instantiate(plain, _convert_="all", **TRUSTED, **made, **(extra or {}))
     except HydraException as error:
         refusal = error
     cause = refusal.__cause__
