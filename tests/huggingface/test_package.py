@@ -21,6 +21,7 @@ def test_the_package_exports_sorted_names_that_are_there() -> None:
         _ = huggingface.nothing
 
 
+@pytest.mark.timeout(300)
 def test_the_page_is_a_whole_training_without_its_pruning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
