@@ -115,7 +115,7 @@ def test_a_warm_up_of_no_use_is_trained_again_by_the_next_command(
         return done.stdout
 
     failed = run("20,40", "ZeroDivisionError: in the warm-up; each of its runs trains its own")
-    assert failed.count("is not used: it is failed; this run trains its own") == 2
+    assert failed.count("is not used: it has failed; this run trains its own") == 2
     name = warmup_in(sweep).name
     own.write_text(MINE.replace('raise ZeroDivisionError("in the warm-up")', "return"))
     run("25,35", f"{name} is trained again: its code has changed: ")
