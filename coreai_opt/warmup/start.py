@@ -94,7 +94,7 @@ def _problem(warmup: WarmupRun, record: Mapping[str, Any], is_pruned: bool) -> s
     if (problem := warmup.problem(record)) is not None:
         return problem
     if not is_pruned:
-        return "its best epoch may be one before the ramp, as nothing is pruned here"
+        return "this run prunes nothing, so that its best epoch may lie before the ramp"
     if warmup_key(record["config"]) != warmup.facts.get("key"):
         return "the config of this run has come out otherwise than planned"
     theirs = warmup.run.record

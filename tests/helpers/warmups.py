@@ -34,18 +34,20 @@ def job(compose_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Run a job of a sweep and return its record.
 
     The one that is called ``warmup`` makes the warm-up, ``alone`` shares nothing, and the others
-    start from the warm-up.
+    start from the warm-up, whose key the sweep has planned as its config says, or as ``planned``.
     """
     monkeypatch.setattr("coreai_opt.training.summary.draw_run", lambda paths: None)
 
-    def make(name: str, *overrides: str, base: list[str] = BASE) -> dict[str, Any]:
+    def make(
+        name: str, *overrides: str, base: list[str] = BASE, planned: str = ""
+    ) -> dict[str, Any]:
         sweep = ["hydra.mode=MULTIRUN", f"paths.sweep_root={tmp_path / 'sweep'}"]
         cfg = compose_config(*base, *sweep, *overrides, run_dir=tmp_path / name)
         config: Any = OmegaConf.to_container(cfg, resolve=True)
         makes = name == WARMUP
         environment = JobEnvironment(
             command_id="warm-up",
-            config_hash=(warmup_key(config) or "none") if makes else "",
+            config_hash=planned or warmup_key(config) or "none" if makes else "",
             warmup="" if name in (WARMUP, ALONE) else WARMUP,
             makes_warmup=makes,
         )

@@ -9,8 +9,11 @@ import pytorch_lightning as pl
 import torch
 
 from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.validation import resolve
 from coreai_opt.models import Classifier
 from coreai_opt.pruning import MagnitudePruner
+from coreai_opt.pruning.config.given import schedules_of
+from coreai_opt.training.build import build as build_objects
 from coreai_opt.training.build import locate
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.building import build
@@ -111,6 +114,16 @@ def test_the_schedule_and_the_spec_reach_the_callback(compose_config: Any) -> No
     pruner.prepare()
     pruner.step(50)
     assert int((model.weight == 0).sum()) == 70
+
+
+def test_the_schedule_that_validation_has_made_is_the_callbacks_own(compose_config: Any) -> None:
+    resolved = resolve(compose_config("schedule=poly", "power=2"))
+    objects = build_objects(resolved.values, [], True, resolved.schedule)
+    callbacks: list[pl.Callback] = objects.trainer.callbacks  # type: ignore[attr-defined]
+    (pruning,) = [one for one in callbacks if isinstance(one, ScheduledPruning)]
+    assert resolved.schedule is not None
+    assert all(one is resolved.schedule for one in schedules_of(pruning.config))
+    assert schedules_of(pruning.config)
 
 
 def test_the_dense_control_has_no_pruning_callback(compose_config: Any) -> None:

@@ -67,6 +67,16 @@ def test_the_second_rank_starts_as_rank_0_has_decided(
     assert [one and one.run.paths.root for one in told] == [expected]
 
 
+def test_a_rank_that_cannot_read_what_rank_0_starts_from_fails(
+    second_rank: Callable[[str], WarmupRun | None], tmp_path: Path
+) -> None:
+    paths = RunPaths(tmp_path / "taker")
+    paths.root.mkdir()
+    handoff.publish_warmup(paths, LAUNCH, "warmup")
+    with pytest.raises(OSError, match="this process cannot read it"):
+        second_rank("warmup")
+
+
 def test_it_waits_for_no_word_where_nothing_is_shared(
     second_rank: Callable[[str], WarmupRun | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

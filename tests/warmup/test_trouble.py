@@ -123,12 +123,18 @@ def test_a_run_with_another_config_than_planned_trains_its_own(
     assert "the config of this run has come out otherwise than planned" in capsys.readouterr().out
 
 
+def test_a_warm_up_with_another_config_than_planned_fails_at_once(job: Job, tmp_path: Path) -> None:
+    with pytest.raises(RunFailedError, match="its config has come out otherwise than planned"):
+        job("warmup", *STEPS, planned="0123456789abcdef")
+    assert not (tmp_path / "warmup" / "resume").exists()
+
+
 def test_a_run_that_prunes_no_element_trains_its_own(
     job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job("warmup", *STEPS)
     assert job("taker", *STEPS, "target_sparsity=0.0000001")["warmup"] is None
-    assert "nothing is pruned here" in capsys.readouterr().out
+    assert "this run prunes nothing" in capsys.readouterr().out
 
 
 THEIRS = [item for item in QUICK_FOR_THEIRS if not item.startswith(("data.", "total_iters"))]
@@ -175,6 +181,7 @@ def test_code_and_data_are_those_of_the_beginning_and_recorded_at_once(
     given = [*theirs, f"+data.table='{table}'", "objective.name=val/score"]
     made = job("warmup", "begin_step=5", "total_iters=3", *given, base=THEIRS)
     known = seen[0]["warmup"]["sources"]
+    assert list(seen[0]["data"]["files"]) == [str(table)]
     assert (made["status"], made["data"]) == ("completed", seen[0]["data"])
     assert known["modules"].items() <= made["warmup"]["sources"]["modules"].items()
     run = ExistingRun.at(tmp_path / "warmup")
