@@ -12,7 +12,7 @@ from typing import Any, Self
 from coreai_opt.config.errors import error_chain
 from coreai_opt.runs.processes import is_main_process
 
-__all__ = ["CTRL_C", "Interrupted", "Interruptions", "RunEnded", "exit_code_of"]
+__all__ = ["CTRL_C", "Interrupted", "Interruptions", "RunEnded", "exit_code_of", "signals_wait"]
 
 # A shell reports a process that a signal has ended as 128 + its number.
 BY_SIGNAL = 128
@@ -56,6 +56,31 @@ class RunEnded(SystemExit):
     def __init__(self, code: int, pressed: int = 0) -> None:
         self.pressed = pressed
         super().__init__(code)
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let signals wait for the end of what must not be broken off; then the first one arrives.
+
+    Torch is such a thing: a process that was interrupted while importing it can import it no more,
+    and every later run of its sweep would fail.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    # None: installed by somebody's C code, and not ours to set.
+    ours = [one for one, handler in handlers.items() if handler not in (None, signal.SIG_IGN)]
+    for number in ours:
+        signal.signal(number, lambda sent, _: arrived.append(sent))
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, handlers[number])
+        for sent in arrived[:1]:
+            signal.raise_signal(sent)
 
 
 class Interruptions:

@@ -29,7 +29,7 @@ from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id, starts_ranks
 from coreai_opt.runs.record import Heartbeat, Progress, Record
 from coreai_opt.runs.resume import Start, follow_start, plan_start
-from coreai_opt.runs.signals import Interruptions, RunEnded, exit_code_of
+from coreai_opt.runs.signals import Interruptions, RunEnded, exit_code_of, signals_wait
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files, remove_all
 
 __all__ = ["run"]
@@ -49,7 +49,9 @@ def run(cfg: DictConfig) -> float | None:
         RunFailedError: building or training failed; the record says how.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, 140 after SIGUSR2.
     """
-    config = _check(cfg)
+    # The user's own modules are looked up, and may import torch.
+    with signals_wait() if _in_sweep() else nullcontext():
+        config = _check(cfg)
     paths = RunPaths(Path(config.values["paths"]["run_dir"]))
     # First, so that no other process changes the directory before the start.
     launch, is_main = launch_id(os.environ), is_main_process()
@@ -210,9 +212,10 @@ def _execute(config: ResolvedConfig, session: RunContext, overrides: list[str]) 
     path, write = session.paths.progress, is_main_process()
     with Heartbeat(path, session.progress, write, lambda: record.seconds):
         _ignore_known_warnings()
-        from coreai_opt.distributed.rank_processes import ranks_of_this_run
-        from coreai_opt.training.build import build
-        from coreai_opt.training.train import train
+        with signals_wait():
+            from coreai_opt.distributed.rank_processes import ranks_of_this_run
+            from coreai_opt.training.build import build
+            from coreai_opt.training.train import train
 
         quiet_lightning()
         with _gpu_slot_of_job(), _threads(session.start), ranks_of_this_run():

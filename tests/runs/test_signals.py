@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.runs.signals import SIGNALS, Interrupted, Interruptions, exit_code_of
+from coreai_opt.runs.signals import (
+    SIGNALS,
+    Interrupted,
+    Interruptions,
+    exit_code_of,
+    signals_wait,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -192,3 +198,26 @@ def test_codes_are_those_of_a_shell() -> None:
     caused = SystemExit(1)
     caused.__cause__ = KeyboardInterrupt()
     assert exit_code_of(caused) == 130
+
+
+def test_a_signal_waits_for_what_must_not_be_broken_off() -> None:
+    steps: list[str] = []
+
+    def interrupted() -> None:
+        with Interruptions() as interruptions, signals_wait():
+            send(signal.SIGINT)
+            send(signal.SIGTERM)
+            steps.append(f"done, pressed {interruptions.pressed}")
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert steps == ["done, pressed 0"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signals_that_are_ignored_stay_so_while_others_wait() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with signals_wait():
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        send(signal.SIGINT)

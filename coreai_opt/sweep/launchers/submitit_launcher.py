@@ -1,9 +1,7 @@
 """SLURM through submitit: jobs that stand in the queue while the sweep watches their records."""
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
@@ -15,6 +13,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.runs.job_environment import JobEnvironment
+from coreai_opt.runs.signals import signals_wait
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, NotLaunchedError, SweepLauncher
 from coreai_opt.sweep.launchers.slurm_queue import Job, SlurmQueue, slurm_queue, write_job
@@ -142,7 +141,7 @@ class SlurmLauncher(_SubmititLauncher):
         self, queue: SlurmQueue, entries: Sequence[SweepJob], environments: Sequence[JobEnvironment]
     ) -> None:
         # A signal between the submission and the files that tell of it would lose the jobs.
-        with _signals_later():
+        with signals_wait():
             try:
                 # What sbatch says is in the error, and need not stand there twice.
                 with redirect_stderr(StringIO()), _outside_of_jobs():
@@ -206,24 +205,6 @@ def _end_of(job: Any) -> JobEnd:
             failed.status, failed.return_value = JobStatus.FAILED, error
             return failed
     return CrashedJob(f"process {job.job_id} ended and left no result")
-
-
-@contextmanager
-def _signals_later() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of what must not be interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {one: signal.signal(one, lambda sent, _: arrived.append(sent)) for one in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for sent in arrived[:1]:
-            signal.raise_signal(sent)
 
 
 @contextmanager
