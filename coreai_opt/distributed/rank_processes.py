@@ -30,8 +30,10 @@ from lightning_callbacks._lightning_internals import PROCESS_OBSERVER
 
 __all__ = ["RankLostError", "ranks_of_this_run"]
 
-# Variables that Lightning leaves behind: with them the next run would start no ranks.
-LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# The process of rank 0, for those that it starts: it may be gone before they look.
+RANK_0 = "COREAI_OPT_RANK_0_PID"
+# Variables that must not stay: with Lightning's own the next run would start no ranks.
+LEFT = (RANK_0, "RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 CONNECTIONS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
 POLL_S = 0.5
@@ -63,7 +65,7 @@ def ranks_of_this_run() -> Iterator[None]:
     On another rank than 0: the process ends when that of rank 0 is gone.
     """
     if not is_main_process():
-        _follow(os.getppid())
+        _follow(int(os.environ.get(RANK_0, os.getppid())))
         yield
         return
     ranks, hooks = _Ranks(), MethodPatches()
@@ -72,6 +74,7 @@ def ranks_of_this_run() -> Iterator[None]:
     try:
         # Lightning's own watch kills this process as soon as a rank has ended with an error.
         hooks.instead(subprocess_script, PROCESS_OBSERVER, ranks.watch)
+        os.environ[RANK_0] = str(os.getpid())
         with _command_of_one_run():
             yield
     except BaseException as error:

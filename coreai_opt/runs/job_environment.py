@@ -25,11 +25,11 @@ class JobEnvironment:
             default.
         devices: GPUs of which the job takes a free one; none = what it sees.
         jobs_per_device: how many jobs share one.
-        config_hash: of the job as the sweep has planned it, of a warm-up run its key; empty = not
-            known.
+        config_hash: of the job as the sweep has planned it; empty = not known.
         warmup: folder of the warm-up run beside the run's own, from which the job starts; empty =
             it trains its own.
-        makes_warmup: the job is a warm-up run, and ends where the first mask would be made.
+        warmup_key: of the warm-up run that the job is; it ends where the first mask would be made.
+            Empty = the job is none.
     """
 
     mtime_ns: int = 0
@@ -41,7 +41,7 @@ class JobEnvironment:
     jobs_per_device: int = 1
     config_hash: str = ""
     warmup: str = ""
-    makes_warmup: bool = False
+    warmup_key: str = ""
 
     @classmethod
     def received(cls) -> Self | None:

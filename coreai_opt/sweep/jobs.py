@@ -46,7 +46,7 @@ def job_of(task: Task) -> Task:
         try:
             return task(cfg)
         except Exception:
-            if stops_all and not environment.makes_warmup:
+            if stops_all and not environment.warmup_key:
                 stop.touch()
             raise
         except BaseException as error:

@@ -107,18 +107,16 @@ class SweepRun:
         restarts = {entry.point.config_hash for entry in selection.restarts}
 
         def environment(entry: SweepJob) -> JobEnvironment:
-            digest, warmup = (
-                entry.point.config_hash,
-                selection.warmup_of.get(entry.point.config_hash),
-            )
+            digest, key = entry.point.config_hash, entry.point.warmup_key
+            warmup = selection.warmup_of.get(digest)
             return JobEnvironment(
                 mtime_ns=selection.mtimes[digest],
                 command_id=self.command_id,
                 restart=digest in restarts,
                 fail_fast=self.plan.settings.fail_fast,
-                config_hash=digest,
+                config_hash=digest if key is None else "",
                 warmup="" if warmup is None else warmup.paths.root.name,
-                makes_warmup=entry.point.warmup_key is not None,
+                warmup_key=key or "",
                 **share,
             )
 

@@ -127,8 +127,7 @@ def _environment() -> JobEnvironment | None:
 def _warmup_key() -> str | None:
     """Return the key of the warm-up that this job makes, None where it makes none."""
     environment = _environment()
-    makes_one = environment is not None and environment.makes_warmup
-    return environment.config_hash if environment is not None and makes_one else None
+    return None if environment is None else environment.warmup_key or None
 
 
 def _restarts(paths: RunPaths) -> bool:

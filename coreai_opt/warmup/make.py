@@ -1,5 +1,6 @@
 """Making a warm-up: a training that ends as completed where its first mask would be made."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,6 +65,7 @@ class MakeWarmup(pl.Callback):
         context.record.update(warmup={**self._facts, "sources": self._sources})
         context.record.save()
         self._pruning = _clock_of(trainer, model)
+        self._seen = 0
 
     def interruption(
         self, pending: Callable[[], BaseException | None]
@@ -88,6 +90,13 @@ class MakeWarmup(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
         self._end_again()
+        # The end is that of the warm-up. A clock of epochs says how far off it is when it moves.
+        progress, clock = self._context.progress, self._pruning.clock
+        if clock == 0:
+            progress.total_steps = None
+        elif clock != self._seen:
+            progress.total_steps = math.ceil(trainer.global_step * self._end / clock)
+        self._seen = clock
 
     def _over(self) -> BaseException | None:
         if self._pruning.clock < self._end:

@@ -25,10 +25,20 @@ from coreai_opt.warmup.run import WarmupRun
 from lightning_callbacks import SparsityMonitor
 from lightning_callbacks._resume.logger_rewind import change_rows
 
-__all__ = ["StartFromWarmup", "choose_warmup"]
+__all__ = ["StartFromWarmup", "WarmupGoneError", "choose_warmup"]
 
 # Of a ModelCheckpoint's state: the files that it has kept.
 KEPT = ("best_model_path", "last_model_path")
+
+
+class WarmupGoneError(RuntimeError):
+    """A warm-up run was begun anew while a job started from it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(
+            f"another command trains the dense warm-up in {root} again, and began while this run "
+            "started from it; the same sweep repeats this run"
+        )
 
 
 def choose_warmup(
@@ -116,10 +126,14 @@ class StartFromWarmup(pl.Callback):
     Args:
         context: the run.
         warmup: the warm-up run.
+
+    Raises:
+        WarmupGoneError: what belongs to it can be read no more, or only in part.
     """
 
     def __init__(self, context: RunContext, warmup: WarmupRun) -> None:
         self._context, self._source = context, warmup.run.paths
+        self._run_id = warmup.run.record.get("run_id")
         self._old, self._new = str(warmup.facts["root"]), os.path.realpath(context.paths.root)
         self._kept: set[str] = set()
         self._is_first = True
@@ -147,6 +161,9 @@ class StartFromWarmup(pl.Callback):
         targets = {"total": report.target, **{one.name: one.target for one in report.layers}}
         change_rows(trainer, lambda row: _with_target(row, "sparsity/target", report.target))
         self._take_table(trainer, targets)
+        now = WarmupRun.at(self._source.root)  # last: all of it is read by now
+        if now is None or now.run.record.get("run_id") != self._run_id:
+            raise WarmupGoneError(self._source.root)
 
     def _take_table(self, trainer: pl.Trainer, targets: Mapping[str, float | None]) -> None:
         path = _table_of_sparsity(trainer)

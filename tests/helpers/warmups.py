@@ -44,12 +44,10 @@ def job(compose_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         sweep = ["hydra.mode=MULTIRUN", f"paths.sweep_root={tmp_path / 'sweep'}"]
         cfg = compose_config(*base, *sweep, *overrides, run_dir=tmp_path / name)
         config: Any = OmegaConf.to_container(cfg, resolve=True)
-        makes = name == WARMUP
         environment = JobEnvironment(
             command_id="warm-up",
-            config_hash=planned or warmup_key(config) or "none" if makes else "",
             warmup="" if name in (WARMUP, ALONE) else WARMUP,
-            makes_warmup=makes,
+            warmup_key=planned or warmup_key(config) or "none" if name == WARMUP else "",
         )
         with monkeypatch.context() as patch:
             give(patch, environment)

@@ -1,5 +1,6 @@
 """What goes wrong with a warm-up run costs time, and never another run or its result."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from coreai_opt.config.errors import RunFailedError
 from coreai_opt.runs.existing_run import ExistingRun
+from coreai_opt.runs.paths import RunPaths
 from coreai_opt.warmup.run import WarmupRun
+from coreai_opt.warmup.start import StartFromWarmup
 from tests.helpers.quick_runs import QUICK_FOR_THEIRS
 from tests.helpers.same_runs import differences, record_of
 from tests.helpers.warmups import OTHER, STEPS, Job, job
@@ -221,3 +224,31 @@ def test_a_warm_up_that_nobody_could_start_from_fails(job: Job, tmp_path: Path, 
         job("warmup", *overrides)
     record = record_of(tmp_path / "warmup")
     assert (record["kind"], record["error"]["type"]) == ("warmup", "WarmupNotPossibleError")
+
+
+def test_a_warm_up_that_is_begun_anew_meanwhile_is_told(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job("warmup", *STEPS)
+    load = StartFromWarmup.on_load_checkpoint
+
+    def load_then_archive(self: StartFromWarmup, *given: Any) -> None:
+        load(self, *given)
+        RunPaths(tmp_path / "warmup").archive_attempt()
+
+    monkeypatch.setattr(StartFromWarmup, "on_load_checkpoint", load_then_archive)
+    with pytest.raises(RunFailedError, match="another command trains the dense warm-up"):
+        job("taker", *OTHER)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_progress_of_a_warm_up_is_of_the_warm_up(job: Job, tmp_path: Path, interval: str) -> None:
+    ramp = (
+        STEPS
+        if interval == "step"
+        else ["begin_step=3", "total_iters=1", "interval=epoch", "trainer.max_epochs=4"]
+    )
+    steps = job("warmup", *ramp)["warmup"]["steps"]
+    progress = json.loads((tmp_path / "warmup" / "progress.json").read_text())
+    assert (progress["step"], progress["total_steps"]) == (steps, steps)
