@@ -90,12 +90,10 @@ def main() -> None:
 
 
 def measure(repeat: int, commands: Sequence[Command] = COMMANDS) -> list[dict[str, Any]]:
-    """Return medians for each command.
+    """Return medians for each command, of so many processes of each.
 
-    Args:
-        repeat: processes of each, after one that is not counted; one of each in turn, so that
-            whatever else the machine does meets all of them.
-        commands: what is run.
+    One that is not counted goes before them. They run in turn, so that whatever else the machine
+    does meets all of them.
     """
     with tempfile.TemporaryDirectory() as folder:
         for command in commands:

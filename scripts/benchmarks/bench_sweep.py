@@ -40,12 +40,7 @@ def main() -> None:
 
 
 def measure(runs: int, repeat: int) -> dict[str, Any]:
-    """Return the time between two fits, over several sweeps with a process each.
-
-    Args:
-        runs: of a sweep, >= 2.
-        repeat: sweeps.
-    """
+    """Return the time between two fits, over several sweeps of some runs with a process each."""
     sweeps = [_sweep(runs) for _ in range(repeat)]
     beyond = [begin - end for fits in sweeps for (_, end), (begin, _) in pairwise(fits)]
     seconds = {
