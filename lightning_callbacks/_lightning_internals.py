@@ -84,11 +84,7 @@ def csv_prefix(logger: Any) -> str:
 
 
 def require_names(owner: object, *names: str) -> None:
-    """Look for names that an object must have.
-
-    Raises:
-        PruningError: one is not there.
-    """
+    """Refuse an object that lacks one of some names."""
     for name in names:
         if not hasattr(owner, name):
             kind = getattr(owner, "__name__", type(owner).__name__)
@@ -99,21 +95,13 @@ def require_names(owner: object, *names: str) -> None:
 
 
 def require_private(callback: object) -> None:
-    """Look for the private names of a ``ModelCheckpoint`` or an ``EarlyStopping``.
-
-    Raises:
-        PruningError: one is not there.
-    """
+    """Look for the private names of a ``ModelCheckpoint`` or an ``EarlyStopping``."""
     is_checkpoint = hasattr(callback, "best_model_path")
     require_names(callback, *(OF_CHECKPOINT if is_checkpoint else OF_STOPPING))
 
 
 def require_loop_names(trainer: "pl.Trainer") -> None:
-    """Look for all names that an exact resume needs, before the training begins.
-
-    Raises:
-        PruningError: one is not there.
-    """
+    """Look for all names that an exact resume needs, before the training begins."""
     require_names(trainer, *OF_TRAINER)
     require_names(trainer.fit_loop, *OF_LOOP, *OF_RESTART)
     require_names(trainer.fit_loop.epoch_loop, *OF_EPOCH_LOOP)
@@ -271,14 +259,10 @@ def make_result(
     sync: Mapping[str, Any],
     is_tensor: bool,
 ) -> Any:
-    """Return an entry of ``logged_results`` without a value.
+    """Return an entry of ``logged_results`` without a value, from its metadata.
 
-    Args:
-        trainer: that has logged it.
-        fields: of the metadata of what was logged.
-        reduce_fx: the function that reduces it over an epoch.
-        sync: ``should`` and ``rank_zero_only`` of its synchronisation.
-        is_tensor: whether it is a tensor, and no torchmetrics ``Metric``.
+    ``sync`` is ``should`` and ``rank_zero_only`` of its synchronisation; what is no tensor is a
+    torchmetrics ``Metric``.
     """
     meta = of_root(trainer, RESULT, "_Metadata")(**fields, reduce_fx=reduce_fx)
     # Lightning compares this with what the next self.log brings: it has to be the same function.

@@ -66,12 +66,9 @@ class MetricsAtTarget:
         self._before = None
 
     def count(self, monitor: str | None, trainer: pl.Trainer, model: pl.LightningModule) -> bool:
-        """Return whether the masks are at target, and were when a metric was measured.
+        """Return whether the masks are at target, and were when the trainer measured a metric.
 
-        Args:
-            monitor: the name of the metric; None = whatever is saved without one.
-            trainer: that has measured it.
-            model: without masks everything counts.
+        No metric is whatever is saved without one. Without masks everything counts.
         """
         if not at_target_sparsity(model):
             return False

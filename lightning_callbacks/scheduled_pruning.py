@@ -384,11 +384,7 @@ class ScheduledPruning(pl.Callback):
 
 
 def _example_inputs(pl_module: pl.LightningModule) -> Any:
-    """Return the inputs of the forward pass that is traced.
-
-    Raises:
-        PruningError: the module has no ``example_input_array``.
-    """
+    """Return the inputs of the forward pass that is traced."""
     if pl_module.example_input_array is None:
         raise PruningError(
             "follow_calls needs an input to follow, and the module's example_input_array is "

@@ -106,11 +106,8 @@ def warn_nothing_at_target(
 ) -> None:
     """Say that a checkpoint has chosen nothing, with the sparsity at the end and the target.
 
-    Args:
-        what: of which checkpoint, and what it has not done.
-        last_validated: the sparsity at the last validation, in [0, 1]; None = there was none.
-        pl_module: whose training has ended.
-        clause: what else is to be said, with its semicolon.
+    ``what`` begins the sentence, ``clause`` with its semicolon goes on in it; ``last_validated`` is
+    the sparsity at the last validation, None = there was none.
     """
     counted = count_sparsity(pl_module)
     validated = "there was no validation"

@@ -145,19 +145,15 @@ def _anchor(member: Any) -> str:
     return str(member.path).replace(".", "-")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Write docs/api.md from the docstrings.")
-    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    checked = parser.parse_args().check
-    text = page()
-    if not checked:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    print("docs/api.md is out of date: run python scripts/api_reference.py", file=sys.stderr)
-    return 1
+def main() -> None:
+    """Write the page, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if out of date")
+    if not parser.parse_args().check:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
+        sys.exit(f"{PAGE.relative_to(ROOT)} is out of date: python scripts/api_reference.py")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

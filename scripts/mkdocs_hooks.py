@@ -45,12 +45,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def relinked(markdown: str, folder: str, here: str) -> str:
-    """Return a text with its links as they are on the site.
+    """Return a text from a folder of the repository with its links as they are on the site.
 
-    Args:
-        markdown: the text; code in fences stays.
-        folder: where it lies in the repository.
-        here: where its page is on the site.
+    Code in fences stays. ``here`` is where its page is on the site.
     """
     parts = FENCE.split(markdown)
     rewrite = _rewriter(folder, here)

@@ -99,11 +99,7 @@ def folder_of(mark: Mark, args: "TrainingArguments", step: int) -> Path | None:
 
 
 def masks_of(mark: Mark, folder: Path | None, step: int, directory: str) -> Mapping[str, Any]:
-    """Return the masks of the checkpoint that has a mark.
-
-    Raises:
-        MasksLostError: they are not there; it says what is allowed.
-    """
+    """Return the masks of the checkpoint that has a mark; a MasksLostError says what is allowed."""
     zeros = "masks_from='zeros', which keeps its zeros and the clock, and no dense values"
     if folder is None:
         raise MasksLostError(

@@ -357,11 +357,7 @@ class ScheduledPruningCallback(TrainerCallback):
 
 
 def refuse_sharding(args: "TrainingArguments", model: nn.Module) -> None:
-    """Refuse what gives a process a part of a tensor.
-
-    Raises:
-        PruningError: it names what does.
-    """
+    """Refuse what gives a process a part of a tensor."""
     found = [name for name in ("deepspeed", "fsdp") if getattr(args, name, None)]
     kinds = {type(module).__name__ for module in model.modules()}
     kinds |= {type(parameter).__name__ for parameter in model.parameters()}

@@ -164,13 +164,10 @@ def give_masked_weights(module: nn.Module) -> None:
 
     ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` hand their op a list of tensors that they keep beside
     their parameters. Nothing is changed but the class that torch has made for this parametrized
-    module. The list is computed at the beginning of a forward pass and dropped at its end, so that
-    no copy of the module and no file contains it. ``flatten_parameters`` does nothing until the
-    masks are folded in: cuDNN lays the weights out anew in every call, and torch may warn of that
-    once.
-
-    Args:
-        module: parametrized; a module that is no ``nn.RNNBase`` is left as it is.
+    module; any other module is left as it is. The list is computed at the beginning of a forward
+    pass and dropped at its end, so that no copy of the module and no file contains it.
+    ``flatten_parameters`` does nothing until the masks are folded in: cuDNN lays the weights out
+    anew in every call, and torch may warn of that once.
     """
     cls: Any = type(module)
     if not isinstance(module, nn.RNNBase) or FLAT_WEIGHTS[0] in vars(cls):

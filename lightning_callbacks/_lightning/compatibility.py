@@ -18,11 +18,7 @@ SHARDED = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
 
 
 def refuse_sharding(trainer: pl.Trainer) -> None:
-    """Refuse a strategy that gives a rank a part of a tensor.
-
-    Raises:
-        PruningError: it names the strategy.
-    """
+    """Refuse a strategy that gives a rank a part of a tensor."""
     sharded = kinds_of_root(trainer, "strategies", *SHARDED)
     if isinstance(trainer.strategy, sharded):
         raise PruningError(
@@ -54,11 +50,7 @@ def warn_of_untrained(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Non
 
 
 def refuse_other_pruners(callback: pl.Callback, trainer: pl.Trainer) -> None:
-    """Refuse a second callback that prunes the same module.
-
-    Raises:
-        PruningError: it names both.
-    """
+    """Refuse a second callback that prunes the same module."""
     for other in callbacks_of(trainer):
         if other is not callback and _prunes(other):
             name, own = type(other).__name__, type(callback).__name__

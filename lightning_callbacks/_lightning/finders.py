@@ -38,10 +38,8 @@ def found_values(trainer: pl.Trainer) -> dict[str, float]:
 def keep_found_values(trainer: pl.Trainer, values: dict[str, float], hooks: MethodPatches) -> None:
     """Give module and data what was found when the training began, and run no other trial then.
 
-    Warns:
-        InexactResumeWarning: a finder of the user's own runs its trials at other times. One at the
-            beginning of an epoch meets an iterator that is at its end; a resumed one meets a new
-            one.
+    Warn of a finder of the user's own, which runs its trials at other times: one at the begin of an
+    epoch meets an iterator that is at its end; a resumed one meets a new one.
     """
     kinds = kinds_of_root(trainer, "callbacks", *FINDERS)
     for finder in _finders(trainer):
@@ -59,12 +57,7 @@ def keep_found_values(trainer: pl.Trainer, values: dict[str, float], hooks: Meth
 def refuse_lost_checkpoint(trainer: pl.Trainer, step: int | None) -> None:
     """Refuse to train when Lightning has forgotten the checkpoint that the fit goes on from.
 
-    Args:
-        trainer: when the training begins.
-        step: of the checkpoint that was loaded first; None = none was.
-
-    Raises:
-        PruningError: it names both steps.
+    Asked when the training begins, with the step of the checkpoint that was loaded first, if any.
     """
     if step is None or trainer.global_step == step:
         return

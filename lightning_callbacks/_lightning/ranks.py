@@ -42,18 +42,9 @@ class StepMismatchError(PruningError):
 
 
 def check_masks(trainer: pl.Trainer, model: nn.Module, when: str) -> None:
-    """Compare the masks of all ranks; all ranks have to call this at the same place.
+    """Compare the masks of all ranks, which call this at the same place; see ``compare_masks``.
 
-    One small message is exchanged, whatever the size of the masks; with one process nothing is
-    computed.
-
-    Args:
-        trainer: whose processes are compared.
-        model: the prepared module.
-        when: for the message, ``"after step 3"``.
-
-    Raises:
-        MaskMismatchError: on all ranks, where one differs.
+    With one process nothing is computed.
     """
     if trainer.world_size > 1:
         compare_masks(model, when, trainer.strategy.root_device)
@@ -70,11 +61,10 @@ def may_step_apart(pl_module: pl.LightningModule) -> bool:
 
 
 def check_steps(trainer: pl.Trainer, finished: int) -> None:
-    """Compare the optimizer steps of all ranks; all ranks have to call this at the same place.
+    """Compare the optimizer steps of all ranks, which call this at the same place.
 
-    Raises:
-        StepMismatchError: on all ranks, where they differ. Without this the ranks that change their
-            masks would wait for the others for ever.
+    Where they differ all ranks raise: those that change their masks would wait for the others for
+    ever.
     """
     if trainer.world_size == 1:
         return

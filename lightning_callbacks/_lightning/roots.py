@@ -36,11 +36,7 @@ LATER = {"ModelParallelStrategy": "2.4", "WeightAveraging": "2.6"}
 
 @functools.cache
 def installed_root() -> str:
-    """Return the import root that is installed; of two it is ``pytorch_lightning``.
-
-    Raises:
-        ModuleNotFoundError: none is.
-    """
+    """Return the import root that is installed; of two it is ``pytorch_lightning``."""
     for root in ROOTS:
         # A folder that happens to have the name has no origin.
         spec = find_spec(root.partition(".")[0])
@@ -66,15 +62,7 @@ def root_of(kind: type) -> str:
 
 
 def require_one_root(callback: object, trainer: object) -> None:
-    """Refuse a callback that derives from a class of Lightning's which the trainer does not know.
-
-    Args:
-        callback: one of ours.
-        trainer: the trainer that it was given to.
-
-    Raises:
-        PruningError: they are of two roots.
-    """
+    """Refuse a callback of the other import root, which the trainer does not know."""
     own, wanted = root_of(type(callback)), root_of(type(trainer))
     if own != wanted:
         name = type(callback).__name__
@@ -85,16 +73,7 @@ def require_one_root(callback: object, trainer: object) -> None:
 
 
 def require_version(what: str, owner: object, oldest: str) -> None:
-    """Refuse something that the Lightning of a trainer is too old for.
-
-    Args:
-        what: for the message, the class.
-        owner: a trainer or a module.
-        oldest: the first version that will do.
-
-    Raises:
-        PruningError: it names both versions.
-    """
+    """Refuse something (``what``, a class) that the Lightning of a trainer is too old for."""
     if not is_at_least(owner, oldest):
         root = root_of(type(owner))
         raise PruningError(
@@ -114,27 +93,12 @@ def _version(root: str) -> str:
 
 
 def of_root(owner: object, module: str, name: str) -> Any:
-    """Return an attribute of a module of Lightning, from the import root of an object.
-
-    Args:
-        owner: a trainer or a module.
-        module: dotted path below the root.
-        name: the attribute.
-    """
+    """Return an attribute of a module below the import root of a trainer or module of Lightning."""
     return _attribute(f"{root_of(type(owner))}.{module}", name)
 
 
 def kinds_of_root(owner: object, module: str, *names: str) -> tuple[Any, ...]:
-    """Return classes as ``of_root`` does, without those that came after this version of Lightning.
-
-    Args:
-        owner: a trainer or a module.
-        module: dotted path below the root.
-        names: the classes.
-
-    Raises:
-        AttributeError: one is not there, and is none of ``LATER``.
-    """
+    """Return classes as ``of_root`` does, without those that this Lightning is too old for."""
     home = importlib.import_module(f"{root_of(type(owner))}.{module}")
     there = [name for name in names if name not in LATER or hasattr(home, name)]
     return tuple(getattr(home, name) for name in there)

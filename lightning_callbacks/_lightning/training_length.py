@@ -119,21 +119,11 @@ def check_ramps(
     steps_itself: bool,
     since: Beginning = FIRST_STEP,
 ) -> None:
-    """Refuse a ramp that cannot end inside the training; warn of one that may not.
+    """Refuse a ramp that cannot end inside the training that begins; warn of one that may not.
 
     In a training that is cut short (``fast_dev_run``, ``overfit_batches``,
-    ``limit_train_batches``) it is warned of as well: such a one tries out whether all works.
-
-    Args:
-        trainer: when the training begins.
-        interval: what the schedules count.
-        schedules: those of all weights.
-        steps_itself: whether the module decides when its optimizers step.
-        since: where the schedules begin.
-
-    Raises:
-        RampTooLongError: it cannot.
-        PruningError: hundredths of a training without an end.
+    ``limit_train_batches``) it is warned of as well: such a one tries out whether all works. So it
+    is where the module decides when its optimizers step (``steps_itself``).
     """
     if interval == "percent":
         _require_an_end(trainer)

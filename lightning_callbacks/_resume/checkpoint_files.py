@@ -70,11 +70,7 @@ def checkpoint_files(folder: Path) -> list[CheckpointFile]:
 
 
 def newest_checkpoint(folder: Path) -> CheckpointFile | None:
-    """Return the newest checkpoint that is whole; a warning names each damaged one.
-
-    Args:
-        folder: where ``write_checkpoint`` has put them.
-    """
+    """Return the newest checkpoint that is whole; a warning names each damaged one."""
     for file in checkpoint_files(folder):
         if file.is_whole():
             return file
@@ -92,18 +88,14 @@ def write_checkpoint(
 ) -> CheckpointFile | None:
     """Write a checkpoint beside its place, rename it, and leave no more than the newest few.
 
+    Where it cannot be written, what was there before is untouched.
+
     Args:
         folder: where to; made if need be.
         step: optimizer steps finished, for the name.
         write: writes to the path that it is given; called on every rank.
-        finish: whether this process renames and removes: rank 0.
+        finish: whether this process renames and removes: rank 0. Others return None.
         keep: how many files stay, >= 1.
-
-    Returns:
-        The file; None where ``finish`` is false.
-
-    Raises:
-        OSError: it cannot be written; what was there before is untouched.
     """
     beside = folder / f".step-{step:08d}-{os.getpid()}.ckpt"
     if finish:

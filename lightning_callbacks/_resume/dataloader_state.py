@@ -75,12 +75,7 @@ class TrainingLoaders:
             self._before, self._states = self._states, loader_states(trainer)
 
     def state(self, trainer: pl.Trainer, in_epoch: bool) -> dict[str, Any] | None:
-        """Return the position; None = the loaders cannot say it yet, but will a batch later.
-
-        Args:
-            trainer: the trainer.
-            in_epoch: whether the epoch has begun.
-        """
+        """Return the position; None = the loaders cannot say it yet, but will a batch later."""
         position = {
             # The first epoch's iterator is made long before it begins.
             "begin": self._begin if in_epoch or trainer.current_epoch == 0 else None,

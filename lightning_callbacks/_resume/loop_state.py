@@ -56,12 +56,7 @@ def ends_training(trainer: pl.Trainer) -> bool:
 
 
 def settle(loops: dict[str, Any], boundary: Boundary) -> None:
-    """Rewrite the counters of a checkpoint so that nothing is under way.
-
-    Args:
-        loops: the node of the fit loop in ``checkpoint["loops"]``.
-        boundary: where the training is.
-    """
+    """Rewrite the counters of the fit loop in a checkpoint so that nothing is under way."""
     _finish(loops["epoch_loop.batch_progress"])
     # Asked when the next batch has been fetched; TrainingLoaders knows what they said before.
     loops["state_dict"].pop("combined_loader", None)

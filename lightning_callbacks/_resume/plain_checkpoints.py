@@ -21,11 +21,8 @@ TELLS_WHEN_EVALUATING = "2.5"
 class PlainCheckpoints:
     """Makes a checkpoint that is being loaded one of the plain model, masked.
 
-    Its masks and clock become the state of the callback that prunes, its optimizers go by the
-    order of the plain model's parameters. One that knows no such masks stays as it is.
-
-    Args:
-        state_key: under which a checkpoint has the state of the callback.
+    Its masks and clock become the state of the callback that prunes, under its key; its optimizers
+    go by the order of the plain model's parameters. One that knows no such masks stays as it is.
     """
 
     def __init__(self, state_key: str) -> None:
@@ -43,13 +40,8 @@ class PlainCheckpoints:
     ) -> None:
         """Look at the checkpoint before the strategy gives its weights to the module.
 
-        Args:
-            callback: that prunes; where Lightning tells callbacks nothing of a checkpoint, it is
-                told here.
-            trainer: that loads it.
-            pl_module: the module.
-            hooks: the patches of the strategy.
-            evaluates: whether it is loaded for anything but a fit.
+        The callback that prunes is told of it here, where Lightning tells callbacks nothing: of one
+        that is loaded for anything but a fit (``evaluates``), in older versions.
         """
         is_told = not evaluates or is_at_least(trainer, TELLS_WHEN_EVALUATING)
 

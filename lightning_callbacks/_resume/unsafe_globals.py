@@ -44,8 +44,7 @@ class ForeignObjectsWarning(UserWarning):
 def foreign_in_file(path: str | Path) -> list[str]:
     """Return the dotted names of what ``torch.load(path, weights_only=True)`` would refuse.
 
-    Args:
-        path: a file; one that is no checkpoint holds nothing.
+    A file that is no checkpoint holds nothing.
     """
     try:
         return sorted(get_unsafe_globals_in_checkpoint(path))
@@ -72,14 +71,8 @@ def foreign_in_value(value: Any) -> list[str]:
 def load_without_foreign(path: str | Path, **options: Any) -> Any:
     """Return what a file holds, with a ``NotUnpickled`` for each object that torch does not make.
 
-    Nothing foreign is imported or called.
-
-    Args:
-        path: a file that ``torch.save`` has written.
-        options: of ``torch.load``.
-
-    Raises:
-        pickle.UnpicklingError: it holds what torch reads in no case, as a call of ``os.system``.
+    Nothing foreign is imported or called. What torch reads in no case, as a call of ``os.system``,
+    is a ``pickle.UnpicklingError``. The options are those of ``torch.load``.
     """
     stand_ins: list[Any] = [(_stand_in(name), name) for name in foreign_in_file(path)]
     with warnings.catch_warnings(), safe_globals(stand_ins):

@@ -1,17 +1,12 @@
 """Time of jobs side by side against one after the other, and whether their results differ."""
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarking import ROOT, at_least, parser, write
-from rich.console import Console
+from benchmarking import at_least, parser, records, run_sweep, table, write
 from rich.table import Table
 
 JOBS = 8
@@ -36,10 +31,8 @@ def main() -> None:
         for one, other in zip(alone["records"], together["records"], strict=True)
         if one["metrics"] != other["metrics"]
     ]
-    Console().print(_table(timed))
     ratio = together["seconds"] / alone["seconds"]
     verdict = "of equal metrics" if not different else f"different: {different}"
-    print(f"ratio {ratio:.3f} with one thread a job in both; the {JOBS} jobs are {verdict}")
     results = {
         "overrides": overrides,
         "device": alone["records"][0]["device"],
@@ -54,29 +47,24 @@ def main() -> None:
             for kind, sweep in timed.items()
         },
     }
-    write(arguments.json, "scripts/bench joblib", results)
+    write(arguments.json, "scripts/bench joblib", results, _table(timed))
+    print(f"ratio {ratio:.3f} with one thread a job in both; the {JOBS} jobs are {verdict}")
 
 
 def _sweep(folder: Path, kind: str, overrides: list[str]) -> dict[str, Any]:
     path = folder / kind.replace(" ", "-")
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *LAUNCHERS[kind], *overrides]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    began = time.monotonic()
-    subprocess.run([*command, f"hydra.sweep.dir={path}"], check=True, cwd=folder, env=environment)
-    seconds = time.monotonic() - began
-    records = [json.loads(file.read_text()) for file in sorted(path.glob("*/result.json"))]
-    return {"seconds": seconds, "records": records}
+    seconds = run_sweep(path, [*LAUNCHERS[kind], *overrides], OMP_NUM_THREADS="1")
+    return {"seconds": seconds, "records": records(path)}
 
 
 def _table(timed: dict[str, dict[str, Any]]) -> Table:
-    table = Table("jobs", title=f"a sweep of {JOBS} jobs on {os.cpu_count()} cores")
-    for column in ("wall s", "a job s, mean", "threads a job"):
-        table.add_column(column, justify="right")
+    title = f"a sweep of {JOBS} jobs on {os.cpu_count()} cores"
+    made = table(title, ["jobs"], ["wall s", "a job s, mean", "threads a job"])
     for kind, sweep in timed.items():
         seconds = mean(record["wall_seconds"] for record in sweep["records"])
         threads = {record["threads"] for record in sweep["records"]}
-        table.add_row(kind, f"{sweep['seconds']:.1f}", f"{seconds:.1f}", str(threads).strip("{}"))
-    return table
+        made.add_row(kind, f"{sweep['seconds']:.1f}", f"{seconds:.1f}", str(threads).strip("{}"))
+    return made
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ from statistics import geometric_mean, median
 from typing import Any
 
 import torch
-from benchmarking import at_least, device_name, parser, write
-from rich.console import Console
+from benchmarking import add_device, at_least, parser, table, write
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -41,17 +40,12 @@ def main() -> None:
         "sizes": by_size(clock, sizes),
         "layers": by_layers(clock, arguments.layers),
     }
-    for table in tables(results):
-        Console().print(table)
-    write(arguments.json, "scripts/bench masks", results)
+    write(arguments.json, "scripts/bench masks", results, *tables(results))
 
 
 def _parser() -> Any:
     made = parser("masks", __doc__)
-    made.add_argument(
-        "--device", type=device_name, default="cpu", help="cpu or cuda (default: cpu)"
-    )
-    made.add_argument("--threads", type=at_least(1), help="torch's threads (default: torch's own)")
+    add_device(made)
     made.add_argument(
         "--repeats", type=at_least(1), default=9, help="the median of so many (default: 9)"
     )
@@ -166,9 +160,8 @@ def tables(results: dict[str, Any]) -> list[Table]:
     """Return what is printed."""
     masks = results["masks"]
     title = f"a mask of {results['weights']:,} weights on {results['device']}"
-    first = Table(title=f"{title}, {results['threads']} threads")
-    for name in ("sparsity", "topk ms", "mask ms", "times", "update ms", "times", "read once ms"):
-        first.add_column(name, justify="right")
+    columns = ("sparsity", "topk ms", "mask ms", "times", "update ms", "times", "read once ms")
+    first = table(f"{title}, {results['threads']} threads", [], columns)
     for row in masks:
         first.add_row(
             str(row["sparsity"]),
@@ -180,17 +173,18 @@ def tables(results: dict[str, Any]) -> list[Table]:
         )
     means = [geometric_mean(row[key] for row in masks) for key in ("ratio", "update_ratio")]
     first.add_row("mean", "", "", f"{means[0]:.0f}", "", f"{means[1]:.0f}", "")
-    second = Table(title="by size")
-    third = Table(title="a step of a pruner, by layers")
-    for table, rows, keys in (
-        (second, results["sizes"], ("weights", "mask_s", "ns_a_weight")),
-        (third, results["layers"], ("way", "layers", "weights", "step_s", "ns_a_weight")),
-    ):
-        for key in keys:
-            table.add_column(key.replace("_", " "), justify="right")
-        for row in rows:
-            table.add_row(*(_number(row[key]) for key in keys))
-    return [first, second, third]
+    return [
+        first,
+        _all_of("by size", results["sizes"]),
+        _all_of("a step of a pruner, by layers", results["layers"]),
+    ]
+
+
+def _all_of(title: str, rows: list[dict[str, Any]]) -> Table:
+    made = table(title, [], [key.replace("_", " ") for key in rows[0]])
+    for row in rows:
+        made.add_row(*map(_number, row.values()))
+    return made
 
 
 def _number(value: float | str) -> str:

@@ -1,17 +1,12 @@
 """Accuracy of schedules, allocations and criteria on the MNIST subset, against dense."""
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarking import ROOT, write
-from rich.console import Console
+from benchmarking import ROOT, records, run_sweep, table, write
 from rich.table import Table
 
 # The same training for all; total_iters and begin_step are optimizer steps of 550. The others are
@@ -48,25 +43,21 @@ def main() -> None:
     seeds = list(range(1, arguments.seeds + 1))
     with tempfile.TemporaryDirectory() as folder:
         results = {
-            name: list(_runs(overrides, seeds, Path(folder, str(index))))
+            name: _runs(overrides, seeds, Path(folder, str(index)))
             for index, (name, overrides) in enumerate(TABLES[arguments.what].items())
         }
-    Console().print(_table(results))
-    write(path, f"scripts/bench schedules --what {arguments.what}", _report(results, seeds))
+    command = f"scripts/bench schedules --what {arguments.what}"
+    write(path, command, _report(results, seeds), _table(results))
 
 
-def _runs(overrides: list[str], seeds: list[int], folder: Path) -> Iterator[dict[str, Any]]:
-    swept = f"seed={','.join(str(seed) for seed in seeds)}"
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, swept]
-    subprocess.run([*command, f"hydra.sweep.dir={folder}"], check=True, cwd=folder.parent)
-    records = [json.loads(path.read_text()) for path in folder.glob("*/result.json")]
-    yield from sorted(records, key=lambda record: seeds.index(record["seed"]))
+def _runs(overrides: list[str], seeds: list[int], folder: Path) -> list[dict[str, Any]]:
+    run_sweep(folder, [*overrides, f"seed={','.join(map(str, seeds))}"])
+    return sorted(records(folder), key=lambda record: seeds.index(record["seed"]))
 
 
 def _table(results: dict[str, list[dict[str, Any]]]) -> Table:
-    table = Table("run", title="test accuracy at the target sparsity, percent")
-    for column in ("mean", "std", "against dense", "sparsity", "seconds a run"):
-        table.add_column(column, justify="right")
+    columns = ("mean", "std", "against dense", "sparsity", "seconds a run")
+    made = table("test accuracy at the target sparsity, percent", ["run"], columns)
     dense = _mean(next(iter(results.values())), "test/accuracy")
     for name, runs in results.items():
         accuracies = [100 * run["metrics"]["test/accuracy"] for run in runs]
@@ -74,8 +65,8 @@ def _table(results: dict[str, list[dict[str, Any]]]) -> Table:
         sparsity = statistics.mean(run["sparsity"]["achieved"] for run in runs)
         seconds = statistics.median(run["wall_seconds"] for run in runs)
         cells = (f"{mean:.2f}", f"{std:.2f}", f"{mean - dense:+.2f}", f"{100 * sparsity:.1f}")
-        table.add_row(name, *cells, f"{seconds:.1f}")
-    return table
+        made.add_row(name, *cells, f"{seconds:.1f}")
+    return made
 
 
 def _mean(runs: list[dict[str, Any]], metric: str) -> float:

@@ -5,14 +5,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarking import ROOT, at_least, parser, write
-from rich.console import Console
+from benchmarking import ROOT, at_least, parser, table, write
 from rich.table import Table
 
 TRAIN = str(ROOT / "train.py")
@@ -83,25 +81,27 @@ class Taken:
 
 def main() -> None:
     """Run the commands in turn, print the table and write the JSON."""
-    given = _arguments(sys.argv[1:])
-    results = measure(given.repeat)
-    Console().print(_table(results, given.repeat))
-    write(given.json, "scripts/bench startup", {"repeat": given.repeat, "commands": results})
+    made = parser("startup", __doc__)
+    made.add_argument(
+        "--repeat", type=at_least(1), default=9, help="processes of each (default: 9)"
+    )
+    given = made.parse_args()
+    commands = measure(given.repeat)
+    results = {"repeat": given.repeat, "commands": commands}
+    write(given.json, "scripts/bench startup", results, _table(commands, given.repeat))
 
 
-def measure(repeat: int, commands: Sequence[Command] = COMMANDS) -> list[dict[str, Any]]:
-    """Return medians for each command.
+def measure(repeat: int) -> list[dict[str, Any]]:
+    """Return medians for each command, of so many processes of each.
 
-    Args:
-        repeat: processes of each, after one that is not counted; one of each in turn, so that
-            whatever else the machine does meets all of them.
-        commands: what is run.
+    One that is not counted goes before them. They run in turn, so that whatever else the machine
+    does meets all of them.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for command in commands:
+        for command in COMMANDS:
             _run(command, folder)  # files are read from the disk, and modules compiled
-        rounds = [[_run(command, folder) for command in commands] for _ in range(repeat)]
-    by_command = zip(commands, zip(*rounds, strict=True), strict=True)
+        rounds = [[_run(command, folder) for command in COMMANDS] for _ in range(repeat)]
+    by_command = zip(COMMANDS, zip(*rounds, strict=True), strict=True)
     return [_result(command, taken) for command, taken in by_command]
 
 
@@ -129,23 +129,14 @@ def _run(command: Command, folder: str) -> Taken:
     return Taken(wall, own + after.children_system - before.children_system)
 
 
-def _arguments(arguments: Sequence[str]) -> Namespace:
-    made = parser("startup", __doc__)
-    made.add_argument(
-        "--repeat", type=at_least(1), default=9, help="processes of each (default: 9)"
-    )
-    return made.parse_args(arguments)
-
-
 def _table(results: Sequence[dict[str, Any]], repeat: int) -> Table:
-    table = Table("", title=f"start-up, median of {repeat} processes, seconds")
-    for column in ("wall", "fastest", "cpu", "must", "aim"):
-        table.add_column(column, justify="right")
+    title = f"start-up, median of {repeat} processes, seconds"
+    made = table(title, [""], ["wall", "fastest", "cpu", "must", "aim"])
     for one in results:
         bounds = ("" if one[key] is None else f"{one[key]:g}" for key in ("must_s", "aim_s"))
         times = (f"{one[key]:.4f}" for key in ("wall_s", "fastest_s", "cpu_s"))
-        table.add_row(one["command"], *times, *bounds)
-    return table
+        made.add_row(one["command"], *times, *bounds)
+    return made
 
 
 if __name__ == "__main__":

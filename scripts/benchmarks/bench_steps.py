@@ -12,10 +12,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from bench_masks import Clock
-from benchmarking import at_least, device_name, parser, write
+from bench_masks import WAYS, Clock
+from benchmarking import add_device, at_least, parser, table, write
 from gpu_counts import counted
-from rich.console import Console
 from rich.table import Table
 from step_models import MODELS, Case
 from torch import nn
@@ -29,7 +28,6 @@ OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda weights: SGD(weights, lr=0.01, momentum=0.9),
     "adamw": lambda weights: AdamW(weights, lr=1e-3),
 }
-WAYS = {"on the model": MagnitudePruner, "in place": InPlacePruner}
 # All end at 90 %; a ramp updates its masks in every step, or in one of ten.
 PHASES: dict[str, dict[str, Any]] = {
     "ramp": {"every": 1},
@@ -64,16 +62,12 @@ def main() -> None:
         "steps": arguments.steps,
         "rows": rows,
     }
-    Console().print(table(results))
-    write(arguments.json, _command(arguments), results)
+    write(arguments.json, _command(arguments), results, _table(results))
 
 
 def _parser() -> Any:
     made = parser("steps", __doc__)
-    made.add_argument(
-        "--device", type=device_name, default="cpu", help="cpu or cuda (default: cpu)"
-    )
-    made.add_argument("--threads", type=at_least(1), help="torch's threads (default: torch's own)")
+    add_device(made)
     made.add_argument(
         "--steps", type=at_least(1), default=25, help="the median of so many (default: 25)"
     )
@@ -237,14 +231,10 @@ def _peak(case: Case, optimizer: str, variant: Variant, device: Any, compiled: b
     return highest
 
 
-def table(results: dict[str, Any]) -> Table:
-    """Return the printed table."""
+def _table(results: dict[str, Any]) -> Table:
     how = "compiled" if results["compiled"] else "eager"
-    made = Table(title=f"a training step on {results['device']}, {how}")
-    for name in NAMES:
-        made.add_column(name)
-    for name in ("step ms", "ratio", "extra bytes a weight", "launches", "waits"):
-        made.add_column(name, justify="right")
+    numbers = ("step ms", "ratio", "extra bytes a weight", "launches", "waits")
+    made = table(f"a training step on {results['device']}, {how}", NAMES, numbers)
     for row in results["rows"]:
         made.add_row(
             *(row[name] for name in NAMES),

@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarking import ROOT, at_least, parser, write
-from rich.console import Console
+from benchmarking import ROOT, at_least, parser, table, write
 from rich.table import Table
 
 MUST_S, AIM_S = 0.5, 0.3
@@ -35,17 +34,11 @@ def main() -> None:
         _run_inside(given.inside, given.overrides)
         return
     results = measure(given.runs, given.repeat)
-    Console().print(_table(results))
-    write(given.json, "scripts/bench sweep", results)
+    write(given.json, "scripts/bench sweep", results, _table(results))
 
 
 def measure(runs: int, repeat: int) -> dict[str, Any]:
-    """Return the time between two fits, over several sweeps with a process each.
-
-    Args:
-        runs: of a sweep, >= 2.
-        repeat: sweeps.
-    """
+    """Return the time between two fits, over several sweeps of some runs with a process each."""
     sweeps = [_sweep(runs) for _ in range(repeat)]
     beyond = [begin - end for fits in sweeps for (_, end), (begin, _) in pairwise(fits)]
     seconds = {
@@ -99,14 +92,12 @@ def _run_inside(times: Path, command: list[str]) -> None:
 
 def _table(results: dict[str, Any]) -> Table:
     title = f"a small run of a sweep, median of {results['sweeps']} x {results['runs'] - 1} runs"
-    table = Table("", title=title)
-    for column in ("ms", "must", "aim"):
-        table.add_column(column, justify="right")
+    made = table(title, [""], ["ms", "must", "aim"])
     bounds = {"beyond_fit": (f"{MUST_S * 1e3:.0f}", f"{AIM_S * 1e3:.0f}")}
     for name, seconds in results["seconds"].items():
         label = name.replace("_", " ")
-        table.add_row(label, f"{1000 * seconds:.0f}", *bounds.get(name, ()))
-    return table
+        made.add_row(label, f"{1000 * seconds:.0f}", *bounds.get(name, ()))
+    return made
 
 
 if __name__ == "__main__":

@@ -2,16 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarking import ROOT, at_least, parser, write
-from rich.console import Console
+from benchmarking import at_least, parser, run_sweep, table, write
 from rich.table import Table
 
 STEPS_PER_EPOCH = 55
@@ -43,21 +40,24 @@ def main() -> None:
     load = os.getloadavg()[0]
     ways = {"one after the other": overrides, "at once": [*overrides, *at_once]}
     found = {way: _measured(texts) for way, texts in ways.items()}
-    Console().print(_table(found))
+    results = {"load_before": load, **found}
+    write(arguments.json, "scripts/bench warmup", results, _table(found))
     for way, one in found.items():
         verdict = "different" if one["different_jobs"] else "equal in record and weights"
         print(
             f"{way}: ratio of wall time {one['wall_ratio']:.3f}, of all runs' seconds "
             f"{one['device_ratio']:.3f}; the {JOBS} jobs are {verdict}"
         )
-    write(arguments.json, "scripts/bench warmup", {"load_before": load, **found})
     sys.exit(any(one["different_jobs"] for one in found.values()))
 
 
 def _measured(overrides: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        wall = {choice: _sweep(folder, choice, overrides) for choice in CHOICES}
+        wall = {
+            choice: run_sweep(folder / choice, [*overrides, f"warmup={choice}"])
+            for choice in CHOICES
+        }
         runs = {choice: _runs(folder / choice) for choice in CHOICES}
     # A warm-up run is no job, and its seconds count.
     device = {
@@ -82,13 +82,6 @@ def _measured(overrides: list[str]) -> dict[str, Any]:
             for choice in CHOICES
         },
     }
-
-
-def _sweep(folder: Path, choice: str, overrides: list[str]) -> float:
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, f"warmup={choice}"]
-    began = time.monotonic()
-    subprocess.run([*command, f"hydra.sweep.dir={folder / choice}"], check=True, cwd=folder)
-    return time.monotonic() - began
 
 
 def _runs(sweep: Path) -> dict[str, dict[str, Any]]:
@@ -116,14 +109,13 @@ def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _table(found: dict[str, dict[str, Any]]) -> Table:
-    table = Table("", "warmup", title=f"a sweep of {JOBS} jobs, begin_step at half of the training")
-    for column in ("wall s", "s of all runs"):
-        table.add_column(column, justify="right")
+    title = f"a sweep of {JOBS} jobs, begin_step at half of the training"
+    made = table(title, ["", "warmup"], ["wall s", "s of all runs"])
     for way, one in found.items():
         for choice in CHOICES:
             cells = (one["wall_seconds"][choice], one["device_seconds"][choice])
-            table.add_row(way, choice, *(f"{cell:.1f}" for cell in cells))
-    return table
+            made.add_row(way, choice, *(f"{cell:.1f}" for cell in cells))
+    return made
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
-"""Options, machine and JSON that all benchmarks share."""
+"""Options, sweeps, tables, machine and JSON that benchmarks share."""
 
 import argparse
 import json
 import os
 import platform
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +28,14 @@ def parser(what: str, description: str | None) -> argparse.ArgumentParser:
         "--json", type=writable, default=default, help=f"default: {default.relative_to(ROOT)}"
     )
     return made
+
+
+def add_device(made: argparse.ArgumentParser) -> None:
+    """Add the options of benchmarks that compute in this process."""
+    made.add_argument(
+        "--device", type=device_name, default="cpu", help="cpu or cuda (default: cpu)"
+    )
+    made.add_argument("--threads", type=at_least(1), help="torch's threads (default: torch's own)")
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -64,8 +78,36 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(path: Path, command: str, results: dict[str, Any]) -> None:
-    """Write results as JSON, with the command and the machine."""
+def run_sweep(folder: Path, overrides: Sequence[str], **environment: str) -> float:
+    """Run a sweep of train.py into a folder, and return its seconds."""
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides]
+    began = time.monotonic()
+    subprocess.run(
+        [*command, f"hydra.sweep.dir={folder}"],
+        check=True,
+        cwd=folder.parent,
+        env=os.environ | environment,
+    )
+    return time.monotonic() - began
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a sweep's runs, by the names of their folders."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
+
+
+def table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Return a table without rows: columns of texts, then those of numbers."""
+    made = Table(*texts, title=title)
+    for name in numbers:
+        made.add_column(name, justify="right")
+    return made
+
+
+def write(path: Path, command: str, results: dict[str, Any], *tables: Table) -> None:
+    """Print tables of results, and write them as JSON, with the command and the machine."""
+    for each in tables:
+        Console().print(each)
     report = {"command": command, **machine(), **results}
     path.write_text(json.dumps(report, indent=2) + "\n")
 

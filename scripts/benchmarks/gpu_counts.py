@@ -4,8 +4,7 @@ There need be no GPU: torch's operations are noted as they are called, tensors o
 way of those on a device, and calls for many tensors are counted as CUDA splits them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import ceil
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -47,16 +46,10 @@ class _Noting(TorchDispatchMode):
 
 def counted(action: Callable[[], object]) -> Counts:
     """Return what an action would pay if its tensors were on a GPU."""
-    with as_on_a_device(), _Noting() as noting:
+    # Tensors of the host go the way of those on a device.
+    with patch("coreai_opt.pruning.masks.host.on_host", lambda _: False), _Noting() as noting:
         action()
     return Counts(noting.launches, noting.waits)
-
-
-@contextmanager
-def as_on_a_device() -> Iterator[None]:
-    """Let tensors of the host go the way of those on a device, inside."""
-    with patch("coreai_opt.pruning.masks.host.on_host", lambda tensor: False):
-        yield
 
 
 def _by_bool(indices: Any) -> bool:

@@ -17,9 +17,7 @@ def config_of(
 ) -> MagnitudePrunerConfig:
     """Return a config of its own, with the schedule where it has none.
 
-    Raises:
-        ValueError: a bad value, an object without ``compute_sparsity``, or both of
-            ``target_sparsity`` and ``config``.
+    A bad value, or both of ``target_sparsity`` and ``config``, is a ValueError.
     """
     if config is not None and target_sparsity is not None:
         raise ValueError("both config and target_sparsity are given; allowed: one of them")

@@ -65,11 +65,7 @@ def none_is_empty(value: Any) -> Any:
 
 
 def check_schedule(value: Any) -> Any:
-    """Build a schedule from a dict; let any object that has ``compute_sparsity`` through.
-
-    Raises:
-        ValueError: the object has no ``compute_sparsity``, or one that takes something else.
-    """
+    """Build a schedule from a dict; let any object that has ``compute_sparsity`` through."""
     if isinstance(value, Mapping):
         value = SparsityScheduleBase.maybe_build_from_dict(value)
     if value is None:

@@ -24,9 +24,7 @@ __all__ = ["ConfigUsage"]
 class ConfigUsage:
     """Notes which config applied to which op, and then says what matched nothing.
 
-    Args:
-        config: the config.
-        by_type: whether the ops are those of known layers, and no model was run.
+    ``by_type``: the ops are those of known layers, and no model was run.
     """
 
     def __init__(self, config: MagnitudePrunerConfig, by_type: bool = False) -> None:
@@ -38,15 +36,11 @@ class ConfigUsage:
         self._uses.append((match.config, use))
 
     def check(self, kinds: Mapping[str, type], uses: Sequence["WeightUse"]) -> None:
-        """Raise when a name or a type in the config matches nothing.
+        """Raise when a name or a type in the config matches nothing; the error lists what exists.
 
         Args:
             kinds: names and classes of all modules of the model.
             uses: all ops that use a weight.
-
-        Raises:
-            UnknownModuleError, UnknownTypeError, UnknownOpError, UnknownParameterError: it lists
-                what exists.
         """
         prunable = list(dict.fromkeys(use.module_name for use in uses))
         reached = {around for name in prunable for around in self_and_ancestors(name)}

@@ -19,11 +19,8 @@ RARE = 64
 class MaskChange:
     """What becomes of masks; made before they change.
 
-    Args:
-        masks: bool, of one shape if they are several, changed in place afterwards.
-
-    Attributes:
-        now: the masks by the end, a row for each if they are several.
+    The masks are of one shape if they are several, and changed in place afterwards. ``now`` are the
+    masks by the end, a row for each if they are several.
     """
 
     now: Tensor
@@ -47,8 +44,7 @@ class MaskChange:
     def clear(self, values: Iterable[tuple[int, Tensor]]) -> None:
         """Set values to +0.0 where they have just been pruned or have come back.
 
-        Args:
-            values: each with the place of its mask, of its shape; what was pruned before is 0.
+        Each stands with the place of its mask, and has its shape; what was pruned before is 0.
         """
         if len(self._masks) > 1:
             self._clear_together(values)
@@ -79,8 +75,10 @@ class MaskChange:
     def put_on(self, weight: Tensor, dense: Tensor | None, is_masked: bool) -> None:
         """Mask a weight by the one mask as it is now, and give what has come back its value.
 
+        Autograd does not get to know of it.
+
         Args:
-            weight: changed in place; autograd does not get to know of it.
+            weight: changed in place.
             dense: its dense values, None = nothing comes back.
             is_masked: whether it was masked by the mask from before.
         """

@@ -29,15 +29,11 @@ class _Known(NamedTuple):
 
 
 class ManyMasks:
-    """Masks of several tensors.
+    """Masks of several tensors, True = keep, for values of some dtypes.
 
     Values are multiplied as integers with 0 and 1: what is pruned becomes +0.0, whatever it was,
     and what is kept stays as it is, bit for bit. The mask of a small tensor is held as integers of
     the size of a weight as well: one call masks many tensors.
-
-    Args:
-        masks: bool, True = keep.
-        dtypes: those of the values that they are put on.
     """
 
     def __init__(self, masks: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> None:
@@ -71,8 +67,7 @@ class ManyMasks:
     def put_on(self, values: Iterable[tuple[int, Tensor]]) -> None:
         """Set values to +0.0 where their mask is False; autograd does not get to know of it.
 
-        Args:
-            values: each with the place of its mask; of the shape of the mask, on its device.
+        Each stands with the place of its mask, and has its shape and device.
         """
         together: Together = {}
         for place, value in values:
@@ -82,12 +77,7 @@ class ManyMasks:
 
     @torch.no_grad()
     def put_on_parameters(self, places: Sequence[int], values: Sequence[Tensor]) -> None:
-        """Set parameters to +0.0 where their mask is False; soonest where they are as before.
-
-        Args:
-            places: of the masks and of the values.
-            values: those of all masks.
-        """
+        """Do the same to parameters at some places among all; soonest where they are as before."""
         pointers = [
             0 if self._factors[place] is None else values[place].data_ptr() for place in places
         ]

@@ -56,10 +56,8 @@ class AttachedOptimizers:
     def attach(self, optimizer: Optimizer) -> list[Optimizer]:
         """Look after an optimizer, and after those that it hands its work to; return them all.
 
-        One that holds none of the weights may be given some later.
-
-        Raises:
-            TypeError: it is no optimizer of torch.
+        One that holds none of the weights may be given some later; what is no optimizer is a
+        TypeError.
         """
         found = list(with_inner(optimizer))
         if not found:
@@ -108,24 +106,14 @@ class AttachedOptimizers:
         return known
 
     def clear_moments(self, places: Iterable[int], kept: Sequence[Tensor]) -> None:
-        """Set moments to 0 where weights are not kept.
-
-        Args:
-            places: of the weights.
-            kept: a bool tensor for each of the places; where it is False, moments become 0.
-        """
+        """Set moments to 0 where weights at some places are not kept, by a bool tensor for each."""
         order = list(places)
         weights = self._weights.now()
         masks = ManyMasks(kept, [weights[place].dtype for place in order])
         self._for_moments(order, masks.put_on)
 
     def change_moments(self, places: Sequence[int], change: MaskChange) -> None:
-        """Set moments to 0 where weights have just been pruned, or have come back.
-
-        Args:
-            places: of the weights whose masks have changed.
-            change: of their masks.
-        """
+        """Set moments to 0 where weights at some places were just pruned, or have come back."""
         if not self._are_clean and self.attached:
             self._clean()
         self._for_moments(places, change.clear)

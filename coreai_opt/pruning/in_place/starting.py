@@ -85,11 +85,7 @@ class AllZeroWarning(PreparationWarning):
 
 
 def with_zeros(targets: Sequence[Target]) -> list[Target]:
-    """Return targets whose given masks are the zeros that their weights have now.
-
-    Raises:
-        PruningError: a weight is on the meta device, where it has no values.
-    """
+    """Return targets whose given masks are the zeros that their weights have now."""
     return [replace(target, given=_zeros_of(target)) for target in targets]
 
 

@@ -74,11 +74,7 @@ def masks_state(weights: MaskedWeights, step_count: int) -> dict[str, Any]:
 
 
 def under_first_names(state: Mapping[str, Any], targets: Iterable[Target]) -> dict[str, Any]:
-    """Return a state in which a weight of several names (tied) has the first one alone.
-
-    Raises:
-        PruningError: it is of a later version of this package.
-    """
+    """Return a state in which a weight of several names (tied) has the first one alone."""
     mask_names(state)
     first = {holder.name: target.name for target in targets for holder in target.holders}
     masks: dict[str, Any] = {}
@@ -88,11 +84,7 @@ def under_first_names(state: Mapping[str, Any], targets: Iterable[Target]) -> di
 
 
 def mask_names(state: Mapping[str, Any]) -> set[str]:
-    """Return the names of the weights that a state has masks of.
-
-    Raises:
-        PruningError: it is no such state, or of a later version of this package.
-    """
+    """Return the names of the weights that a state has masks of; refuse what is no such state."""
     if lacking := [key for key in ("masks", STEP_COUNT) if key not in state]:
         raise PruningError(
             f"this is no state of masks beside a model: it has no {lacking[0]!r}; allowed: what "
@@ -135,16 +127,9 @@ def load_masks(weights: MaskedWeights, state: Mapping[str, Any]) -> None:
 def check_fits(
     weights: MaskedWeights, state: Mapping[str, Any], unmasked: Collection[str] = ()
 ) -> None:
-    """Look whether a state is one of these weights.
+    """Raise a PruningError that says in what a state is not one of these weights.
 
-    Args:
-        weights: what has masks here.
-        state: what ``masks_state`` has returned.
-        unmasked: the names of the weights that the config prunes and the state has no masks of.
-
-    Raises:
-        PruningError: it has masks of other weights, of other shapes or other criteria, or is
-            damaged.
+    ``unmasked`` are the names of the weights that the config prunes and the state has no masks of.
     """
     theirs = mask_names(state)
     ours = {tensor.name for tensor in weights.tensors} | set(unmasked)

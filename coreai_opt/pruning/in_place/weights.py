@@ -122,10 +122,8 @@ class MaskedWeights:
     def all_dense(self, tensors: Sequence[PrunedTensor]) -> list[Tensor]:
         """Return the dense weights behind masks that are about to change.
 
-        Where no dense values are kept, what is pruned is 0.
-
-        Args:
-            tensors: one, or several small ones of one shape, dtype and device.
+        There is one, or several small ones of one shape, dtype and device. Where no dense values
+        are kept, what is pruned is 0.
         """
         weights: list[Tensor] = [tensor.original for tensor in tensors]
         if not self.keeps_dense:
@@ -161,9 +159,7 @@ class MaskedWeights:
     ) -> Iterator[MaskChange]:
         """Mask weights by the masks that they have at the end, and give what comes back its value.
 
-        Args:
-            tensors: one, or several small ones of one shape, dtype and device.
-            dense: what ``all_dense`` has returned.
+        ``dense`` is what ``all_dense`` has returned for these tensors.
         """
         change = MaskChange([tensor.impl.mask for tensor in tensors])
         yield change

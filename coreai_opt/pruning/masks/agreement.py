@@ -32,17 +32,10 @@ class MaskMismatchError(PruningError):
 
 
 def compare_masks(model: nn.Module, when: str, device: torch.device) -> None:
-    """Compare the masks of all ranks; all ranks have to call this at the same place.
+    """Compare the masks of all ranks, which call this at the same place.
 
-    One small message is exchanged, whatever the size of the masks.
-
-    Args:
-        model: the prepared module.
-        when: for the message, ``"after step 3"``.
-        device: on which the ranks exchange messages.
-
-    Raises:
-        MaskMismatchError: on all ranks, where one differs.
+    One small message is exchanged on a device, whatever the size of the masks; where one differs,
+    all ranks raise a MaskMismatchError, which says when (``"after step 3"``).
     """
     tensors = list(pruned_tensors(model))
     if not tensors:

@@ -13,14 +13,9 @@ MANY = 1 << 20
 
 
 def lowest_on_device(keys: Tensor, count: int) -> Tensor:
-    """Return which keys of each row are the lowest ``count``; ties go by index, lowest first.
+    """Return which keys of each row, along the last axis, are the lowest ``count``.
 
-    Args:
-        keys: one dimension or more, without NaN; rows lie along the last one.
-        count: 1 to as many as a row has, less one.
-
-    Returns:
-        A bool tensor of the same shape, on the same device.
+    Ties go by index, lowest first. No key is NaN; ``count`` is 1 to the length of a row, less one.
     """
     if keys.device.type == "mps" or keys.numel() < MANY:  # topk gives few elements there
         order = keys.sort(dim=-1, stable=True).indices

@@ -16,23 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Hint", "Keys", "count_rows", "mark_each", "mark_kept"]
+__all__ = ["Keys", "count_rows", "mark_each", "mark_kept"]
 
 Array = npt.NDArray[Any]
 
 # Up to here numpy's own selection is quicker than a pass with a sample.
-FEW = 1 << 12
+FEW = 1 << 17
 # What is compared at once stays in the cache.
 AT_ONCE = 1 << 18
 # From here on the places of a sample are not remembered.
 MANY = 1 << 20
-# The places in a row of those that are marked together take 15 bits.
-LONGEST = 1 << 15
 # By the size of an integer in bytes.
 LARGEST = {2: 0x7FFF, 4: 0x7FFF_FFFF, 8: 0x7FFF_FFFF_FFFF_FFFF}
-# By how much of itself a cut may move from one step to the next, as a power of 2: its bits by a
-# 4096th are a float's value by a fiftieth.
-HINT_SHIFT = 12
 # Standard deviations of a sample's quantile to either side: one in 2,000 samples misses the cut.
 WIDTHS = (3.5, 28.0)
 
@@ -82,31 +77,6 @@ class Keys:
         return out
 
 
-@dataclass
-class Hint:
-    """Where the cut was last time: between two steps of a ramp it hardly moves.
-
-    Whatever is in it, the result is the same.
-    """
-
-    cut: int | None = None
-    moved: int = 0
-
-    def bracket(self) -> tuple[int, int] | None:
-        """Return two keys between which the next cut probably lies; None = nothing is known."""
-        if self.cut is None or self.cut < 0:
-            return None
-        reach = 2 * self.moved + (self.cut >> HINT_SHIFT) + 1
-        return max(self.cut - reach, 0), self.cut + reach
-
-    def note(self, cut: int) -> None:
-        """Remember a cut; one below 0, among what has not been kept, says nothing of the next."""
-        if cut < 0:
-            return
-        self.moved = 0 if self.cut is None else abs(cut - self.cut)
-        self.cut = cut
-
-
 _rooms = threading.local()
 
 
@@ -147,9 +117,7 @@ class _Found(NamedTuple):
     values: Array
 
 
-def mark_kept(
-    rows: Sequence[Keys], count: int, masks: Sequence[Array], hint: Hint | None = None
-) -> Any:
+def mark_kept(rows: Sequence[Keys], count: int, masks: Sequence[Array]) -> Any:
     """Write masks in which the lowest ``count`` keys are False and all others True.
 
     Ties go by index in the order of the rows, lowest first.
@@ -158,65 +126,32 @@ def mark_kept(
         rows: the keys, all of one dtype.
         count: 1 to as many as there are, less one.
         masks: bool, one for each row and of its length; what is in them does not matter.
-        hint: where the cut was last time, to be remembered for the next; only with ``bits``.
 
     Returns:
         The highest key that is marked False.
     """
     total = sum(map(len, rows))
     if total <= FEW:
-        cut = _mark_few(rows, count, masks)
-        if hint is not None:
-            hint.note(int(cut))
-        return cut
+        return _mark_few(rows, count, masks)
     ranges = [
         _Range(keys, begin, min(begin + AT_ONCE, len(keys)), mask[begin : begin + AT_ONCE])
         for keys, mask in zip(rows, masks, strict=True)
         for begin in range(0, len(keys), AT_ONCE)
     ]
-    marking = _Marking(ranges, count, total)
-    if hint is None:
-        return marking.mark(rows)
-    bracket = hint.bracket()
-    cut = None if bracket is None else marking.between(*bracket)
-    if cut is None:
-        cut = marking.mark(rows)
-    hint.note(int(cut))
-    return cut
+    return _Marking(ranges, count, total).mark(rows)
 
 
-def mark_each(keys: Array, count: int, mask: Array, hints: Sequence[Hint]) -> list[int]:
+def mark_each(keys: Array, count: int, mask: Array) -> Array:
     """Write masks of rows of equal length; of each row the lowest ``count`` keys become False.
 
-    Each row is a tensor of its own. Ties go by index, lowest first.
-
-    Args:
-        keys: two dimensions, a row for each tensor; integers of up to 32 bits, comparable as they
-            are; a row is no longer than ``LONGEST``.
-        count: 1 to the length of a row, less one.
-        mask: bool, of the same shape; what is in it does not matter.
-        hints: one for each row, where its cut was last time.
-
-    Returns:
-        For each row the highest key that is marked False, or one above it and below the others.
+    Each row is a tensor of its own. Ties go by index, lowest first. Return for each row the highest
+    key that is marked False.
     """
-    most = LARGEST[keys.dtype.itemsize]
-    brackets = [hint.bracket() or (0, 0) for hint in hints]
-    low, high = np.array([[min(end, most) for end in each] for each in brackets], keys.dtype).T
-    np.greater_equal(keys, high[:, None], out=mask)
-    low_or_less = np.less_equal(keys, low[:, None], out=_spare("?", keys.size).reshape(keys.shape))
-    below = count_rows(low_or_less)
-    places = np.flatnonzero(np.equal(mask, low_or_less, out=low_or_less))  # neither
-    between = np.bincount(places // keys.shape[1], minlength=len(keys))
-    # Where nothing of what is in between goes, as where nothing comes back, no cut is found.
-    found = (low < high) & (below <= count) & (count <= below + between)
-    goes = np.where(found, count - below, 0)
-    cuts = _resolve_each(keys, places, between, goes, mask, low)
-    for place in np.flatnonzero(~found):
-        cuts[place] = int(mark_kept([Keys(keys[place])], count, [mask[place]]))
-    for hint, cut, is_cut in zip(hints, cuts, (goes > 0) | ~found, strict=True):
-        if is_cut:
-            hint.note(cut)
+    cuts: Array = np.partition(keys, count - 1, axis=1)[:, count - 1]
+    np.greater(keys, cuts[:, None], out=mask)
+    ties = keys.shape[1] - count - count_rows(mask)
+    for row in np.flatnonzero(ties):
+        mask[row, np.flatnonzero(keys[row] == cuts[row])[-ties[row] :]] = True
     return cuts
 
 
@@ -224,28 +159,6 @@ def count_rows(rows: Array) -> Array:
     """Return how many of each row are True."""
     # Along an axis numpy adds them up as integers, which takes ten times as long.
     return np.array([np.count_nonzero(row) for row in rows], np.int64)
-
-
-def _resolve_each(
-    keys: Array, places: Array, between: Array, goes: Array, mask: Array, low: Array
-) -> list[int]:
-    """Keep what lies between two keys in each row, but for the lowest of it that go.
-
-    Return the highest key that goes, ``low`` where none does.
-    """
-    row, place = np.divmod(places, keys.shape[1])
-    # One sort for all rows: by row, by key and by place; a key is 31 bits where it is in between.
-    order = (row << 46) | (keys.ravel()[places].astype(np.int64) << 15) | place
-    order.sort()
-    begins = np.cumsum(between) - between
-    row = order >> 46
-    kept = order[np.arange(len(order)) - begins[row] >= goes[row]]
-    mask.ravel()[(kept >> 46) * keys.shape[1] + (kept & (LONGEST - 1))] = True
-    cuts = low.astype(np.int64)
-    some = goes > 0
-    cuts[some] = (order[(begins + goes - 1)[some]] >> 15) & LARGEST[4]
-    found: list[int] = cuts.tolist()
-    return found
 
 
 def _mark_few(rows: Sequence[Keys], count: int, masks: Sequence[Array]) -> Any:
@@ -288,26 +201,18 @@ class _Marking:
         # The sample was misleading.
         return self._resolve(self._each(_take_all), self._count)
 
-    def between(self, low: Any, high: Any) -> Any:
-        """Mark by a cut between two keys and equal to neither; None = it is not there."""
-        if not low < high:
-            return None
-        found = self._each(partial(_look_between, low, high))
-        below = sum(one.below for one in found)
-        inside = sum(len(one.values) for one in found)
-        if not below < self._count <= below + inside:
-            return None
-        return self._resolve(found, self._count - below)
-
     def _around(self, low: Any, high: Any) -> Any:
         """Mark by a cut from ``low`` to ``high``; None = it is not there."""
         if low == high:
             return self._at(low)
         # Neither end is between: many keys may be equal to it.
-        cut = self.between(low, high)
-        for end in (low, high):
-            cut = self._at(end) if cut is None else cut
-        return cut
+        found = self._each(partial(_look_between, low, high))
+        below = sum(one.below for one in found)
+        inside = sum(len(one.values) for one in found)
+        if below < self._count <= below + inside:
+            return self._resolve(found, self._count - below)
+        cut = self._at(low)
+        return self._at(high) if cut is None else cut
 
     def _at(self, cut: Any) -> Any:
         """Mark by a cut at a value that many keys may have; None = the cut is elsewhere."""

@@ -14,7 +14,6 @@ from coreai_opt.pruning.masks.device_selection import lowest_on_device
 from coreai_opt.pruning.masks.host_selection import (
     AT_ONCE,
     LARGEST,
-    Hint,
     Keys,
     count_rows,
     mark_each,
@@ -22,7 +21,6 @@ from coreai_opt.pruning.masks.host_selection import (
 )
 
 __all__ = [
-    "Hint",
     "Magnitude",
     "Scores",
     "count_regrown",
@@ -51,12 +49,10 @@ class Magnitude:
     Args:
         weight: any shape, real.
         kept: bool, of the same shape: what is False comes below all that is True; None = all True.
-        hint: remembers where the mask was cut, for the next of the same weight.
     """
 
     weight: Tensor
     kept: Tensor | None = None
-    hint: Hint | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -104,19 +100,15 @@ def keep_highest(rows: Sequence[Scores], pruned: int) -> list[Tensor]:
     return [part.view(row.shape).to(row.device) for part, row in zip(parts, rows, strict=True)]
 
 
-def keep_largest_of_each(
-    weights: Tensor, kept: Tensor | None, pruned: int, hints: Sequence[Hint]
-) -> Tensor:
+def keep_largest_of_each(weights: Tensor, kept: Tensor | None, pruned: int) -> Tensor:
     """Return the masks that ``keep_highest`` gives for the magnitudes of one row after the other.
 
     All rows are looked at together. On the CPU they are to stay in its cache.
 
     Args:
-        weights: two dimensions, a row of up to 32,768 elements for each tensor; a float of 16 or 32
-            bits.
+        weights: two dimensions, a row for each tensor; a float of 16 or 32 bits.
         kept: bool, of the same shape: what is False comes below all that is True; None = all True.
         pruned: how many of a row are False in its mask, 0 to its length.
-        hints: one for each row, where its mask was cut last time.
     """
     if pruned in (0, weights.shape[1]):
         return torch.full_like(weights, pruned == 0, dtype=torch.bool)
@@ -128,10 +120,10 @@ def keep_largest_of_each(
     if kept is not None:
         np.bitwise_or(keys, kept.view(torch.int8).numpy() - np.int8(1), out=keys)
     mask = torch.empty_like(weights, dtype=torch.bool)
-    for place, cut in enumerate(mark_each(keys, pruned, mask.numpy(), hints)):
-        if cut >= INFINITY[keys.dtype.itemsize]:  # as in a single one
-            row = Magnitude(weights[place], None if kept is None else kept[place])
-            (mask[place],) = keep_highest([row], pruned)
+    cuts = mark_each(keys, pruned, mask.numpy())
+    for place in np.flatnonzero(cuts >= INFINITY[keys.dtype.itemsize]):  # as in a single one
+        row = Magnitude(weights[place], None if kept is None else kept[place])
+        (mask[place],) = keep_highest([row], pruned)
     return mask
 
 
@@ -177,9 +169,7 @@ def _on_host(rows: Sequence[Scores], pruned: int) -> list[Tensor]:
     masks = [torch.empty(row.shape, dtype=torch.bool) for row in rows]
     flat = [mask.view(-1).numpy() for mask in masks]
     if (keys := _keys_of_bits(rows)) is not None:
-        (first, *others) = rows
-        hint = first.hint if isinstance(first, Magnitude) and not others else None
-        cut = mark_kept(keys, pruned, flat, hint)
+        cut = mark_kept(keys, pruned, flat)
         # The bits of NaN are above those of infinity, and they are to tie.
         if cut < INFINITY[keys[0].array.dtype.itemsize]:
             return masks

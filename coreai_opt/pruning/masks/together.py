@@ -88,9 +88,8 @@ def update_together(
     now, first = [impl.mask for impl in impls], impls[0]
     before = stacked(now)
     kept = None if first.allow_regrowth else before
-    hints = [impl.hint for impl in impls]
     pruned = prune_count(before.shape[1], sparsity)
-    masks = keep_largest_of_each(stacked(weights), kept, pruned, hints)
+    masks = keep_largest_of_each(stacked(weights), kept, pruned)
     if kept is not None:
         masks &= kept
     counts = count_true_of_each(masks > before)

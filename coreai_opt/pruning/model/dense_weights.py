@@ -68,10 +68,8 @@ def named_uses(model: nn.Module, config: MagnitudePrunerConfig) -> Iterator[Weig
     """Yield the weights of ``OPTIONAL`` modules that a config names one by one.
 
     A name counts when it is the module's own, without wildcards; a type when it is one of these, or
-    a subclass. A config for all around them, such as ``encoder``, means the layers in it.
-
-    Raises:
-        SparseGradientError: an embedding that is named has sparse gradients.
+    a subclass. A config for all around them, such as ``encoder``, means the layers in it. An
+    embedding of sparse gradients that is named is refused.
     """
     names = {key.replace("\\.", ".") for key, one in config.module_name_configs.items() if one}
     types = [key for key, one in config.module_type_configs.items() if one is not None]
@@ -94,12 +92,7 @@ def unreached_weights(
     """Return the weights of two or more dimensions that a config asks for and no op leads to.
 
     One that the config leaves dense (None for its module, or no spec that could be its own) is not
-    among them.
-
-    Args:
-        model: without masks of ours.
-        config: what is pruned.
-        uses: the ops that use weights of which it is known what becomes of them.
+    among them. ``uses`` are the ops that use weights of which it is known what becomes of them.
     """
     places = {(id(use.module), use.parameter) for use in uses}
     settled = {id(parameters_of(use.module).get(use.parameter, use)) for use in uses}

@@ -24,12 +24,8 @@ class ExclusionRule:
 
     A weight is frozen when its ``requires_grad`` is False and another parameter of the model has
     it: in a model of which nothing is trained it says nothing. An adapter is what ``in_adapter``
-    takes for one.
-
-    Args:
-        model: the model, without masks.
-        masked: the names of the weights that carried masks when the model was saved: those are
-            pruned, and no others; None = it is prepared for the first time.
+    takes for one. ``masked`` are the names of the weights that carried masks when the model was
+    saved: those are pruned, and no others; None = it is prepared for the first time.
     """
 
     def __init__(self, model: nn.Module, masked: Collection[str] | None = None) -> None:
@@ -40,12 +36,7 @@ class ExclusionRule:
         self._is_trained = any(parameter.requires_grad for parameter in model.parameters())
 
     def reason(self, use: WeightUse, names: Collection[str]) -> Exclusion | None:
-        """Return why a weight is left out, None when it is not.
-
-        Args:
-            use: an op that uses the weight.
-            names: all names that the weight has in the model.
-        """
+        """Return why a weight, with all of its names, is left out; None when it is not."""
         if self._masked is not None and not self._masked.isdisjoint(names):
             return None
         if in_adapter(use.module_name, self._kinds):
@@ -56,15 +47,11 @@ class ExclusionRule:
 
 
 def in_adapter(name: str, kinds: Mapping[str, type]) -> bool:
-    """Return whether a module is a part of an adapter of PEFT, such as LoRA.
+    """Return whether a module, by its name among the kinds of all, is a part of an adapter of PEFT.
 
     It is when it stands within a ``BaseTunerLayer`` of PEFT but not in the ``base_layer`` that this
     one wraps, or within the ``prompt_encoder`` of a ``PeftModel``. Whole layers that PEFT trains
     beside them (``modules_to_save``) are layers like others.
-
-    Args:
-        name: of the module that holds the weight.
-        kinds: names and classes of all modules of the model.
     """
     layer = _loaded("peft.tuners.tuners_utils", "BaseTunerLayer")
     model = _loaded("peft.peft_model", "PeftModel")

@@ -74,10 +74,6 @@ def try_out(module: nn.Module, parameter: str) -> Trial:
     begin with 0) are no promise: they are ``unseen``.
 
     Nothing is left of it but what the forward pass does outside of the module.
-
-    Args:
-        module: one that ``has_own_forward``; it stays as it is.
-        parameter: the name of its weight.
     """
     # A function that was put on one layer goes on with that layer, also on a copy.
     is_put_on = not isinstance(vars(module).get("forward", module.forward), MethodType)

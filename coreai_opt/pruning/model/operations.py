@@ -239,11 +239,8 @@ def _is_computed(use: WeightUse) -> bool:
 def trace_forward(model: nn.Module, example_inputs: Any) -> list[OpCall]:
     """Run a model once, in evaluation mode and without gradients, and return the ops it called.
 
-    Buffers, training flags and torch's random state are as before afterwards.
-
-    Args:
-        model: called with the inputs.
-        example_inputs: a tensor, a tuple or list of positional, or a dict of keyword arguments.
+    The inputs are a tensor, a tuple or list of positional, or a dict of keyword arguments. Buffers,
+    training flags and torch's random state are as before afterwards.
     """
     arguments, keywords = _arguments(example_inputs)
     with undisturbed(model), _ForwardTrace(model) as calls, torch.no_grad():

@@ -44,13 +44,9 @@ def _vectors(tensor: Tensor) -> int:
 def parameter_products(
     function: Callable[..., Any], arguments: Sequence[Any], output: Any, parameters: Collection[int]
 ) -> Iterator[tuple[Tensor, int]]:
-    """Yield the parameters in a call, and how many multiplications with each it makes.
+    """Yield the parameters in a call of one of ``PRODUCTS``, and the multiplications with each.
 
-    Args:
-        function: one of ``PRODUCTS``.
-        arguments: the positional ones.
-        output: the result.
-        parameters: ids of the tensors that count; a view of one counts for it.
+    ``parameters`` are the ids of the tensors that count; a view of one counts for it.
     """
     if not isinstance(output, Tensor):
         return

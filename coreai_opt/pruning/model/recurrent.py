@@ -44,10 +44,7 @@ def recurrent_weights(
 ) -> Iterator[tuple[Tensor, int]]:
     """Yield the weights in a call of a recurrent op, and the multiplications with each.
 
-    Args:
-        arguments: of the call; the first is the input: (..., features), or the data of a packed
-            sequence.
-        keywords: of the call.
+    The first argument is the input: (..., features), or the data of a packed sequence.
     """
     data, *others = [*arguments, *keywords.values()]
     tokens = data.numel() // max(data.shape[-1], 1)

@@ -41,11 +41,7 @@ class TargetSearch:
     written: list[str] = field(default_factory=list)
 
     def warnings(self, anew: bool) -> Iterator[UserWarning]:
-        """Yield one warning of each kind.
-
-        Args:
-            anew: whether the model is prepared for the first time; else all has been said.
-        """
+        """Yield one warning of each kind; of what stays dense only when a model is new."""
         if not self.targets and not self.excluded:
             yield UserWarning("the config leaves every weight dense")
         if anew and (self.excluded or self.unreached):
@@ -66,10 +62,8 @@ class TargetSearch:
         """Try the layers that have a forward pass of their own.
 
         Targets in which zeros would not arrive are left out; those that could not be seen, and
-        those that are written to, are noted.
-
-        Args:
-            keeps_writes: whether a masked weight is the dense one itself, and not a copy.
+        those that are written to, are noted. Where ``keeps_writes`` a masked weight is the dense
+        one itself.
         """
         tried: dict[Any, Trial] = {}
         altered: set[int] = set()

@@ -198,12 +198,9 @@ def masked_holders(model: nn.Module) -> Iterator[tuple[Holder, PruneImplBase]]:
 def weight_tensors(model: nn.Module, called: Collection[int] = ()) -> list[WeightTensor]:
     """Return the weights of prunable layers, and all that carry a mask, in the model's order.
 
-    A tensor that several modules share is there once; lazy ones are left out.
-
-    Args:
-        model: a model, prepared or not.
-        called: the ids of tensors that ops were given, read within ``undisturbed``; the parameters
-            among them are returned as well.
+    A tensor that several modules share is there once; lazy ones are left out. Parameters whose ids
+    are among ``called``, those of tensors that ops were given, read within ``undisturbed``, are
+    there as well.
     """
     impls = {(id(holder.module), holder.parameter): impl for holder, impl in masked_holders(model)}
     prunable = {(id(use.module), use.parameter) for use in uses_by_type(model)}
@@ -260,12 +257,8 @@ def find_targets(
             pruned, and what a config by name reaches; None = it is prepared for the first time.
 
     Raises:
-        UnknownModuleError, UnknownTypeError, UnknownOpError, UnknownParameterError: a name or type
-            in the config matches nothing.
-        NoPrunableLayerError: the model has no weight that could be pruned, or all that the config
-            reaches is frozen or of adapters.
-        AlreadyParametrizedError, ConflictingConfigError, UninitializedWeightError,
-            UnsuitableShapeError: a tensor that cannot be pruned as asked.
+        PruningError: a name or type in the config matches nothing, nothing is left to prune, or a
+            tensor cannot be pruned as asked.
     """
     traced = uses is not None
     if uses is None:

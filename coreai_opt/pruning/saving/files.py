@@ -115,11 +115,7 @@ def write(
     specs: Mapping[str, SavedSpec],
     summary: Mapping[str, Any],
 ) -> None:
-    """Write the files of a finalized model; all beside their places, then they are renamed.
-
-    Raises:
-        SavedModelError: the state dict holds what is no tensor.
-    """
+    """Write the files of a finalized model; all beside their places, then they are renamed."""
     others = [key for key, value in final.state_dict().items() if not isinstance(value, Tensor)]
     if others:
         text = f"only tensors can be written, and these are none: {listed(sorted(others), str)}"
@@ -144,11 +140,7 @@ def write(
 
 
 def read(directory: Path) -> SavedModel:
-    """Read what ``write`` has written.
-
-    Raises:
-        SavedModelError: a file is missing or damaged, or they do not belong together.
-    """
+    """Read what ``write`` has written; what is missing, damaged or of another is an error."""
     weights, dropped = _tensors(directory / WEIGHTS)
     masks, _ = _tensors(directory / MASKS)
     specs = _specs(directory / SUMMARY)

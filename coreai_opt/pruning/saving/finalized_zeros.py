@@ -32,14 +32,9 @@ def masked_zeros(tensors: Iterable[PrunedTensor]) -> dict[str, MaskedZeros]:
 def missing_zeros(
     model: nn.Module, masked: Mapping[str, MaskedZeros]
 ) -> dict[str, tuple[int, int]]:
-    """Return the weights of a plain model that have fewer zeros than a mask prunes.
+    """Return the weights of a plain model that have fewer zeros than a mask prunes, with both.
 
-    Args:
-        model: a copy of the pruned model or of a part of it, or an average of it, without masks.
-        masked: what the masks prune of the model that was trained.
-
-    Returns:
-        Name of the weight -> its zeros, and how many the mask prunes.
+    The model is a copy of the pruned one or of a part of it, or an average of it, without masks.
     """
     weights = dict(model.named_parameters(remove_duplicate=False))
     found = {}

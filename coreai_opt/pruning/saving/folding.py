@@ -26,14 +26,8 @@ def remember_order(module: nn.Module) -> None:
 def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
     """Write each mask into its weight and take the parametrizations away, in place.
 
-    Masks beside the model are no longer known afterwards.
-
-    Args:
-        model: a prepared model.
-        masked: False = leave the weights dense.
-
-    Raises:
-        RuntimeError: the model carries no mask, it must be prepared first.
+    Masks beside the model are no longer known afterwards. With ``masked=False`` weights stay dense.
+    A model without masks is a RuntimeError.
     """
     pairs = list(masked_holders(model))
     holders = [holder for holder, _ in pairs]
@@ -60,11 +54,7 @@ def fold_masks(model: nn.Module, masked: bool = True) -> nn.Module:
 
 
 def fold_former_masks(model: nn.Module) -> None:
-    """Fold the masks in that a training which has ended has left beside a model, if any.
-
-    Raises:
-        PruningError: the model carries masks of a ``MagnitudePruner``.
-    """
+    """Fold the masks in that a training which has ended has left beside a model, if any."""
     left = list(pruned_tensors(model))
     if any(not tensor.is_beside for tensor in left):
         raise PruningError(

@@ -20,14 +20,9 @@ def load_prepared(
 ) -> None:
     """Load the state dict of a prepared model into one that was prepared by the same config.
 
-    Args:
-        model: a prepared model; it stays as it was where keys or shapes do not fit.
-        state_dict: of this package or of the documented API.
-        unmasked: the names of the weights that the config prunes and the state dict has no masks
-            for; they are dense in the model.
-
-    Raises:
-        RuntimeError: it does not fit; the message says what differs.
+    Where keys or shapes do not fit the model stays as it was; a RuntimeError says what differs.
+    ``unmasked`` are the names of the weights that the config prunes and the state dict has no masks
+    for; they are dense in the model.
     """
     if differences := _differences(model.state_dict(), state_dict, unmasked):
         raise RuntimeError(

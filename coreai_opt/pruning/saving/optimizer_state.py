@@ -58,9 +58,6 @@ class OptimizerMasking:
     decays: then, and under any other optimizer, a copy of the pruned weights is held during the
     step. What is added to a gradient after the backward pass is taken out again, unless it is added
     to ``gradient.data``, of which nobody is told.
-
-    Args:
-        tensors: the pruned tensors.
     """
 
     def __init__(self, tensors: Sequence[PrunedTensor]) -> None:

@@ -15,12 +15,7 @@ __all__ = ["DerivedSparsity"]
 class DerivedSparsity:
     """The sparsity of several tensors under one schedule at any step, without what came before.
 
-    Attributes:
-        schedule: None = all at once.
-        asking: how the schedule is asked.
-        target_sparsity: of all tensors together, in [0, 1].
-        allocation: what that means for each of them.
-        shapes: of the tensors.
+    ``target_sparsity`` is that of all tensors together; no schedule = all at once.
     """
 
     schedule: SparsitySchedule | None

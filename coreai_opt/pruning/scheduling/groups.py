@@ -88,13 +88,7 @@ class MaskGroup:
         self.settled = True
 
     def due(self, steps: Sequence[int]) -> float | None:
-        """Return the sparsity of the whole group that is due after some steps.
-
-        None = the masks stay as they are.
-
-        Raises:
-            PruningError: the schedule gave a sparsity outside [0, 1].
-        """
+        """Return the sparsity of the whole group that is due after some steps; None = none is."""
         # They are one, unless a state was loaded whose tensors stood in several groups.
         in_force = list(dict.fromkeys(tensor.impl.scheduled for tensor in self.tensors))
         asked = [self._asked(steps, sparsity) for sparsity in in_force]
@@ -206,11 +200,9 @@ def grouped(
 ) -> list[MaskGroup]:
     """Put tensors with equal schedules and targets together, if they start at equal sparsities.
 
-    They do, unless they have masks already: those that differ need a ``prev_sparsity`` each.
-
-    Raises:
-        AllocationError: a tensor's scheme or criterion cannot take part in the allocation.
-        PruningError: a criterion without scores is not to let weights come back.
+    They do, unless they have masks already: those that differ need a ``prev_sparsity`` each. What
+    cannot take part in the allocation is refused, and so is a criterion without scores that is not
+    to let weights come back.
     """
     groups: list[MaskGroup] = []
     peers: dict[tuple[float, float], list[MaskGroup]] = {}  # by target and start

@@ -31,11 +31,7 @@ ENDS = {
 
 
 def check_choices(interval: str, masks_from: str) -> None:
-    """Refuse an unknown ``interval`` or ``masks_from``.
-
-    Raises:
-        ValueError: it names the value, and what is allowed.
-    """
+    """Refuse an unknown ``interval`` or ``masks_from``."""
     for name, value, known in (
         ("interval", interval, get_args(Interval)),
         ("masks_from", masks_from, get_args(MasksFrom)),
@@ -80,13 +76,7 @@ def shortfalls(
 ) -> list[str]:
     """Return what a training that has ended falls short of, a sentence each; none = nothing.
 
-    Args:
-        pruner: whose training has ended.
-        schedules: those of all weights.
-        interval: what they count.
-
-    Returns:
-        Which weights the model has lost, and how far a ramp came that has not ended.
+    They say which weights the model has lost, and how far a ramp came that has not ended.
     """
     found = []
     there = {tensor.name for tensor in pruned_tensors(pruner.model)}

@@ -209,8 +209,7 @@ def _with_mask(target: Target, clock: ScheduleClock) -> PrunedTensor:
 def refuse_nan(parts: Sequence[Sequence[PrunedTensor]]) -> None:
     """Raise when a dense weight has NaN; one copy to the host for all of them.
 
-    Args:
-        parts: tensors, put together where they are of one shape, dtype and device.
+    Tensors are put together where they are of one shape, dtype and device.
     """
     checked = [part for part in parts if not part[0].impl.mask.is_meta]
     if not checked:

@@ -15,15 +15,10 @@ class ScheduleClock:
     _from_static: bool = field(default=False, compare=False, repr=False)
 
     def load(self, step_count: int, key: str, is_static: bool, errors: list[str]) -> None:
-        """Take the step that a state dict has for a mask.
+        """Take the step that a state dict has for a mask under a key.
 
-        A mask without a schedule may stand at 0 where others have gone on.
-
-        Args:
-            step_count: the step.
-            key: of the entry that holds it.
-            is_static: whether the mask has no schedule.
-            errors: the list to which what is wrong is added; one list is one loading.
+        A mask without a schedule (``is_static``) may stand at 0 where others have gone on. What is
+        wrong is added to the errors; one list of them is one loading.
         """
         is_first = self._loading is not errors
         if not is_first and step_count != self.step_count:

@@ -62,11 +62,7 @@ class ScheduleState(NamedTuple):
 
 
 def step_of(value: Any) -> int:
-    """Return the step that an entry holds.
-
-    Raises:
-        ValueError: it is not one whole number, 0 or more.
-    """
+    """Return the step that an entry holds; other than one whole number is a ValueError."""
     number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if isinstance(number, int | float) and 0 <= number < 2**63 and number == int(number):
         return int(number)
@@ -74,11 +70,7 @@ def step_of(value: Any) -> int:
 
 
 def mask_of(value: Any) -> Tensor:
-    """Return the mask that an entry of any dtype holds, as bool; True = keep.
-
-    Raises:
-        ValueError: it is no tensor, or has another value than 0 and 1.
-    """
+    """Return the mask that an entry of any dtype holds, as bool; True = keep."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{MASK} is a {type(value).__name__}; allowed: a tensor of 0 and 1")
     if value.dtype is torch.bool:

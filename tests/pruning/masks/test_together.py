@@ -15,7 +15,7 @@ from coreai_opt.pruning import (
 )
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import DivergedWeightError
-from coreai_opt.pruning.masks.selection import Hint, Magnitude, keep_largest_of_each
+from coreai_opt.pruning.masks.selection import Magnitude, keep_largest_of_each
 from coreai_opt.pruning.model.targets import pruned_tensors
 from tests.helpers.pruning.mask_values import KINDS, Far, reference
 
@@ -38,12 +38,10 @@ def many_rows(draw: st.DrawFn) -> tuple[Tensor, Tensor | None]:
 def test_each_row_has_the_mask_of_a_stable_sort(
     drawn: tuple[Tensor, Tensor | None], shares: list[float], move: float
 ) -> None:
-    """The count goes up and down, and the values move: hints may be good or bad."""
     rows, kept = drawn
-    hints = [Hint() for _ in rows]
     for share in shares:
         pruned = int(rows.shape[1] * share)
-        masks = keep_largest_of_each(rows, kept, pruned, hints)
+        masks = keep_largest_of_each(rows, kept, pruned)
         for place, row in enumerate(rows):
             alone = Magnitude(row, None if kept is None else kept[place]).tensor()
             assert torch.equal(masks[place], reference([alone], pruned)[0])
@@ -58,21 +56,10 @@ def test_on_a_device_as_well(many: int, drawn: tuple[Tensor, Tensor | None], sha
     pruned = int(rows.shape[1] * share)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("coreai_opt.pruning.masks.device_selection.MANY", many)
-        masks = keep_largest_of_each(
-            rows.as_subclass(Far), kept, pruned, [Hint() for _ in rows]
-        ).as_subclass(Tensor)
+        masks = keep_largest_of_each(rows.as_subclass(Far), kept, pruned).as_subclass(Tensor)
     for place, row in enumerate(rows):
         alone = Magnitude(row, None if kept is None else kept[place]).tensor()
         assert torch.equal(masks[place], reference([alone], pruned)[0])
-
-
-@given(st.lists(st.integers(-(10**40), 10**40), min_size=3, max_size=3), st.integers(1, 199))
-@settings(max_examples=100, deadline=None)
-def test_whatever_is_in_the_hints(cuts: list[int], pruned: int) -> None:
-    rows = torch.stack([torch.randn(200), torch.zeros(200), torch.randint(-2, 3, (200,)).float()])
-    masks = keep_largest_of_each(rows, None, pruned, [Hint(cut, cut // 2) for cut in cuts])
-    for mask, row in zip(masks, rows, strict=True):
-        assert torch.equal(mask, reference([row.abs()], pruned)[0])
 
 
 class MyMagnitudes(nn.Module):
