@@ -173,8 +173,8 @@ class Planner:
 
     @cached_property
     def fitting(self) -> list[str]:
-        """What does not vary and has a place in the config where nothing else is chosen."""
-        return [one.text for one in (*self.options, *self._fitting_values)]
+        """What Hydra can compose with: its own, and what has a place where nothing varies."""
+        return [*self.of_hydra, *(one.text for one in (*self.options, *self._fitting_values))]
 
     @cached_property
     def common(self) -> ResolvedConfig:

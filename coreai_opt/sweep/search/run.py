@@ -37,8 +37,8 @@ class SearchRun(SweepRun):
     """
 
     def __init__(self, plan: Plan, space: Space, fitting: Sequence[str]) -> None:
-        super().__init__(plan)
-        self.space, self.fitting = space, list(fitting)
+        super().__init__(plan, fitting)
+        self.space = space
         self._settled: dict[str, Outcome] = {}
         self._has_values = True
 
