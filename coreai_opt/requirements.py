@@ -1,9 +1,7 @@
 """Requirements of ``train.py`` beyond those of the library, the callbacks and the plugin."""
 
-import re
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 __all__ = ["TRAIN", "missing_for_training", "release_of", "require_train"]
 
@@ -14,8 +12,6 @@ TRAIN: Mapping[str, str] = {
     "filelock": ">=4.2",
 }
 """The extra ``train``: package -> versions that are allowed."""
-
-INSTALLED = ".dist-info"
 
 
 def require_train() -> None:
@@ -29,34 +25,21 @@ def require_train() -> None:
 
 def missing_for_training() -> list[str]:
     """Return what is needed and what is there instead, a clause a package; nothing is imported."""
-    # importlib.metadata takes 0.1 s for this, and every command begins with it.
-    listed = dict(_listed())
-    missing = []
-    for name, allowed in TRAIN.items():
-        there = listed.get(name.replace("-", "_")) or _looked_up(name)
-        if there is None:
-            missing.append(f"{name}{allowed} (not installed)")
-        elif not _allows(allowed, there):
-            missing.append(f"{name}{allowed} ({there} is installed)")
-    return missing
-
-
-def _listed() -> Iterator[tuple[str, str]]:
-    """Yield name and version of what is installed, what is imported first last."""
-    for folder in map(Path, reversed(sys.path)):
-        if folder.is_dir():
-            for entry in folder.glob(f"*{INSTALLED}"):
-                name, _, version = entry.name.removesuffix(INSTALLED).partition("-")
-                yield name.lower(), version
-
-
-def _looked_up(name: str) -> str | None:
+    # Not for --help, which is to be fast.
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    from packaging.specifiers import SpecifierSet
+
+    missing = []
+    for name, allowed in TRAIN.items():
+        try:
+            there = version(name)
+        except PackageNotFoundError:
+            missing.append(f"{name}{allowed} (not installed)")
+            continue
+        if not SpecifierSet(allowed).contains(there, prereleases=True):
+            missing.append(f"{name}{allowed} ({there} is installed)")
+    return missing
 
 
 def release_of(version: str) -> tuple[int, ...]:
@@ -66,21 +49,6 @@ def release_of(version: str) -> tuple[int, ...]:
         >>> release_of("2.10.1") > release_of("2.6"), release_of("1.4.0rc3")
         (True, (1, 4, 0))
     """
-    found = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in found[0].split(".")) if found else ()
+    from packaging.version import Version
 
-
-def _allows(allowed: str, version: str) -> bool:
-    """Return whether a version is in a range.
-
-    Example:
-        >>> [_allows(">=1.3.2,<1.5", version) for version in ("1.3.1", "1.3.10", "1.5.0rc1")]
-        [False, True, False]
-    """
-    there = release_of(version)
-    return all(
-        there < release_of(bound.removeprefix("<"))
-        if bound.startswith("<")
-        else there >= release_of(bound.removeprefix(">="))
-        for bound in allowed.split(",")
-    )
+    return Version(version).release

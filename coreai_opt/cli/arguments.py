@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from coreai_opt.cli.argv import take_out
 from coreai_opt.config.composing import command_context
 from coreai_opt.config.locations import conf_dir
-from coreai_opt.sweep.preview.request import read_request, without_png
+from coreai_opt.sweep.preview.request import PNG, key_of, read_request
 
 __all__ = ["composes_only", "is_sweep", "shows", "wants_preview"]
 
@@ -37,10 +37,11 @@ def wants_preview(arguments: Namespace) -> bool:
     """
     request = read_request(arguments.overrides)
     is_wanted = request.is_wanted and not shows(arguments)
-    kept = request.overrides if is_wanted else without_png(arguments.overrides)
-    taken = [text for text in arguments.overrides if text not in kept]
-    take_out(taken)
-    arguments.overrides, arguments.png = list(kept), request.png
+    kept = list(request.overrides)
+    if not is_wanted:
+        kept = [text for text in arguments.overrides if key_of(text) != PNG]
+    take_out([text for text in arguments.overrides if text not in kept])
+    arguments.overrides, arguments.png = kept, request.png
     return is_wanted
 
 

@@ -86,21 +86,20 @@ def _run(hydra_main: Callable[[], None], arguments: Namespace) -> None:
 
         show_preview(arguments)
         return
-    sweep = None
     if is_sweep(arguments) and not shows(arguments):
-        from coreai_opt.cli.sweep_command import planned_sweep
+        from coreai_opt.cli.sweep_command import announced, planned_sweep
 
         sweep = planned_sweep(arguments)
-    if sweep is None:  # or of another sweeper, which Hydra makes
-        check_hydra_targets(arguments)
-        with trusted():
-            hydra_main()
-        return
-    with sweep.announced(), trusted():
-        check_hydra_targets(Namespace(**vars(arguments) | {"overrides": sweep.fitting}))
+        if sweep is not None:  # else it is another sweeper's, which Hydra makes
+            with announced(sweep), trusted():
+                check_hydra_targets(Namespace(**vars(arguments) | {"overrides": sweep.fitting}))
+                hydra_main()
+            if sweep.has_failed:
+                sys.exit(RUN_FAILED)
+            return
+    check_hydra_targets(arguments)
+    with trusted():
         hydra_main()
-    if sweep.has_failed:
-        sys.exit(RUN_FAILED)
 
 
 def _leaving_a_single_run(task: Task) -> Task:

@@ -79,15 +79,14 @@ def sweep(
             planner = Planner(loader, name, typed)
         except HydraException as error:
             raise ConfigError(diagnose(error, typed)) from error
-        planned = plan_of(planner, loader, name)
-        if planned is None:
+        made = plan_of(planner, loader, name)
+        if made is None:
             sentence = "hydra/sweeper: not one of ours; allowed: grid, optuna, optuna_pareto"
             raise ConfigError.of("hydra/sweeper", sentence)
-        made, fitting = planned
         token = current_sweep.set(made)
         try:
             assert running.hydra is not None
-            own = [*planner.of_hydra, *fitting, "hydra.mode=MULTIRUN"]
+            own = [*made.fitting, "hydra.mode=MULTIRUN"]
             running.hydra.multirun(config_name=name, task_function=job_of(_train), overrides=own)
         finally:
             current_sweep.reset(token)

@@ -15,40 +15,23 @@ from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.search.sweeper import planned_search
 from coreai_opt.sweep.sweeper import SweepRun, current_sweep
 
-__all__ = ["AnnouncedSweep", "plan_of", "planned_sweep", "show_preview"]
+__all__ = ["announced", "plan_of", "planned_sweep", "show_preview"]
 
 
-class AnnouncedSweep:
-    """A sweep that Hydra's multirun is about to make.
-
-    Args:
-        sweep: what is run.
-        fitting: overrides that Hydra can compose with; those of the points are in the plan.
-        command: the overrides as typed.
-    """
-
-    def __init__(self, sweep: SweepRun, fitting: list[str], command: tuple[str, ...]) -> None:
-        self._sweep, self.fitting, self._command = sweep, fitting, command
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether a run did not complete."""
-        return self._sweep.has_failed
-
-    @contextmanager
-    def announced(self) -> Iterator[None]:
-        """Let the sweeper that Hydra makes meanwhile be this sweep's."""
-        token = current_sweep.set(self._sweep)
-        try:
-            with swapped(self._command, self.fitting):
-                yield
-        except OSError as error:
-            raise system_error(error, [self._sweep.plan.root]) from error
-        finally:
-            current_sweep.reset(token)
+@contextmanager
+def announced(sweep: SweepRun) -> Iterator[None]:
+    """Let the sweeper that Hydra's multirun makes meanwhile be this sweep's."""
+    token = current_sweep.set(sweep)
+    try:
+        with swapped(sweep.plan.command, sweep.fitting):
+            yield
+    except OSError as error:
+        raise system_error(error, [sweep.plan.root]) from error
+    finally:
+        current_sweep.reset(token)
 
 
-def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
+def planned_sweep(arguments: Namespace) -> SweepRun | None:
     """Return the sweep of a command line, None where it is another sweeper's.
 
     Args:
@@ -60,17 +43,11 @@ def planned_sweep(arguments: Namespace) -> AnnouncedSweep | None:
     with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
         planner = Planner(loader, config_name, arguments.overrides, _flags(arguments))
-        planned = plan_of(planner, loader, config_name)
-    if planned is None:
-        return None
-    sweep, fitting = planned
-    return AnnouncedSweep(sweep, [*planner.of_hydra, *fitting], tuple(arguments.overrides))
+        return plan_of(planner, loader, config_name)
 
 
-def plan_of(
-    planner: Planner, loader: ConfigLoader, config_name: str
-) -> tuple[SweepRun, list[str]] | None:
-    """Return the sweep or search of a command line, and the overrides that Hydra composes with.
+def plan_of(planner: Planner, loader: ConfigLoader, config_name: str) -> SweepRun | None:
+    """Return the sweep or search of a command line.
 
     Args:
         planner: has read the command line.
@@ -84,9 +61,8 @@ def plan_of(
         ConfigError: everything that is wrong with one of its points.
     """
     if planner.is_grid:
-        return SweepRun(planner.plan()), planner.fitting
-    search = planned_search(planner, loader, config_name)
-    return None if search is None else (search, search.fitting)
+        return SweepRun(planner.plan(), planner.fitting)
+    return planned_search(planner, loader, config_name)
 
 
 def show_preview(arguments: Namespace) -> None:

@@ -11,7 +11,14 @@ from coreai_opt.config.schemas.nodes import model_of_target
 from coreai_opt.config.schemas.settings import ImageDataSettings
 from coreai_opt.pruning.config.schedules import MultiStepSparsitySchedule, SparsityScheduleBase
 
-__all__ = ["planned_steps", "ramp_problem", "schedule_of", "steps_per_epoch"]
+__all__ = [
+    "UNITS",
+    "planned_length",
+    "planned_steps",
+    "ramp_problem",
+    "schedule_of",
+    "steps_per_epoch",
+]
 
 # Callbacks of Lightning's that change how many steps an epoch has.
 CHANGE_STEPS = (".BatchSizeFinder", ".GradientAccumulationScheduler")
@@ -60,7 +67,7 @@ def ramp_problem(schedule: SparsityScheduleBase | None, config: Mapping[str, Any
     if schedule is None or schedule.end_step is None or not callback:
         return []
     interval = callback.get("interval", "step")
-    total = _length(config, interval)
+    total = planned_length(config, interval)
     if total is None or schedule.end_step <= total:
         return []
     unit = UNITS[interval]
@@ -86,7 +93,8 @@ def ramp_problem(schedule: SparsityScheduleBase | None, config: Mapping[str, Any
     ]
 
 
-def _length(config: Mapping[str, Any], interval: str) -> int | None:
+def planned_length(config: Mapping[str, Any], interval: str) -> int | None:
+    """Return the length as a schedule counts it, in ``step``, ``epoch`` or ``percent``."""
     if interval == "percent":
         return 100
     if interval == "step":

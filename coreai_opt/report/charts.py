@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from coreai_opt.config.training_length import planned_steps, schedule_of
+from coreai_opt.config.training_length import planned_length, schedule_of
+from coreai_opt.report.formatting import evenly
 from coreai_opt.report.protocol import series_knob
 from coreai_opt.report.records import RunRow, mapping, number
 from coreai_opt.report.tables import Leaderboard, SeedGroup, pareto_front, sample_std, value_order
@@ -206,7 +207,7 @@ def schedules(rows: Iterable[RunRow]) -> Schedules:
     varying = _varying([set_ for set_, _, _ in known])
     known.sort(key=lambda one: [value_order(one[0].get(key, "")) for key in ("schedule", *varying)])
     curves = []
-    for set_, row, end in _spread_out(known):
+    for set_, row, end in evenly(known, MAX_CURVES):
         name = " ".join([set_["schedule"], *(f"{k}={set_[k]}" for k in varying if k in set_)])
         own = _interval(row)
         curves.append(_curve(row, name, end, 1.0 if own == unit else 100 / end))
@@ -231,12 +232,6 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _spread_out(curves: Sequence[Any]) -> list[Any]:
-    """Return at most ``MAX_CURVES`` at equal distances, the first and the last among them."""
-    most = min(len(curves), MAX_CURVES)
-    return [curves[at * (len(curves) - 1) // max(most - 1, 1)] for at in range(most)]
-
-
 def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
     keys = dict.fromkeys(key for one in settings for key in one if key != "schedule")
     return [key for key in keys if len({one[key] for one in settings if key in one}) > 1]
@@ -256,18 +251,13 @@ def _interval(row: RunRow) -> str:
 def _length(row: RunRow) -> int | None:
     interval = _interval(row)
     trained = mapping(row.record.get("training"))
-    if interval == "percent":
-        return 100
-    length = number(trained.get("steps" if interval == "step" else "epochs"))
-    if length:
-        return int(length)
-    if interval == "epoch":
-        epochs = number(mapping(row.config.get("trainer")).get("max_epochs"))
-        return int(epochs) if epochs and epochs > 0 else None
+    if interval != "percent" and (done := number(trained.get(f"{interval}s"))):
+        return int(done)
     try:
-        return planned_steps(row.config)
+        planned = number(planned_length(row.config, interval))
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
         return None  # a config that is not one of ours
+    return int(planned) if planned and planned > 0 else None
 
 
 def _curve(row: RunRow, name: str, end: int, scale: float) -> ScheduleCurve:

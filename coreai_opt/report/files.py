@@ -3,14 +3,15 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from coreai_opt.report.records import Collected, RunRow, mapping
-from coreai_opt.report.tables import Leaderboard, knob_value
+from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.text import first_line, run_name
+from coreai_opt.report.values import knob_value
 
 __all__ = ["link_to", "results_csv", "write_file"]
 
@@ -65,10 +66,9 @@ def results_csv(collected: Collected, board: Leaderboard) -> str:
     for row in rows:
         writer.writerow(_csv_row(row, roots, board.knobs, metrics))
     for point in collected.pending:
-        values = dict(_parted(point.overrides))
-        knobs = [values.get(knob) for knob in board.knobs]
+        knobs = [point.values.get(knob) for knob in board.knobs]
         blank = [None] * (len(metrics) + len(NUMBERS) + len(LAST))
-        fixed = [point.sweep, point.folder, None, "pending", values.get("seed"), None]
+        fixed = [point.sweep, point.folder, None, "pending", point.values.get("seed"), None]
         writer.writerow([*fixed, *knobs, *blank])
     return text.getvalue()
 
@@ -90,9 +90,3 @@ def _csv_row(
         row.seconds,
         *(record.get("started"), git.get("sha"), git.get("changes"), kind, first_line(message)),
     ]
-
-
-def _parted(overrides: Iterable[str]) -> Iterable[tuple[str, str]]:
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        yield key, value

@@ -3,16 +3,19 @@
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "command_for",
     "duration",
+    "evenly",
     "n_m_patterns",
     "quoted",
     "short_value",
     "weight_spec",
 ]
+
+T = TypeVar("T")
 
 # Values that Hydra reads as the same text without quotes.
 PLAIN = re.compile(r"[A-Za-z_][\w./+-]*")
@@ -45,6 +48,17 @@ def short_value(name: str, value: Any) -> str:
     if isinstance(value, int | float) and "accuracy" in name and 0 <= value <= 1:
         return f"{100 * value:.2f} %"
     return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return so many items at most, at equal distances, the first and the last among them.
+
+    Example:
+        >>> evenly("abcdef", 3), evenly("ab", 3)
+        (['a', 'c', 'f'], ['a', 'b'])
+    """
+    count = min(len(items), most)
+    return [items[at * (len(items) - 1) // max(count - 1, 1)] for at in range(count)]
 
 
 def weight_spec(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,9 +17,10 @@ from coreai_opt.report.environment import environment
 from coreai_opt.report.files import link_to
 from coreai_opt.report.page_charts import page_charts
 from coreai_opt.report.records import Collected, Pending, RunRow, rerun_command
-from coreai_opt.report.tables import Leaderboard, as_number, knob_value
+from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.terminal import board_patterns, entry_cells, leaderboard_columns
 from coreai_opt.report.text import counts_sentence, first_line, run_name, safe_text, times
+from coreai_opt.report.values import as_number, knob_value
 
 __all__ = ["report_html"]
 
@@ -114,15 +115,16 @@ def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]
     columns += [(safe_text(knob), False) for knob in board.knobs]
     columns += [(safe_text(name), True) for name in names]
     roots = [sweep.root for sweep in collected.sweeps]
-    rows: list[dict[str, Any]] = []
-    for row in collected.rows:
-        cells = _run_cells(row, board, by_sweep)
-        link = link_to(row.folder, out)
-        rows.append(
-            {"name": run_name(row, roots), "link": link, "status": row.state, "cells": cells}
-        )
-    for point in collected.pending:
-        rows.append(_pending_row(point, board, by_sweep))
+    rows: list[dict[str, Any]] = [
+        {
+            "name": run_name(row, roots),
+            "link": link_to(row.folder, out),
+            "status": row.state,
+            "cells": _run_cells(row, board, by_sweep),
+        }
+        for row in collected.rows
+    ]
+    rows += [_pending_row(point, board, by_sweep) for point in collected.pending]
     found = {row["status"] for row in rows}
     return {
         "columns": columns,
@@ -149,12 +151,11 @@ def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[TableCel
 
 
 def _pending_row(point: Pending, board: Leaderboard, by_sweep: bool) -> dict[str, Any]:
-    parted = [override.lstrip("+~").partition("=") for override in point.overrides]
-    values = {key: value for key, _, value in parted}
-    texts = [*([point.sweep] if by_sweep else []), *(values.get(knob) for knob in board.knobs)]
-    cells = [_text_cell(text) for text in (*texts, values.get("seed"))]
+    sweeps = [point.sweep] if by_sweep else []
+    texts = [*sweeps, *(point.values.get(knob) for knob in (*board.knobs, "seed"))]
+    cells = [*map(_text_cell, texts), *[("", "")] * 6]
     name = safe_text(point.folder)
-    return {"name": name, "link": None, "status": "pending", "cells": [*cells, *[("", "")] * 6]}
+    return {"name": name, "link": None, "status": "pending", "cells": cells}
 
 
 def _text_cell(text: str | None) -> TableCell:

@@ -1,6 +1,6 @@
 """Charts of the page: headings, captions, tables, and the data of its script."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -62,18 +62,9 @@ def page_charts(
         "share": board.is_share,
         "mode": board.mode,
     }
-    makers: list[Callable[[], tuple[Chart, Any]]] = [
-        lambda: _accuracy(board),
-        lambda: _heat_map(board, knobs),
-        lambda: _schedules(collected),
-        lambda: _layers(board),
-    ]
-    shown = []
-    for make in makers:
-        chart, numbers = make()
-        shown.append(chart)
-        data[chart.id] = numbers
-    return shown, data
+    made = [_accuracy(board), _heat_map(board, knobs), _schedules(collected), _layers(board)]
+    data |= {chart.id: numbers for chart, numbers in made}
+    return [chart for chart, _ in made], data
 
 
 def _accuracy(board: Leaderboard) -> tuple[Chart, Any]:
@@ -125,8 +116,11 @@ def _with_std(board: Leaderboard, point: charts.ChartPoint) -> str:
 
 
 def _point_cells(board: Leaderboard, point: charts.ChartPoint) -> list[str]:
-    sparsity, spread = f"{100 * point.sparsity:.2f} %", board.show_spread(point.std)
-    return [safe_text(point.label), sparsity, board.show(point.mean), spread, str(point.runs)]
+    return [safe_text(point.label), f"{100 * point.sparsity:.2f} %", *_numbers(board, point)]
+
+
+def _numbers(board: Leaderboard, shown: charts.ChartPoint | charts.HeatCell) -> list[str]:
+    return [board.show(shown.mean), board.show_spread(shown.std), str(shown.runs)]
 
 
 def _point_data(points: Sequence[charts.ChartPoint]) -> dict[str, Any]:
@@ -149,16 +143,12 @@ def _heat_map(board: Leaderboard, knobs: tuple[str, ...]) -> tuple[Chart, Any]:
         return Chart("heatmap", title, sentence, is_drawn=False), None
     only = charts.heat_only(board, axes)
     cells = charts.heat_cells(board, *axes, only)
-    rows = [[*map(safe_text, (cell.y, cell.x)), *_cell_numbers(board, cell)] for cell in cells]
+    rows = [[safe_text(cell.y), safe_text(cell.x), *_numbers(board, cell)] for cell in cells]
     columns = [(safe_text(axes[1]), False), (safe_text(axes[0]), False)]
     columns += [(safe_text(board.metric), True), ("std", True), ("runs", True)]
     caption = _heat_caption(board, cells, axes, only)
     choices = _heat_choices(board, axes, only)
     return Chart("heatmap", title, caption, columns, rows, choices), _heat_data(board)
-
-
-def _cell_numbers(board: Leaderboard, cell: charts.HeatCell) -> list[str]:
-    return [board.show(cell.mean), board.show_spread(cell.std), str(cell.runs)]
 
 
 def _heat_choices(
@@ -183,29 +173,22 @@ def _heat_choices(
 
 
 def _heat_data(board: Leaderboard) -> dict[str, Any]:
-    varying = board.varying()
+    orders = {knob: board.values_of(knob) for knob in board.varying()}
+    # The index of a group's value of each knob, -1 where it has none.
+    places = {knob: {value: at for at, value in enumerate(orders[knob])} for knob in orders}
     return {
         "knobs": [
-            {
-                "name": safe_text(knob),
-                "values": [safe_text(one) for one in board.values_of(knob)],
-            }
-            for knob in varying
+            {"name": safe_text(knob), "values": list(map(safe_text, values))}
+            for knob, values in orders.items()
         ],
         "groups": [
-            {"at": _places(board, varying, group.knobs), "values": group.values}
+            {
+                "at": [places[knob].get(group.knobs[knob] or "", -1) for knob in orders],
+                "values": group.values,
+            }
             for group in board.pruned
         ],
     }
-
-
-def _places(board: Leaderboard, varying: Sequence[str], knobs: Any) -> list[int]:
-    """Return the index of a group's value of each knob, -1 where it has none."""
-    orders = [board.values_of(knob) for knob in varying]
-    return [
-        order.index(knobs[knob]) if knobs[knob] in order else -1
-        for knob, order in zip(varying, orders, strict=True)
-    ]
 
 
 def _heat_caption(

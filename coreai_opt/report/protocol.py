@@ -7,8 +7,9 @@ speed-up.
 
 from collections.abc import Sequence
 
-from coreai_opt.report.tables import Leaderboard, SeedGroup, as_number
+from coreai_opt.report.tables import Leaderboard, SeedGroup
 from coreai_opt.report.text import plural, safe_text
+from coreai_opt.report.values import as_number
 
 __all__ = ["operating_points", "protocol_warnings", "series_knob"]
 

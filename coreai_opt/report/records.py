@@ -3,8 +3,9 @@
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ __all__ = [
     "RunRow",
     "SweepFile",
     "Unreadable",
+    "by_key",
     "collect",
     "mapping",
     "number",
-    "parsed_overrides",
     "rerun_command",
     "row_of",
 ]
@@ -52,17 +53,29 @@ class RunRow:
         folder: the run directory.
         sweep: name of the sweep that it belongs to.
         state: ``completed``, ``failed``, ``interrupted`` or ``running``.
-        overrides: values as typed, by key.
         record: the record as it is.
-        layers: empty while nothing has been counted.
     """
 
     folder: Path
     sweep: str
     state: str
     record: Mapping[str, Any] = field(repr=False)
-    overrides: Mapping[str, str]
-    layers: tuple[Layer, ...] = field(repr=False)
+
+    @cached_property
+    def overrides(self) -> Mapping[str, str]:
+        """Values as typed, by key."""
+        return by_key(_override_list(self.record))
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, none while nothing has been counted."""
+        layers = mapping(self.record.get("sparsity")).get("layers")
+        found = []
+        for layer in layers if isinstance(layers, list) else []:
+            counts = [number(mapping(layer).get(name)) for name in ("elements", "nonzero")]
+            if counts[0] and counts[1] is not None:
+                found.append(Layer(str(layer.get("name")), int(counts[0]), int(counts[1])))
+        return tuple(found)
 
     @property
     def id(self) -> str:
@@ -181,6 +194,11 @@ class Pending:
     folder: str
     overrides: tuple[str, ...]
 
+    @property
+    def values(self) -> Mapping[str, str]:
+        """Values as typed, by key."""
+        return by_key(self.overrides)
+
 
 @dataclass(frozen=True)
 class SweepFile:
@@ -250,8 +268,7 @@ def row_of(folder: Path, sweep: str = "") -> RunRow | Unreadable:
         state = "interrupted"  # progress.json is not ours: no sign of life
     if state not in STATES:
         return Unreadable(path, f"its status is {state!r}; allowed: {', '.join(STATES)}")
-    record = run.record
-    return RunRow(folder, sweep, state, record, parsed_overrides(record), _layers(record))
+    return RunRow(folder, sweep, state, run.record)
 
 
 def rerun_command(record: Mapping[str, Any], folder: Path | None = None) -> str:
@@ -275,14 +292,14 @@ def rerun_command(record: Mapping[str, Any], folder: Path | None = None) -> str:
     return shlex.join([*words, *_override_list(record)])
 
 
-def parsed_overrides(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the overrides of a record by key; one that removes a key has an empty value.
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Return the values of overrides by key; one that removes a key has an empty value.
 
     Example:
-        >>> parsed_overrides({"overrides": ["power=2", "++a.b='c=d'", "~logger"]})
+        >>> by_key(["power=2", "++a.b='c=d'", "~logger"])
         {'power': '2', 'a.b': "'c=d'", 'logger': ''}
     """
-    parted = [text.lstrip("+~").partition("=") for text in _override_list(record)]
+    parted = [text.lstrip("+~").partition("=") for text in overrides]
     return {key: value for key, _, value in parted}
 
 
@@ -308,16 +325,6 @@ def _override_list(record: Mapping[str, Any]) -> list[str]:
     return [str(one) for one in overrides] if isinstance(overrides, list) else []
 
 
-def _layers(record: Mapping[str, Any]) -> tuple[Layer, ...]:
-    layers = mapping(record.get("sparsity")).get("layers")
-    found = []
-    for layer in layers if isinstance(layers, list) else []:
-        counts = [number(mapping(layer).get(name)) for name in ("elements", "nonzero")]
-        if counts[0] and counts[1] is not None:
-            found.append(Layer(str(layer.get("name")), int(counts[0]), int(counts[1])))
-    return tuple(found)
-
-
 def _run_folders(root: Path, depth: int, unreadable: list[Unreadable]) -> Iterator[Path]:
     if os.path.lexists(RunPaths(root).result):
         yield root
@@ -334,18 +341,21 @@ def _run_folders(root: Path, depth: int, unreadable: list[Unreadable]) -> Iterat
 
 
 def _why_not(path: Path) -> str:
-    reason = why_no_file(path)
-    if reason is not None:
+    if (reason := why_no_file(path)) is not None:
         return reason
+    content, reason = _json_in(path)
+    what = "it has no config" if isinstance(content, dict) else "it is no JSON object"
+    return reason or f"is not a record: {what}"
+
+
+def _json_in(path: Path) -> tuple[Any, str | None]:
+    """Return what a JSON file holds, or why it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8")), None
     except OSError as error:
-        return f"cannot be read, {error.strerror}"
-    except ValueError as error:
-        return f"is not JSON: {error}"
-    if not isinstance(content, dict):
-        return "is not a record: it is no JSON object"
-    return "is not a record: it has no config"
+        return None, f"cannot be read, {error.strerror}"
+    except (ValueError, RecursionError) as error:
+        return None, f"is not JSON: {error}"
 
 
 def _sweep_roots(root: Path) -> list[Path]:
@@ -357,16 +367,11 @@ def _sweep_roots(root: Path) -> list[Path]:
 
 def _sweep_file(root: Path, names: list[str], unreadable: list[Unreadable]) -> SweepFile:
     path = root / SWEEP_FILE
-    content: Any = {}
-    if os.path.lexists(path):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                unreadable.append(Unreadable(path, "is no JSON object; it is left out"))
-        except OSError as error:
-            unreadable.append(Unreadable(path, f"cannot be read, {error.strerror}"))
-        except (ValueError, RecursionError) as error:
-            unreadable.append(Unreadable(path, f"is not JSON: {error}"))
+    content, reason = _json_in(path) if os.path.lexists(path) else ({}, None)
+    if reason is None and not isinstance(content, dict):
+        reason = "is no JSON object; it is left out"
+    if reason is not None:
+        unreadable.append(Unreadable(path, reason))
     node = mapping(content)
     name = node.get("name") if isinstance(node.get("name"), str) else root.name
     if name in names:

@@ -23,7 +23,8 @@ def knob_value(row: RunRow, key: str) -> str | None:
 
     Example:
         >>> from pathlib import Path
-        >>> row = RunRow(Path("a"), "", "completed", {"config": {"power": 3.0}}, {"lr": "1e-1"}, ())
+        >>> record = {"config": {"power": 3.0}, "overrides": ["lr=1e-1"]}
+        >>> row = RunRow(Path("a"), "", "completed", record)
         >>> knob_value(row, "lr"), knob_value(row, "power"), knob_value(row, "rate")
         ('0.1', '3', None)
     """

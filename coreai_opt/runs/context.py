@@ -1,8 +1,9 @@
 """What belongs to one run while it is made: where it writes, how it starts, what may end it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -37,7 +38,7 @@ def only_process_in(paths: RunPaths) -> Iterator[None]:
     """
     lock = FileLock(paths.lock, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=0)
+        held: AbstractContextManager[Any] = lock.acquire(timeout=0)
     except Timeout as error:
         sentence = (
             f"{paths.root}: another process is at work in it; allowed: wait for it, or end it"
@@ -45,9 +46,6 @@ def only_process_in(paths: RunPaths) -> Iterator[None]:
         raise RunBusyError.of("hydra.run.dir", sentence) from error
     except (NotImplementedError, OSError):
         # A file system without locks: the heartbeat alone says that somebody is at work.
+        held = nullcontext()
+    with held:
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -168,15 +168,12 @@ class SweepFolder:
         """Keep other commands from writing meanwhile, as far as the file system can."""
         lock = FileLock(self.root / ".sweep.lock", timeout=LOCK_S, fallback_to_soft=False)
         try:
-            lock.acquire()
+            held: AbstractContextManager[Any] = lock.acquire()
         except (Timeout, NotImplementedError, OSError):
             # What two commands write at once differs in points, and each has its own in mind.
+            held = nullcontext()
+        with held:
             yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _folders(self) -> dict[str, str]:
         """Return the folders by the hash of their experiment, of those that hold a record."""

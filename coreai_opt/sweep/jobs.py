@@ -52,7 +52,7 @@ def job_of(task: Task) -> Task:
         except BaseException as error:
             code = exit_code_of(error)
             if code == CTRL_C:
-                stops[0] += signals_of(error)
+                stops[0] += int(getattr(error, "pressed", 1))  # how often, until the run ended
             is_last = code == CTRL_C and stops[0] < 2
             if code is not None and (is_last or _this_process() != sweep_process):
                 raise RunInterruptedError(code) from error
@@ -63,8 +63,3 @@ def job_of(task: Task) -> Task:
 
 def _this_process() -> tuple[str, int]:
     return socket.gethostname(), os.getpid()
-
-
-def signals_of(error: BaseException) -> int:
-    """Return how often Ctrl-C was pressed until a run ended by it."""
-    return int(getattr(error, "pressed", 1))

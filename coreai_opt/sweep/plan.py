@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
 
 from coreai_opt.config.aliases import keys_of, shadowing
 from coreai_opt.config.errors import ConfigError, Problem
@@ -147,10 +148,7 @@ class Planner:
 
     def _add_params(self) -> None:
         """Take over what ``hydra.sweeper.params`` says in a file; what is typed counts."""
-        plain = [one for one in self.of_task if not one.is_sweep_override()]
-        assignments = [Assignment(str(one.input_line), one) for one in plain]
-        options = [one for one in assignments if self.composer.is_group(one)]
-        sweeper = self.composer.hydra(options).sweeper
+        sweeper = self.composer.hydra(self._parted(_assigned(self.of_task))[0]).sweeper
         params = sweeper.get("params") if str(sweeper.get("_target_")).endswith(GRID) else None
         typed = {one.key_or_group for one in self.of_task if not one.is_delete()}
         filed = [
@@ -163,18 +161,17 @@ class Planner:
     @cached_property
     def fixed(self) -> list[Assignment]:
         """What does not vary, the sweep's own settings among it."""
-        plain = [one for one in self.of_task if not one.is_sweep_override()]
-        return [Assignment(str(one.input_line), one) for one in plain]
+        return _assigned(self.of_task)
 
     @cached_property
     def options(self) -> list[Assignment]:
         """What does not vary and chooses an option of a group."""
-        return [one for one in self.fixed if self.composer.is_group(one)]
+        return self._parted(self.fixed)[0]
 
     @cached_property
     def fitting(self) -> list[str]:
-        """What does not vary and has a place in the config where nothing else is chosen."""
-        return [one.text for one in (*self.options, *self._fitting_values)]
+        """What Hydra can compose with: its own, and what has a place where nothing varies."""
+        return [*self.of_hydra, *(one.text for one in (*self.options, *self._fitting_values))]
 
     @cached_property
     def common(self) -> ResolvedConfig:
@@ -197,8 +194,7 @@ class Planner:
             ConfigError: what is wrong with its config.
         """
         assignments = list(assignments)
-        options = [one for one in assignments if self.composer.is_group(one)]
-        values = [one for one in assignments if not self.composer.is_group(one)]
+        options, values = self._parted(assignments)
         fitting = self.composer.fitting(options, values)
         dropped = [one for one in values if one not in fitting]
         kept = [one for one in assignments if one not in dropped]
@@ -225,20 +221,11 @@ class Planner:
         points = self._points(axes)
         distinct = {point.config_hash: point for point in reversed(points)}
         kept = tuple(point for point in points if distinct[point.config_hash] is point)
-        knobs = tuple(sorted({name for axis in axes if axis.is_varied for name in axis.names}))
-        name, root = self.place(knobs)
-        return Plan(
-            name=name,
-            root=root,
-            knobs=knobs,
+        return replace(
+            self._outline(axes, settings),
             points=kept,
             doubles=len(points) - len(kept),
             dropped=self._dropped(axes, points),
-            settings=settings,
-            command=self.command,
-            flags=self.flags,
-            config=self.common.values,
-            told=self.told(axes),
         )
 
     def outline(self, axes: Sequence[Axis]) -> Plan:
@@ -250,8 +237,12 @@ class Planner:
         Raises:
             ConfigError: the sweep's own settings are wrong, or a knob has no place in the config.
         """
-        settings, values = self._settings(), self.common.values
+        settings = self._settings()
         self._refuse_unknown(axes)
+        return self._outline(axes, settings)
+
+    def _outline(self, axes: Sequence[Axis], settings: SweepSettings) -> Plan:
+        values = self.common.values
         knobs = tuple(sorted({name for axis in axes if axis.is_varied for name in axis.names}))
         name, root = self.place(knobs)
         told = self.told(axes)
@@ -259,8 +250,16 @@ class Planner:
 
     @cached_property
     def _fitting_values(self) -> list[Assignment]:
-        values = [one for one in self.fixed if not self.composer.is_group(one)]
-        return self.composer.fitting(self.options, values)
+        return self.composer.fitting(*self._parted(self.fixed))
+
+    def _parted(
+        self, assignments: Iterable[Assignment]
+    ) -> tuple[list[Assignment], list[Assignment]]:
+        """Return the overrides that choose options, and those that set values."""
+        options, values = list[Assignment](), list[Assignment]()
+        for one in assignments:
+            (options if self.composer.is_group(one) else values).append(one)
+        return options, values
 
     def _settings(self) -> SweepSettings:
         own = [one for one in self.common.problems if one.key.startswith(("sweep", "preview"))]
@@ -289,11 +288,11 @@ class Planner:
             for rows in _crossed(tried):
                 if not unknown:
                     return
-                self._forget_known(unknown, [*own, *(one for row in rows for one in row)])
+                point = [*own, *(one for row in rows for one in row)]
+                for one in self.composer.fitting(*self._parted(point)):
+                    unknown.pop(one.key, None)
         problems: dict[str, Problem] = {}
-        options = [
-            one for row in next(_crossed(axes)) for one in row if self.composer.is_group(one)
-        ]
+        options, _ = self._parted(one for row in next(_crossed(axes)) for one in row)
         for one in unknown.values():
             try:
                 self.composer.read(options, [one])
@@ -301,13 +300,6 @@ class Planner:
                 problems |= {problem.sentence: problem for problem in error.problems}
         if problems:
             raise ConfigError(list(problems.values()))
-
-    def _forget_known(self, unknown: dict[str, Assignment], point: Sequence[Assignment]) -> None:
-        """Take out what a point has a place for, whichever value it has there."""
-        options = [one for one in point if self.composer.is_group(one)]
-        values = [one for one in point if not self.composer.is_group(one)]
-        for one in self.composer.fitting(options, values):
-            unknown.pop(one.key, None)
 
     def _points(self, axes: Sequence[Axis]) -> list[Point]:
         points: list[Point] = []
@@ -387,8 +379,14 @@ class Planner:
             if key not in fed and key not in knobs and not key.startswith(below)
         }
         fitting = {one.text for one in self._fitting_values}
-        rest = [one for one in self.fixed if not self.composer.is_group(one)]
+        _, rest = self._parted(self.fixed)
         return kept | {one.name: one.override.value() for one in rest if one.text not in fitting}
+
+
+def _assigned(overrides: Iterable[Override]) -> list[Assignment]:
+    """Return the overrides of one value each."""
+    plain = (one for one in overrides if not one.is_sweep_override())
+    return [Assignment(str(one.input_line), one) for one in plain]
 
 
 def _crossed(axes: Sequence[Axis]) -> Iterator[tuple[tuple[Assignment, ...], ...]]:

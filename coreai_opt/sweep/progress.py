@@ -71,9 +71,9 @@ class SweepProgress:
         """Return what has not ended yet, but for warm-up runs."""
         return list(self._open.values())
 
-    def open_warmups(self) -> list[SweepJob]:
-        """Return the warm-up runs that have not ended yet."""
-        return list(self._warmups.values())
+    def open_jobs(self) -> list[SweepJob]:
+        """Return what has not ended yet, warm-up runs first."""
+        return [*self._warmups.values(), *self._open.values()]
 
     def count(self, *ends: str) -> int:
         """Return how many runs ended so."""
@@ -88,7 +88,7 @@ class SweepProgress:
 
     def running(self) -> list[ExistingRun]:
         """Return the runs whose process has said something lately."""
-        runs = [entry.earlier() for entry in [*self.open_warmups(), *self.open_entries()]]
+        runs = [entry.earlier() for entry in self.open_jobs()]
         return [
             run
             for run in runs
@@ -99,7 +99,7 @@ class SweepProgress:
 
     def queued(self) -> list[tuple[SweepJob, str]]:
         """Return what stands in a cluster's queue, with its job and that one's state."""
-        jobs = [(entry, entry.job()) for entry in [*self.open_warmups(), *self.open_entries()]]
+        jobs = [(entry, entry.job()) for entry in self.open_jobs()]
         queue = slurm_queue()
         return [
             (entry, f"SLURM job {job.id} {queue.state(job)}")
@@ -146,9 +146,6 @@ class _Events:
                 self._say(f"launched again: {entry.paths.root.name}")
             self._began[entry.point.config_hash] = entry.mtime_ns()
 
-    def waiting(self, entries: Sequence[SweepJob]) -> None:
-        raise NotImplementedError
-
     def ended(self, outcome: Outcome) -> None:
         with self._lock:
             if self._board.settle(outcome):
@@ -158,7 +155,7 @@ class _Events:
 
     def look(self) -> None:
         """Settle the runs whose records have ended since they were launched."""
-        for entry in [*self._board.open_warmups(), *self._board.open_entries()]:
+        for entry in self._board.open_jobs():
             digest = entry.point.config_hash
             if digest not in self._began or entry.mtime_ns() == self._began[digest]:
                 continue
@@ -173,6 +170,10 @@ class _Events:
     def _say(self, text: str) -> None:
         self._console.print(text)
 
+    def _elsewhere(self, entries: Sequence[SweepJob]) -> list[SweepJob]:
+        """Return what processes of another command are at work on, and no cluster."""
+        return [one for one in entries if one.state() == "running" and one.job() is None]
+
 
 class PlainLines(_Events):
     """One line an event, for logs and for where there is no terminal."""
@@ -183,10 +184,7 @@ class PlainLines(_Events):
         self._has_waited = False
 
     def waiting(self, entries: Sequence[SweepJob]) -> None:
-        jobs = {entry.point.config_hash: entry.job() for entry in entries}
-        others = [
-            one for one in entries if one.state() == "running" and not jobs[one.point.config_hash]
-        ]
+        others = self._elsewhere(entries)
         if others and not self._has_waited:
             names = ", ".join(entry.paths.root.name for entry in others)
             self._say(f"waiting for runs that another process is at work on: {names}")
@@ -219,9 +217,8 @@ class LiveTable(_Events):
         self._note = ""
 
     def waiting(self, entries: Sequence[SweepJob]) -> None:
-        others = [one for one in entries if one.state() == "running" and one.job() is None]
         is_told = "waiting for another process that is at work on this sweep"
-        self._note = is_told if others else ""
+        self._note = is_told if self._elsewhere(entries) else ""
 
     def look(self) -> None:
         super().look()

@@ -43,11 +43,6 @@ class Selection:
     settled: list[Outcome] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
 
-    @property
-    def settled_entries(self) -> list[SweepJob]:
-        """The entries that are not run again."""
-        return [outcome.entry for outcome in self.settled]
-
 
 def select(entries: Iterable[SweepJob], settings: SweepSettings) -> Selection:
     """Return what to run; nothing is written.

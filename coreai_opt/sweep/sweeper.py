@@ -43,13 +43,14 @@ class SweepRun:
 
     Args:
         plan: the points.
+        fitting: overrides that Hydra can compose with; those of the points are in the plan.
 
     Attributes:
         outcomes: how the points ended that are settled.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, fitting: Sequence[str] = ()) -> None:
+        self.plan, self.fitting = plan, list(fitting)
         self.folder = SweepFolder(plan.root)
         self.config: DictConfig | None = None
         self.command_id = secrets.token_hex(4)
@@ -72,7 +73,7 @@ class SweepRun:
         self.check_ranks(launcher)
         selection = select(self.folder.entries(self.plan.points), self.plan.settings)
         scheduler = self.scheduler(launcher, selection)
-        self.folder.enter(self.plan, [*selection.settled_entries, *selection.to_run])
+        self.folder.enter(self.plan, [*(one.entry for one in selection.settled), *selection.to_run])
         self.save_config()
         self.outcomes = list(selection.settled)
         self._launch(selection, scheduler)

@@ -90,7 +90,7 @@ def test_searches_can_be_planned(
     sweep = planned_sweep(get_args_parser().parse_args(arguments))
     assert program == "train.py"
     assert sweep is not None
-    assert sweep._sweep.plan.knobs
+    assert sweep.plan.knobs
     assert list(tmp_path.iterdir()) == []
 
 

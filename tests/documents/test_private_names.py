@@ -14,8 +14,8 @@ from tests.conftest import ROOT
 SEAMS = {
     "coreai_opt/config/hydra_internals.py": "Hydra and OmegaConf",
     "coreai_opt/pruning/_torch_internals.py": "torch",
-    "coreai_opt/sweep/launchers/joblib_internals.py": "Hydra's joblib launcher",
-    "coreai_opt/sweep/launchers/ray_internals.py": "Hydra's Ray launcher",
+    "coreai_opt/sweep/launchers/joblib_launcher.py": "Hydra's joblib launcher",
+    "coreai_opt/sweep/launchers/ray_launcher.py": "Hydra's Ray launcher",
     "lightning_callbacks/_lightning_internals.py": "Lightning, torchmetrics and TensorBoard",
     "scripts/benchmarks/gpu_counts.py": "torch, for benchmarks",
 }

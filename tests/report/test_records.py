@@ -194,7 +194,7 @@ def test_a_directory_that_cannot_be_looked_into_is_reported(
     ],
 )
 def test_the_sparsity_of_all_weights(fields: dict[str, Any], sparsity: float | None) -> None:
-    row = RunRow(Path("a"), "", "completed", fields, {}, ())
+    row = RunRow(Path("a"), "", "completed", fields)
     assert row.sparsity == sparsity
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from coreai_opt.report import charts
 from coreai_opt.report.protocol import protocol_warnings, series_knob
-from coreai_opt.report.records import Collected, RunRow, SweepFile, parsed_overrides
+from coreai_opt.report.records import Collected, RunRow, SweepFile
 from coreai_opt.report.tables import MetricError, board_of, pareto_front, varied_knobs
 from tests.helpers.synthetic_records import make_record
 
 
 def row_from(record: dict[str, Any], sweep: str = "s") -> RunRow:
     folder = Path(f"/{sweep}/{record['config_hash']}")
-    return RunRow(folder, sweep, record["status"], record, parsed_overrides(record), ())
+    return RunRow(folder, sweep, record["status"], record)
 
 
 def collected_from(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.report.records import RunRow, parsed_overrides
+from coreai_opt.report.records import RunRow
 from coreai_opt.report.values import knob_value
 
 LAYER = {"a.1": {"sparsity": 0.5, "bias": None}}
@@ -35,7 +35,7 @@ SAME: list[tuple[str, Any, str]] = [
 
 def row(config: dict[str, Any], *overrides: str, **record: Any) -> RunRow:
     content = {"config": config, "overrides": list(overrides), **record}
-    return RunRow(Path("a"), "", "completed", content, parsed_overrides(content), ())
+    return RunRow(Path("a"), "", "completed", content)
 
 
 @pytest.mark.parametrize(("typed", "value", "text"), SAME, ids=str)

@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from coreai_opt.config.errors import ConfigError
+from coreai_opt.report.formatting import evenly
 from coreai_opt.sweep.preview.columns import Column, fitted, width_of
 from coreai_opt.sweep.preview.curves import TextCurve, draw_curves, letter
 from coreai_opt.sweep.preview.planned import Preview, Standing
 from coreai_opt.sweep.preview.png import draw_preview, points
-from coreai_opt.sweep.preview.table import MOST_ROWS, drawn, run_table, total_time
+from coreai_opt.sweep.preview.table import MOST_ROWS, run_table, total_time
 from tests.helpers.previews import ramp, run
 
 JUMP = TextCurve("jump", lambda step: 0.5 if step >= 4 else 0.0)
@@ -59,10 +60,9 @@ def test_letters() -> None:
 
 
 def test_drawn_are_the_first_and_the_last() -> None:
-    ramps = [ramp(power=float(power)) for power in range(1, 101)]
-    powers = [getattr(one.schedule, "power", None) for one in drawn(ramps)]
-    assert powers == [1, 15, 29, 43, 57, 71, 85, 100]
-    assert drawn(ramps[:8]) == ramps[:8]
+    powers = range(1, 101)
+    assert evenly(powers, 8) == [1, 15, 29, 43, 57, 71, 85, 100]
+    assert evenly(powers[:8], 8) == [*range(1, 9)]
 
 
 def test_points_of_the_picture_have_the_ends() -> None:

@@ -63,8 +63,8 @@ def test_a_search_is_planned_without_its_points(
     pytest.importorskip("optuna", reason="needs the extra optuna")
     schedules = "schedule=choice(poly,exponential)"
     sweep = planned(monkeypatch, work, *SEARCH, schedules, "rate=3", "seed=2")
-    assert sweep._sweep.plan.knobs == ("power", "schedule")
-    assert sweep._sweep.plan.points == ()
+    assert sweep.plan.knobs == ("power", "schedule")
+    assert sweep.plan.points == ()
     # The default schedule has no rate: Hydra would refuse to compose with it.
     assert "seed=2" in sweep.fitting
     assert "rate=3" not in sweep.fitting

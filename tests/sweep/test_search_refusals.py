@@ -114,7 +114,7 @@ def test_what_is_wrong_is_said_before_the_first_run(
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"n_trials": 0}, "hydra.sweeper.n_trials=0: should be greater than or equal to 1"),
     ({"direction": "up"}, "hydra.sweeper.direction.0=up: should be 'maximize' or 'minimize'"),
-    ({"trials": 3}, "hydra.sweeper.trials=3: "),
+    ({"trials": 3}, "hydra.sweeper.trials: there is no such key; allowed: n_trials, "),
     ({"max_failure_rate": 2}, "hydra.sweeper.max_failure_rate=2: should be less"),
     (
         {"objectives": ["val/loss", "sparsity"]},

@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
+from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.config.errors import Problem
 from coreai_opt.distributed.ranks import is_command, launch_problem
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
 
-__all__ = ["CrashedJob", "JobEnd", "NotLaunchedError", "SweepLauncher"]
+__all__ = ["CrashedJob", "JobEnd", "NotLaunchedError", "SweepLauncher", "failed_job"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,13 @@ class CrashedJob:
 
 
 JobEnd = JobReturn | CrashedJob
+
+
+def failed_job(error: BaseException) -> JobReturn:
+    """Return how Hydra says that a job has raised an error."""
+    job = JobReturn()
+    job.status, job.return_value = JobStatus.FAILED, error
+    return job
 
 
 class NotLaunchedError(Exception):
@@ -50,11 +56,6 @@ class SweepLauncher:
         self._launcher, self._number = launcher, 0
         self._accelerator = accelerator
         self.ready: Callable[[Sequence[SweepJob]], list[bool]] = lambda jobs: [True] * len(jobs)
-
-    @property
-    def launcher(self) -> Launcher:
-        launcher: Launcher = self._launcher
-        return launcher
 
     def share(self, jobs: int) -> dict[str, Any]:
         """Return the share of the machine that each of so many jobs has, by field."""

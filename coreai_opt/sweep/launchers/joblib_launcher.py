@@ -7,17 +7,20 @@ from itertools import compress, islice
 from typing import Any
 
 from hydra.core.singleton import Singleton
+from hydra_plugins.hydra_joblib_launcher import _core
 from joblib import cpu_count
 from joblib.externals.loky import get_reusable_executor
 
+from coreai_opt._private_names import private_name
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.distributed.gpu_slots import visible_devices
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.launchers.base import JobEnd, SweepLauncher
-from coreai_opt.sweep.launchers.joblib_internals import execute_job
 
 __all__ = ["JoblibLauncher"]
+
+execute_job = private_name(_core, "execute_job", "hydra-joblib-launcher 1.2.0, below 1.3")
 
 NODE = "hydra.launcher"
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, setup_globals
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.core.utils import JobReturn, setup_globals
+from omegaconf import OmegaConf, open_dict
 
+from coreai_opt._private_names import private_name
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
-from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, SweepLauncher
+from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, SweepLauncher, failed_job
 
 __all__ = ["RayLauncher", "init_arguments", "remote_arguments"]
 
@@ -23,6 +24,8 @@ OF_A_NEW_CLUSTER = ("num_cpus", "num_gpus", "object_store_memory", "include_dash
 
 LOOPBACK = ("127.", "localhost:", "[::1]")
 CONNECT_S, POLL_S = 10.0, 0.5
+
+KNOWN = "hydra-ray-launcher 1.2.2, below 1.3"
 
 # A cluster of our own is for this machine alone: it listens on loopback, as Ray does by itself on
 # macOS and Windows, and reports to nobody.
@@ -129,8 +132,9 @@ class RayLauncher(SweepLauncher):
             raise ConfigError.of("hydra.launcher.ray.init", f"{sentence}; {allowed}") from error
 
     def _start(self, ray: Any, number: int, overrides: Sequence[str]) -> Any:
-        from coreai_opt.sweep.launchers.ray_internals import launch_job_on_ray
+        from hydra_plugins.hydra_ray_launcher import _launcher_util
 
+        launch_on_ray = private_name(_launcher_util, "launch_job_on_ray", KNOWN)
         launcher = self._launcher
         config = launcher.hydra_context.config_loader.load_sweep_config(
             launcher.config, list(overrides)
@@ -140,7 +144,7 @@ class RayLauncher(SweepLauncher):
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0
         remote = remote_arguments(self._settings("remote"), has_gpus, self._accelerator)
         try:
-            return launch_job_on_ray(
+            return launch_on_ray(
                 launcher.hydra_context,
                 OmegaConf.create(remote),
                 config,
@@ -154,8 +158,9 @@ class RayLauncher(SweepLauncher):
             raise ConfigError.of("hydra.launcher.ray.remote", f"{sentence}; {allowed}") from error
 
     def _settings(self, name: str) -> dict[str, Any]:
-        node = self._launcher.ray_cfg.get(name) or {}
-        given: Any = OmegaConf.to_container(node, resolve=True) if _is_config(node) else dict(node)
+        node: Any = self._launcher.ray_cfg.get(name) or {}
+        is_config = OmegaConf.is_config(node)
+        given: Any = OmegaConf.to_container(node, resolve=True) if is_config else node
         return dict(given)
 
 
@@ -180,10 +185,6 @@ def _check_answer(address: str) -> None:
         raise ConfigError.of(key, f"{sentence}; {allowed}") from error
 
 
-def _is_config(node: Any) -> bool:
-    return isinstance(node, DictConfig)
-
-
 def _are_running(ray: Any, tasks: Sequence[Any]) -> bool:
     """Wait a moment, and return whether one of some tasks has not ended."""
     return bool(ray.wait(list(tasks), num_returns=len(tasks), timeout=POLL_S)[1])
@@ -193,9 +194,7 @@ def _end_of(ray: Any, task: Any) -> JobEnd:
     try:
         returned: JobReturn = ray.get(task)
     except ray.exceptions.RayTaskError as error:
-        failed = JobReturn()
-        failed.status, failed.return_value = JobStatus.FAILED, error.cause or error
-        return failed
+        return failed_job(error.cause or error)
     except ray.exceptions.RayError as error:
         told = " ".join(str(error).split())
         return CrashedJob(f"{type(error).__name__}: {told.partition('. ')[0]}")

@@ -1,7 +1,6 @@
 """Which of our ways to launch goes with one of Hydra's launchers, and what is not installed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.launcher import Launcher
@@ -16,21 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["check_installed", "sweep_launcher"]
 
 
-@dataclass(frozen=True)
-class Extra:
-    """A launcher that comes with an extra of ours."""
-
-    name: str
-    plugin: str
-
-
-# By the option of hydra/launcher.
+# Option of hydra/launcher -> the extra of ours that it comes with, and its plugin.
 EXTRAS = {
-    "slurm": Extra("slurm", "hydra_submitit_launcher"),
-    "submitit_slurm": Extra("slurm", "hydra_submitit_launcher"),
-    "submitit_local": Extra("slurm", "hydra_submitit_launcher"),
-    "ray": Extra("ray", "hydra_ray_launcher"),
-    "joblib": Extra("joblib", "hydra_joblib_launcher"),
+    "slurm": ("slurm", "hydra_submitit_launcher"),
+    "submitit_slurm": ("slurm", "hydra_submitit_launcher"),
+    "submitit_local": ("slurm", "hydra_submitit_launcher"),
+    "ray": ("ray", "hydra_ray_launcher"),
+    "joblib": ("joblib", "hydra_joblib_launcher"),
 }
 
 
@@ -47,11 +38,12 @@ def check_installed(overrides: Sequence[str]) -> None:
     if problems := option_problems(overrides):
         raise ConfigError(problems)
     chosen = [one.partition("=")[2] for one in overrides if one.partition("=")[0] == GROUP]
-    extra = EXTRAS.get(chosen[-1]) if chosen else None
-    if extra is None or is_installed(extra.plugin):
+    if not chosen or chosen[-1] not in EXTRAS:
         return
-    sentence = f"{GROUP}={chosen[-1]} needs the package {extra.plugin.replace('_', '-')}"
-    raise ConfigError.of(GROUP, f"{sentence}: pip install 'hydra-coreai-opt[{extra.name}]'")
+    extra, plugin = EXTRAS[chosen[-1]]
+    if not is_installed(plugin):
+        sentence = f"{GROUP}={chosen[-1]} needs the package {plugin.replace('_', '-')}"
+        raise ConfigError.of(GROUP, f"{sentence}: pip install 'hydra-coreai-opt[{extra}]'")
 
 
 def sweep_launcher(launcher: Launcher, config: Mapping[str, Any]) -> "SweepLauncher":

@@ -6,7 +6,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from coreai_opt.config.errors import RunInterruptedError
 from coreai_opt.config.hydra_internals import raised_by
-from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd
+from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, failed_job
 from coreai_opt.sweep.launchers.slurm_queue import (
     UNKNOWN,
     Job,
@@ -67,11 +67,5 @@ def outcome_of_job(job: Job, state: JobState, value: object, errors: str = "") -
     if state.state == "CANCELLED":
         return CrashedJob(f"{told}: somebody has cancelled it", "interrupted")
     if isinstance(error, BaseException) and not is_signal:
-        return value if isinstance(value, JobReturn) else _failed(error)
+        return value if isinstance(value, JobReturn) else failed_job(error)
     return CrashedJob(f"{told} ({error})" if is_signal else f"{told}; its output is in {job.logs}")
-
-
-def _failed(error: BaseException) -> JobReturn:
-    job = JobReturn()
-    job.status, job.return_value = JobStatus.FAILED, error
-    return job

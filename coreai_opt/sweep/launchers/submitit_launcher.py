@@ -9,13 +9,19 @@ from io import StringIO
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.signals import signals_wait
 from coreai_opt.sweep.folder import SweepJob
-from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, NotLaunchedError, SweepLauncher
+from coreai_opt.sweep.launchers.base import (
+    CrashedJob,
+    JobEnd,
+    NotLaunchedError,
+    SweepLauncher,
+    failed_job,
+)
 from coreai_opt.sweep.launchers.slurm_queue import Job, SlurmQueue, slurm_queue, write_job
 
 __all__ = ["LocalSubmititLauncher", "SlurmLauncher", "executor_parameters"]
@@ -201,9 +207,7 @@ def _end_of(job: Any) -> JobEnd:
     # The process is gone, or what it raised kept Hydra from running the job at all.
     with suppress(AttributeError):
         if job.paths.result_pickle.exists():
-            failed = JobReturn()
-            failed.status, failed.return_value = JobStatus.FAILED, error
-            return failed
+            return failed_job(error)
     return CrashedJob(f"process {job.job_id} ended and left no result")
 
 

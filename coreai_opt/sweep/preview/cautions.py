@@ -24,10 +24,10 @@ def caution(preview: Preview) -> None:
 
 
 def _unknown_lengths(preview: Preview) -> list[str]:
-    if any(ramp.total is None for ramp in preview.ramps):
-        what = "whether the ramp ends inside the training cannot be checked"
-        return [f"{what}: the length of the training is unknown"]
-    return []
+    if all(ramp.total is not None for ramp in preview.ramps):
+        return []
+    what = "whether the ramp ends inside the training cannot be checked"
+    return [f"{what}: the length of the training is unknown"]
 
 
 def _never_reached(preview: Preview) -> list[str]:
@@ -57,13 +57,10 @@ def _few_seeds(groups: Iterable[PlannedGroup]) -> list[str]:
     few = [group for group in groups if len(set(group.seeds)) < FEWEST_SEEDS]
     if not few:
         return []
-    which = "each setting has" if len(few) == len(groups) else f"{_settings(len(few))}"
+    which = "1 setting has" if len(few) == 1 else f"{len(few)} settings have"
+    which = "each setting has" if len(few) == len(groups) else which
     chance = "differences may be chance; seed=1,2,3 makes three"
     return [f"{which} fewer than {FEWEST_SEEDS} seeds: {chance}"]
-
-
-def _settings(count: int) -> str:
-    return "1 setting has" if count == 1 else f"{count} settings have"
 
 
 def _name(ramp: Ramp, preview: Preview) -> str:

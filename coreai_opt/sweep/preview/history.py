@@ -1,8 +1,8 @@
 """Earlier records: the length of a training and its time."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -163,27 +163,8 @@ def _training(record: Mapping[str, Any]) -> EarlierTraining | None:
 
 
 def _newest(root: Path) -> list[Path]:
-    found = [(written, path) for path in _records(root) if (written := _written(path))]
-    found.sort(key=lambda pair: pair[0], reverse=True)
-    return [path for _, path in found[:MOST_RECORDS]]
-
-
-def _written(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
-
-
-def _records(root: Path) -> Iterator[Path]:
-    for folder in _folders(root):
-        yield RunPaths(folder).result
-        yield from (RunPaths(inner).result for inner in _folders(folder))
-
-
-def _folders(root: Path) -> list[Path]:
-    try:
-        with os.scandir(root) as entries:
-            return [Path(one.path) for one in entries if one.is_dir() and one.name[0] != "."]
-    except OSError:
-        return []
+    name, written = RunPaths(root).result.name, dict[Path, float]()
+    for path in (*root.glob(f"*/{name}"), *root.glob(f"*/*/{name}")):
+        with suppress(OSError):  # it may be taken away meanwhile
+            written[path] = path.stat().st_mtime
+    return sorted(written, key=lambda path: written[path], reverse=True)[:MOST_RECORDS]

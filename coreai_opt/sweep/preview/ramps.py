@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from coreai_opt.config.training_length import planned_steps, schedule_of, steps_per_epoch
+from coreai_opt.config.training_length import UNITS, planned_steps, schedule_of, steps_per_epoch
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.report.formatting import weight_spec
 from coreai_opt.sweep.preview.history import History
 
 __all__ = ["Ramp", "TrainingLength", "length_of", "ramp_of", "target_of"]
 
-UNITS = {"step": "steps", "epoch": "epochs", "percent": "percent"}
 NEARLY = 1e-6
 
 
@@ -93,7 +92,9 @@ class Ramp:
     @property
     def axis(self) -> str:
         """Unit of its horizontal axis: steps where their number is known, else its own clock."""
-        return "steps" if self.length.steps is not None and self._has_clock else self._unit
+        has_clock = self.interval != "epoch" or bool(self.length.per_epoch)
+        is_known = self.length.steps is not None and has_clock
+        return "steps" if is_known else UNITS[self.interval]
 
     @property
     def span(self) -> int:
@@ -129,14 +130,6 @@ class Ramp:
             return False
         end = self.end if self.interval == "step" else self.end * steps / 100
         return end > (steps - 1) // per_epoch * per_epoch
-
-    @property
-    def _unit(self) -> str:
-        return UNITS[self.interval]
-
-    @property
-    def _has_clock(self) -> bool:
-        return self.interval != "epoch" or bool(self.length.per_epoch)
 
     def _reading(self, step: float) -> int:
         if self.interval == "step":

@@ -1,14 +1,15 @@
 """Request for a preview on the command line: ``preview=true``, ``preview.png=true``."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coreai_opt.config.errors import ConfigError, Problem
 
-__all__ = ["PreviewRequest", "read_request", "without_png"]
+__all__ = ["PNG", "PreviewRequest", "key_of", "read_request"]
 
 KEY, PNG = "preview", "preview.png"
-TRUTH = {"true": True, "false": False}
+TRUTH = re.compile(r"(['\"]?)(true|false)\1", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,45 +45,22 @@ def read_request(overrides: Iterable[str]) -> PreviewRequest:
     rest: list[str] = []
     problems: list[Problem] = []
     for text in overrides:
-        key = _key(text)
-        if key != KEY and not key.startswith(f"{KEY}."):
+        key, value = key_of(text), text.partition("=")[2].strip()
+        if key.partition(".")[0] != KEY:
             rest.append(text)
-        elif (problem := _problem(text)) is not None:
-            problems.append(problem)
+        elif key not in (KEY, PNG):
+            sentence = f"{text}: there is no key {key!r}; allowed: {KEY}=true, {PNG}=true"
+            problems.append(Problem(key, sentence))
+        elif (match := TRUTH.fullmatch(value)) is None:
+            problems.append(Problem(key, f"{text}: neither true nor false; allowed: true or false"))
         else:
-            values[key] = _truth(text) is True
+            values[key] = match[2].lower() == "true"
     if problems:
         raise ConfigError(problems)
     png = values.get(PNG, False)
     return PreviewRequest(values.get(KEY, png), png, tuple(rest))
 
 
-def without_png(overrides: Iterable[str]) -> tuple[str, ...]:
-    """Return overrides without ``preview.png``, which the config does not have.
-
-    Example:
-        >>> without_png(["preview=false", "preview.png=true", "power=2"])
-        ('preview=false', 'power=2')
-    """
-    return tuple(text for text in overrides if _key(text) != PNG)
-
-
-def _key(text: str) -> str:
+def key_of(text: str) -> str:
+    """Return the key of an override, without the signs that add it."""
     return text.partition("=")[0].strip().lstrip("+")
-
-
-def _truth(text: str) -> bool | None:
-    value = text.partition("=")[2].strip()
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        value = value[1:-1]
-    return TRUTH.get(value.lower())
-
-
-def _problem(text: str) -> Problem | None:
-    key = _key(text)
-    if key not in (KEY, PNG):
-        sentence = f"{text}: there is no key {key!r}; allowed: {KEY}=true, {PNG}=true"
-        return Problem(key, sentence)
-    if _truth(text) is None:
-        return Problem(key, f"{text}: neither true nor false; allowed: true or false")
-    return None

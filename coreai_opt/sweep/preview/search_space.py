@@ -28,21 +28,9 @@ __all__ = ["Dimension", "SearchSpace", "dimension", "search_space", "space_table
 TOLD = ("n_trials", "direction", "n_jobs", "study_name", "storage", "max_iter", "num_evals")
 
 
-@dataclass(frozen=True)
-class Dimension:
-    """One knob and its allowed values.
-
-    Attributes:
-        knob: its key.
-        kind: ``interval``, ``range``, ``choice`` or ``fixed``.
-        values: the allowed ones, as text.
-        flags: how an interval is searched: ``int``, ``log`` and other tags.
-    """
-
-    knob: str
-    kind: str
-    values: str
-    flags: tuple[str, ...] = ()
+# Knob, kind (``interval``, ``range``, ``choice`` or ``fixed``), allowed values, and flags: how an
+# interval is searched, ``int``, ``log`` and other tags.
+Dimension = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -77,7 +65,7 @@ def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
     params = [f"{key}={value}" for key, value in given.items()] if isinstance(given, dict) else []
     typed = [one for one in planner.of_task if not one.key_or_group.startswith(OF_THE_SWEEP)]
     merged = {one.get_key_element(): one for one in [*parse(params, loader), *typed]}
-    dimensions = sorted(map(dimension, merged.values()), key=lambda one: one.kind == "fixed")
+    dimensions = sorted(map(dimension, merged.values()), key=lambda one: one[1] == "fixed")
     shown = _in_place(planner, str(_plain(settings, "sweep.dir")))
     chosen = {key: shown(_text(value)) for key in TOLD if (value := _plain(node, key)) is not None}
     name = OmegaConf.select(settings, "runtime.choices", default={}).get("hydra/sweeper")
@@ -107,15 +95,15 @@ def dimension(override: Override) -> Dimension:
         # Written as floats: interval(1, 4); as whole numbers: int(interval(1, 4)).
         both: tuple[Any, Any] = (value.start, value.end)
         is_whole = all(isinstance(end, int) for end in both)
-        return Dimension(knob, "interval", ends, _flags(value.tags, is_whole))
+        return knob, "interval", ends, _flags(value.tags, is_whole)
     if isinstance(value, RangeSweep):
         step = "" if value.step == 1 else f" by {value.step}"
         ends = f"{value.start} to below {value.stop}{step}"
-        return Dimension(knob, "range", ends, _flags(value.tags))
+        return knob, "range", ends, _flags(value.tags)
     if isinstance(value, ChoiceSweep) or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         values = ", ".join(map(str, override.sweep_string_iterator()))
-        return Dimension(knob, "choice", values, _flags(getattr(value, "tags", ())))
-    return Dimension(knob, "fixed", str(override.input_line).partition("=")[2])
+        return knob, "choice", values, _flags(getattr(value, "tags", ()))
+    return knob, "fixed", str(override.input_line).partition("=")[2], ""
 
 
 def space_table(space: SearchSpace) -> Table:
@@ -124,13 +112,12 @@ def space_table(space: SearchSpace) -> Table:
     for column in ("knob", "kind", "values", "flags"):
         table.add_column(column, overflow="fold")
     for one in space.dimensions:
-        cells = (one.knob, one.kind, one.values, ", ".join(one.flags))
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*map(Text, one))
     return table
 
 
-def _flags(tags: Iterable[str] | None, is_whole: bool = False) -> tuple[str, ...]:
-    return (*(["int"] if is_whole else []), *sorted(tags or ()))
+def _flags(tags: Iterable[str] | None, is_whole: bool = False) -> str:
+    return ", ".join([*(["int"] if is_whole else []), *sorted(tags or ())])
 
 
 def _text(value: Any) -> str:

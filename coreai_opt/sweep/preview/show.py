@@ -15,6 +15,7 @@ from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.locations import typed_path
 from coreai_opt.config.validation import resolve
 from coreai_opt.report.formatting import duration
+from coreai_opt.report.text import plural
 from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.record import code_and_versions
@@ -25,7 +26,7 @@ from coreai_opt.sweep.preview.cautions import caution
 from coreai_opt.sweep.preview.history import History
 from coreai_opt.sweep.preview.planned import Preview, Standing, planned_run, standing
 from coreai_opt.sweep.preview.png import draw_preview
-from coreai_opt.sweep.preview.ramps import TrainingLength, length_of
+from coreai_opt.sweep.preview.ramps import length_of
 from coreai_opt.sweep.preview.search_space import SearchSpace, search_space, space_table
 from coreai_opt.sweep.preview.table import console, print_preview, say
 from coreai_opt.sweep.scheduler import WAITED_FOR
@@ -164,19 +165,15 @@ def _show_search(planner: Planner, loader: ConfigLoader) -> None:
     history = _history(config)
     length = length_of(config, history)
     seconds = history.seconds(config, length.steps)
-    say(out, f"length of the training: {steps_text(length)}")
+    steps = "unknown" if length.steps is None else f"{length.steps} steps"
+    say(out, f"length of the training: {steps}")
     say(out, _time_of_search(space, seconds, history.count([config])))
-
-
-def steps_text(length: TrainingLength) -> str:
-    """Return the length of a training in words."""
-    return "unknown" if length.steps is None else f"{length.steps} steps"
 
 
 def _time_of_search(space: SearchSpace, seconds: float | None, records: int) -> str:
     if seconds is None:
         return "how long a run takes is unknown: no earlier record tells"
-    by = "1 earlier record" if records == 1 else f"{records} earlier records"
+    by = plural(records, "earlier record")
     estimate = f"a run takes about {duration(seconds)}, by {by} of this model and data"
     if space.trials is None:
         return estimate

@@ -7,13 +7,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from coreai_opt.report.formatting import duration
+from coreai_opt.report.formatting import duration, evenly
+from coreai_opt.report.text import plural
 from coreai_opt.sweep.preview.columns import Column, fitted
 from coreai_opt.sweep.preview.curves import TextCurve, draw_curves, letter
 from coreai_opt.sweep.preview.planned import SEED, PlannedGroup, Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
 
-__all__ = ["console", "drawn", "print_preview", "ranges", "run_table", "say", "total_time"]
+__all__ = ["console", "print_preview", "ranges", "run_table", "say", "total_time"]
 
 MOST_ROWS, FIRST, LAST = 60, 45, 5
 MOST_CURVES = 8
@@ -101,7 +102,7 @@ def total_time(preview: Preview) -> str:
     what = f"to run: {count} of {total}"
     if unknown == count:
         return f"{what}; how long that takes is unknown, no earlier record tells"
-    records = "1 earlier record" if preview.earlier == 1 else f"{preview.earlier} earlier records"
+    records = plural(preview.earlier, "earlier record")
     about = f"about {duration(seconds)}" + (" one after the other" if count > 1 else "")
     rest = f" and an unknown time for {unknown} of them" if unknown else ""
     return f"{what}; {about}{rest}, by {records} of this model and data"
@@ -166,17 +167,10 @@ def _time(group: PlannedGroup) -> str:
     return duration(sum(known)) if len(known) == len(to_run) else "unknown"
 
 
-def drawn(ramps: Sequence[Ramp]) -> list[Ramp]:
-    """Return the ramps to draw: the first, the last, and others evenly between."""
-    if len(ramps) <= MOST_CURVES:
-        return list(ramps)
-    return [ramps[index * (len(ramps) - 1) // (MOST_CURVES - 1)] for index in range(MOST_CURVES)]
-
-
 def _print_charts(out: Console, preview: Preview) -> None:
     ramps = list(preview.ramps)
     axes: dict[str, list[Ramp]] = {}
-    for ramp in drawn(ramps):
+    for ramp in evenly(ramps, MOST_CURVES):
         axes.setdefault(ramp.axis, []).append(ramp)
     for unit, together in axes.items():
         out.print(_chart(out, together, unit, preview))

@@ -37,8 +37,8 @@ class SearchRun(SweepRun):
     """
 
     def __init__(self, plan: Plan, space: Space, fitting: Sequence[str]) -> None:
-        super().__init__(plan)
-        self.space, self.fitting = space, list(fitting)
+        super().__init__(plan, fitting)
+        self.space = space
         self._settled: dict[str, Outcome] = {}
         self._has_values = True
 
@@ -203,11 +203,9 @@ def _alone_in(root: Path) -> Iterator[None]:
     """
     lock = FileLock(root / ".search.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         sentence = f"another process is at work on the search in {root}"
         raise ConfigError.of("", f"{sentence}; allowed: one at a time") from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()

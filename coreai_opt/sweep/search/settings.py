@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from coreai_opt.config.errors import ConfigError, Problem
-from coreai_opt.config.field_problems import described
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.field_problems import validated
 from coreai_opt.config.schemas.settings import Settings, Share
 
 __all__ = ["SearchSettings"]
@@ -53,22 +53,11 @@ class SearchSettings(Settings):
             ConfigError: everything that is wrong with it.
         """
         fields = {key: value for key, value in values.items() if not key.startswith("_")}
-        try:
-            settings = cls.model_validate(fields)
-        except ValidationError as error:
-            details = error.errors(include_url=False)
-            problems = [_problem(one["loc"], one["msg"], one["input"]) for one in details]
-            raise ConfigError(problems) from error
+        settings, problems = validated(cls, fields, lambda path: ".".join(map(str, (NODE, *path))))
+        if not isinstance(settings, cls):
+            raise ConfigError(problems)
         counts = len(settings.direction), len(settings.objectives)
         if counts[0] != counts[1]:
             sentence = f"{NODE}.direction: {counts[0]} for {counts[1]} objectives"
             raise ConfigError.of(f"{NODE}.direction", f"{sentence}; allowed: one for each")
         return settings
-
-
-def _problem(location: tuple[int | str, ...], message: str, value: Any) -> Problem:
-    name = ".".join([NODE, *map(str, location)])
-    shown = "" if isinstance(value, Mapping | list) else f"={value}"
-    reason = (message[:1].lower() + message[1:]).removeprefix("input ")
-    text = described(SearchSettings, location)
-    return Problem(name, f"{name}{shown}: {reason}" + (f"; allowed: {text}" if text else ""))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from coreai_opt.report.formatting import short_value
 
-__all__ = ["print_best", "results_of", "write_results"]
+__all__ = ["print_best", "write_results"]
 
 
 def print_best(trials: Sequence[FrozenTrial], objectives: Sequence[str], study: str) -> None:
@@ -35,33 +35,25 @@ def print_best(trials: Sequence[FrozenTrial], objectives: Sequence[str], study: 
     for trial in sorted(trials, key=lambda one: list(one.values), reverse=True):
         values = [short_value(*pair) for pair in zip(objectives, trial.values, strict=True)]
         params = [_short(trial.params.get(key, "")) for key in knobs]
-        folder = str(trial.user_attrs.get("run_folder", ""))
-        table.add_row(str(trial.number), *values, *params, folder)
+        table.add_row(str(trial.number), *values, *params, _run(trial))
     console.print(table)
 
 
-def results_of(trials: Sequence[FrozenTrial], several: bool) -> dict[str, Any]:
-    """Return the file content for the best trials, named as by Hydra's own Optuna sweeper."""
-    if several:
+def write_results(trials: Sequence[FrozenTrial], path: Path, objectives: int) -> None:
+    """Write the best trials, if there are any, named as by Hydra's own Optuna sweeper."""
+    if not trials:
+        return
+    best = trials[0]
+    found: dict[str, Any] = {"best_params": best.params, "best_run": _run(best)}
+    if objectives == 1:
+        found["best_value"] = best.value
+    else:
         solutions = [
             {"params": one.params, "values": list(one.values), "run": _run(one)} for one in trials
         ]
-        return {"name": "optuna", "solutions": solutions}
-    best = trials[0]
-    return {
-        "name": "optuna",
-        "best_params": best.params,
-        "best_value": best.value,
-        "best_run": _run(best),
-    }
-
-
-def write_results(trials: Sequence[FrozenTrial], path: Path, objectives: int) -> None:
-    """Write the best trials into ``optimization_results.yaml``, if there are any."""
-    if not trials:
-        return
+        found = {"solutions": solutions}
     beside = path.with_name(f".{path.name}")
-    OmegaConf.save(OmegaConf.create(results_of(trials, objectives > 1)), beside)
+    OmegaConf.save(OmegaConf.create({"name": "optuna", **found}), beside)
     beside.replace(path)
 
 
