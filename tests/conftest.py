@@ -26,6 +26,7 @@ from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
 from coreai_opt.sweep.plan import Plan, Planner
 from coreai_opt.sweep.sweeper import register_sweepers
+from coreai_opt.train import main as train
 from tests.helpers.quick_runs import quick_run, user_module
 from tests.helpers.slurm import slurm
 
@@ -42,6 +43,7 @@ no_space_in_the_path = pytest.mark.skipif(
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Compose = Callable[..., DictConfig]
+Refused = Callable[..., str]
 
 
 def pytest_collection_finish() -> None:
@@ -150,5 +152,24 @@ def command(work: Path) -> Command:
             text=True,
             timeout=timeout,
         )
+
+    return run
+
+
+@pytest.fixture
+def refused(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Refused:
+    """Type a command that is refused, in this process, and return what it says."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.chdir(work)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(SystemExit) as left:
+            train()
+        said = capsys.readouterr()
+        assert (left.value.code, said.out) == (1, "")
+        return said.err
 
     return run

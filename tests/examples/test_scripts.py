@@ -7,14 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.helpers.examples import (
-    PLAIN,
-    TRANSFORMER,
-    accuracies,
-    documented_output,
-    masked,
-    run,
-)
+from tests.helpers.examples import PLAIN, TRANSFORMER, accuracies, documented_output, masked, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -11,12 +11,7 @@ from torch import Tensor, nn
 from coreai_opt.pruning import MagnitudePrunerConfig
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
-from tests.helpers.lightning import (
-    EvaluatedModule,
-    linear_ramp,
-    loader,
-    make_trainer,
-)
+from tests.helpers.lightning import EvaluatedModule, linear_ramp, loader, make_trainer
 
 Weights = dict[str, Tensor]
 

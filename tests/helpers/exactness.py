@@ -26,11 +26,10 @@ from lightning_callbacks import (
     SparsityMonitor,
     TargetSparsityCheckpoint,
 )
-from tests.helpers.lightning import LIGHTNING_WARNINGS, make_trainer
+from tests.helpers.lightning import make_trainer
 
 # The folder of a CSVLogger holds what the training before has written: that is the point here.
 RESUMING_WARNINGS = [
-    *LIGHTNING_WARNINGS,
     pytest.mark.filterwarnings("ignore:(Experiment logs|Checkpoint) directory .* exists"),
 ]
 

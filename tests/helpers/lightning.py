@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
@@ -13,13 +12,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from coreai_opt.pruning.config import ConstantSparsitySchedule, PolynomialDecaySchedule
 from lightning_callbacks import ScheduledPruning
-
-# Both come from Lightning, whatever its user does: its own _pytree.py calls what torch has
-# deprecated, and it wants worker processes for data that is in memory.
-LIGHTNING_WARNINGS = [
-    pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-]
 
 # The first layer only, so that a schedule is asked once for each step.
 FIRST_LAYER: dict[str, Any] = {

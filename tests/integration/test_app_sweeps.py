@@ -40,43 +40,6 @@ def test_schedules_are_swept_by_value_beside_a_dense_control(
             assert_at_target(home, app, file)
 
 
-def test_an_app_with_a_typed_root_is_swept_over_its_own_keys(home: Home, tmp_path: Path) -> None:
-    where = home.copy(ZEN, tmp_path)
-    done = home.run(where, "-m", *ZEN.line, "seed=1,2", "hydra.sweep.dir=sweep")
-    assert done.returncode == 0, done.stdout + done.stderr
-    for job in "01":
-        for file in run_files(ZEN, where / "sweep" / job):
-            assert_at_target(home, ZEN, file)
-
-
-def test_a_typed_root_and_a_swept_knob_of_ours_are_refused(home: Home, tmp_path: Path) -> None:
-    where = home.copy(ZEN, tmp_path)
-    done = home.run(where, "-m", "+prune_typed=poly", "hydra.callbacks.prune.power=1,2")
-    assert done.returncode == 1
-    assert "Sweeping over Hydra's configuration is not supported" in done.stderr
-
-
-def test_a_swept_group_prunes_every_job_by_its_own_config(home: Home, tmp_path: Path) -> None:
-    where = home.copy(LIST_ROOT, tmp_path)
-    done = home.run(where, "-m", "+prune=poly,constant,linear", "hydra.sweep.dir=sweep")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "with +prune=poly,constant,linear" in done.stderr
-    weights = [
-        tensors(home, LIST_ROOT, where / "sweep" / job / "weights.pt") for job in ("0", "1", "2")
-    ]
-    counted = [[zeros(one)[name] for name in LIST_ROOT.pruned] for one in weights]
-    assert counted[0] == counted[1] == counted[2]
-    assert all(counted[0])
-    assert any(bool((weights[0][name] != weights[2][name]).any()) for name in LIST_ROOT.pruned)
-
-
-def test_a_swept_group_beside_a_fixed_knob_is_refused_by_hydra(home: Home, tmp_path: Path) -> None:
-    where = home.copy(LIST_ROOT, tmp_path)
-    done = home.run(where, "-m", "+prune=poly,linear", "prune.power=1")
-    assert done.returncode == 1
-    assert "Could not override 'prune.power'" in done.stderr
-
-
 LAUNCHERS = {
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
     "submitit": ["hydra/launcher=submitit_local"],

@@ -57,11 +57,6 @@ def members(process: Process) -> list[int]:
     return [int(pid) for pid, of, state in rows if int(of) == process.pid and state[0] != "Z"]
 
 
-def ranks(process: Process) -> list[int]:
-    """Return the processes that a command has started."""
-    return [pid for pid in members(process) if pid != process.pid]
-
-
 def finished(work: Path, *arguments: str) -> str:
     with group(work, *arguments) as process:
         out, errors = process.communicate(timeout=150)
@@ -74,7 +69,7 @@ def finished(work: Path, *arguments: str) -> str:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody has stopped."""
     work = tmp_path_factory.mktemp("whole run")
-    finished(work, *LONG)
+    assert len(finished(work, *LONG).splitlines()) == 1
     return runs(work)[0]
 
 
@@ -96,6 +91,8 @@ def test_a_run_of_two_processes_is_one_run(whole: Path) -> None:
     record = record_in(whole)
     assert (record["status"], record["attempts"]) == ("completed", 1)
     assert record["training"]["steps"] == STEPS
+    assert record["checkpoints"]["best"] == "checkpoints/best.ckpt"
+    assert record["sparsity"]["achieved"] == pytest.approx(0.9, abs=1e-3)
     assert len(list(whole.parents[1].rglob("result.json"))) == 1
     assert_once(whole)
 
@@ -140,25 +137,12 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_that_was_not(
     assert_once(root)
 
 
-@pytest.mark.parametrize("lost", ["rank 0", "rank 1"])
-def test_a_rank_that_is_killed_takes_the_run_with_it(work: Path, lost: str) -> None:
+def test_the_first_rank_takes_the_run_with_it(work: Path) -> None:
     with group(work, *LONG) as process:
         wait_for(process, lambda: checkpoints(work), "checkpoint")
-        (other,) = ranks(process)
-        os.kill(process.pid if lost == "rank 0" else other, signal.SIGKILL)
-        began = time.monotonic()
-        _, errors = process.communicate(timeout=60)
-        assert time.monotonic() - began < 40
+        os.kill(process.pid, signal.SIGKILL)
     (root,) = runs(work)
-    record = record_in(root)
-    if lost == "rank 0":
-        assert process.returncode == -9
-        assert record["status"] == "running"  # of a process that is gone: interrupted
-    else:
-        assert process.returncode == 2
-        assert record["status"] == "failed"
-        assert record["error"]["type"] == "RankLostError"
-        assert "rank 1 was ended by signal 9 before the run did" in errors
+    assert record_in(root)["status"] == "running"  # of a process that is gone: interrupted
 
 
 def test_a_sweep_over_runs_of_two_processes(work: Path) -> None:
@@ -202,9 +186,10 @@ def test_a_run_that_fails_or_is_stopped_takes_no_other_with_it(work: Path) -> No
     records = [record_in(path.parent) for path in work.rglob("result.json")]
     ended = {record["seed"]: record["status"] for record in records}
     assert ended == {1: "failed", 2: "failed", 3: "interrupted", 4: "completed"}
-    causes = {record["seed"]: (record["error"] or {}).get("message") for record in records}
-    assert causes[1] == "rank 1 ended with exit code 2 before the run did"
-    assert causes[2] == "rank 1 was ended by signal 9 before the run did"
+    errors_of = {record["seed"]: record["error"] for record in records}
+    assert errors_of[1]["message"] == "rank 1 ended with exit code 2 before the run did"
+    assert errors_of[2]["message"] == "rank 1 was ended by signal 9 before the run did"
+    assert errors_of[2]["type"] == "RankLostError"
     assert "RuntimeError: on one rank alone" in errors
 
 

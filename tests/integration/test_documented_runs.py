@@ -43,28 +43,6 @@ def test_a_dense_run_is_pruned_from_its_weights(command: Command, work: Path) ->
     assert record["metrics"]["test/accuracy"] > 0.9
 
 
-def test_one_bad_run_of_a_sweep_leaves_the_others(command: Command, work: Path) -> None:
-    done = command("-m", "experiment=quick", "optimizer.lr=1e9,0.1", timeout=300)
-    assert done.returncode == 2
-    records = [
-        json.loads(path.read_text()) for path in sorted(work.glob("multirun/*/*/result.json"))
-    ]
-    records.sort(key=lambda record: str(record["started"]))
-    assert [one["status"] for one in records] == ["failed", "completed"]
-    assert records[0]["error"]["type"] == "DivergedWeightError"
-
-
-def test_two_processes_train_one_model(command: Command, work: Path) -> None:
-    done = command("experiment=quick", "trainer=ddp", "trainer.accelerator=cpu", timeout=300)
-    assert done.returncode == 0, done.stderr
-    (path,) = work.glob("outputs/*/*/result.json")
-    record = json.loads(path.read_text())
-    assert record["status"] == "completed"
-    assert record["checkpoints"]["best"] == "checkpoints/best.ckpt"
-    assert abs(record["sparsity"]["achieved"] - 0.9) < 1e-3
-    assert len(done.stdout.splitlines()) == 1
-
-
 def test_scripts_train_needs_no_other_step_and_does_nothing_twice(tmp_path: Path) -> None:
     clone = tmp_path / "a clone's folder"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)

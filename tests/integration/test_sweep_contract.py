@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from coreai_opt.report.__main__ import main as report
 from tests.conftest import ROOT
 from tests.helpers.launchers import LAUNCHERS, MINE, NOTE, Chosen, chosen, needed, one_thread
 from tests.helpers.processes import Process, facts, folders, record_in, started
@@ -39,7 +40,7 @@ def sweep(work: Path, launcher: Chosen, *arguments: str) -> "subprocess.Complete
 
 
 def test_bad_runs_cost_themselves_alone_and_what_is_done_is_skipped(
-    work: Path, launcher: Chosen
+    work: Path, launcher: Chosen, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (work / "mine.py").write_text(MINE)
     rates = ["optimizer.lr=0.1,1e9,-1", *SHORT, NOTE]
@@ -65,10 +66,8 @@ def test_bad_runs_cost_themselves_alone_and_what_is_done_is_skipped(
     assert facts(work) == {good: ("completed", 1), hot: ("failed", 2), refused: ("failed", 1)}
     assert (folders(work)[good] / "result.json").read_bytes() == before
 
-    report = [sys.executable, "-m", "coreai_opt.report", str(work / "multirun")]
-    told = subprocess.run(report, cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert told.returncode == 0, told.stderr
-    assert "3 runs: 1 completed, 2 failed" in told.stdout
+    report([str(work / "multirun"), "--no-figures"])
+    assert "3 runs: 1 completed, 2 failed" in capsys.readouterr().out
 
 
 def test_a_config_that_comes_out_otherwise_in_the_job_is_trained_once(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import shlex
 import signal
@@ -120,28 +119,6 @@ def test_ctrl_c_ends_one_run_and_the_second_one_the_sweep(work: Path) -> None:
     assert facts(work)["seed-3"] == ("interrupted", 1)
 
 
-def test_a_driver_that_is_killed_over_and_over_ends_with_all_runs(work: Path) -> None:
-    given = ["-m", *LONG, "seed=1,2"]
-    kills = random.Random(7)
-    for attempt in range(30):
-        with started(work, *given) as process:
-            try:
-                process.wait(timeout=kills.uniform(4, 12) if attempt < 3 else 200)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                continue
-            assert process.returncode == 0, process.communicate()
-            break
-    assert {status for status, _ in facts(work).values()} == {"completed"}
-    assert list(folders(work)) == ["seed-1", "seed-2"]
-    alone = work / "alone"
-    alone.mkdir()
-    with started(alone, *given) as process:
-        process.communicate(timeout=200)
-    for name, path in folders(work).items():
-        assert record_in(path)["metrics"] == record_in(folders(alone)[name])["metrics"]
-
-
 def kill_workers(process: Process, work: Path, seed: int, kills: int) -> None:
     """Kill the process of a run as soon as it trains, so many times."""
     killed: set[int] = set()
@@ -218,17 +195,6 @@ def test_a_full_disk_under_one_run_is_that_runs_failure(
         out, errors = process.communicate(timeout=200)
     assert process.returncode == 0, (out, errors)
     assert {status for status, _ in facts(work).values()} == {"completed"}
-
-
-def test_an_unreadable_record_is_said_and_run_again(command: Command, work: Path) -> None:
-    assert command("-m", *SHORT, "seed=1,2", timeout=100).returncode == 0
-    damaged = folders(work)["seed-1"]
-    (damaged / "result.json").write_text('{"schema": 1, "config"')
-    again = command("-m", *SHORT, "seed=1,2", timeout=100)
-    assert (again.returncode, again.stderr) == (0, "")
-    assert "cannot be read: set aside, and the run begins anew\n" in again.stdout
-    assert record_in(damaged)["status"] == "completed"
-    assert (damaged / "attempt-1" / "result.json").exists()
 
 
 def test_a_terminal_shows_one_table_and_a_bar_for_the_run_at_work(work: Path) -> None:

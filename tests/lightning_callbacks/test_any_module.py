@@ -16,13 +16,7 @@ from coreai_opt.pruning.errors import LeftDenseWarning
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ResumableCheckpoint, ScheduledPruning, SparsityMonitor
 from tests.conftest import no_space_in_the_path
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    TinyModule,
-    linear_ramp,
-    loader,
-    make_trainer,
-)
+from tests.helpers.lightning import TinyModule, linear_ramp, loader, make_trainer
 from tests.helpers.lightning_modules import (
     Accumulating,
     Adapted,
@@ -39,7 +33,6 @@ from tests.helpers.lightning_modules import (
 )
 
 pytestmark = [
-    *LIGHTNING_WARNINGS,
     pytest.mark.filterwarnings("ignore:with one optimizer step a batch the ramp"),
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore::coreai_opt.pruning.errors.LeftDenseWarning"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import lightning_callbacks
 from coreai_opt.pruning import PruningError, count_sparsity
 from coreai_opt.pruning.model.targets import pruned_tensors
-from tests.helpers.lightning import LIGHTNING_WARNINGS, linear_ramp, loader
+from tests.helpers.lightning import linear_ramp, loader
 
 pytest.importorskip("lightning", reason="needs the extra lightning")
 
@@ -22,7 +22,6 @@ from lightning_callbacks import lightning_pytorch
 
 pytestmark = [
     pytest.mark.apart,
-    *LIGHTNING_WARNINGS,
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
     pytest.mark.filterwarnings("ignore:Experiment logs directory .* exists and is not empty"),
 ]

@@ -14,17 +14,9 @@ from torch.nn.utils import prune
 from coreai_opt.pruning import MagnitudePruner, PruningError
 from coreai_opt.pruning.errors import AlreadyParametrizedError
 from lightning_callbacks import ScheduledPruning
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    TinyModule,
-    linear_ramp,
-    loader,
-    make_trainer,
-    zeros,
-)
+from tests.helpers.lightning import TinyModule, linear_ramp, loader, make_trainer, zeros
 
 pytestmark = [
-    *LIGHTNING_WARNINGS,
     # Forking a process whose torch has threads is Lightning's doing.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]

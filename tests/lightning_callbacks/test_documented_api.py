@@ -10,16 +10,7 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning import count_sparsity
 from lightning_callbacks import ScheduledPruning
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    SaveAt,
-    TinyModule,
-    loader,
-    make_trainer,
-    zeros,
-)
-
-pytestmark = LIGHTNING_WARNINGS
+from tests.helpers.lightning import SaveAt, TinyModule, loader, make_trainer, zeros
 
 
 class Late:

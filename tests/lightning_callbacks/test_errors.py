@@ -30,7 +30,6 @@ from lightning_callbacks import ScheduledPruning
 from lightning_callbacks.scheduled_pruning import RampTooLongError
 from tests.helpers.lightning import (
     FIRST_LAYER,
-    LIGHTNING_WARNINGS,
     ManualModule,
     TinyModule,
     linear_ramp,
@@ -38,8 +37,6 @@ from tests.helpers.lightning import (
     make_trainer,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 class Endless(IterableDataset):

@@ -12,7 +12,6 @@ from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
     FIRST_LAYER,
-    LIGHTNING_WARNINGS,
     SaveAt,
     TinyModule,
     linear_ramp,
@@ -20,8 +19,6 @@ from tests.helpers.lightning import (
     make_trainer,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 class OnlyTested(TinyModule):

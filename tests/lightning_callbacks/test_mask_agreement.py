@@ -18,14 +18,7 @@ from lightning_callbacks._lightning.ranks import (
     deviating_ranks,
 )
 from tests.conftest import ROOT
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    TinyModule,
-    loader,
-    make_trainer,
-)
-
-pytestmark = LIGHTNING_WARNINGS
+from tests.helpers.lightning import TinyModule, loader, make_trainer
 
 
 @given(

@@ -14,15 +14,7 @@ from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._lightning import roots as _roots
 from lightning_callbacks._lightning.roots import kinds_of_root
 from tests.conftest import ROOT
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    TinyModule,
-    linear_ramp,
-    loader,
-    make_trainer,
-)
-
-pytestmark = LIGHTNING_WARNINGS
+from tests.helpers.lightning import TinyModule, linear_ramp, loader, make_trainer
 
 WITHOUT = "import sys; sys.modules[{name!r}] = None"
 IS_OF = """

@@ -18,7 +18,6 @@ from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks.scheduled_pruning import RampTooLongError
 from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
     EvaluatedModule,
     RecordingSchedule,
     TinyModule,
@@ -28,8 +27,6 @@ from tests.helpers.lightning import (
     momentum_sgd,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 def pruned(**fields: Any) -> ScheduledPruning:

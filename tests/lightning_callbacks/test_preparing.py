@@ -12,7 +12,6 @@ from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
     FIRST_LAYER,
-    LIGHTNING_WARNINGS,
     EvaluatedModule,
     RecordingSchedule,
     TinyModule,
@@ -22,8 +21,6 @@ from tests.helpers.lightning import (
     zeros,
 )
 from tests.helpers.lightning_modules import LateModule, SetUpModule
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 def names_of(module: nn.Module) -> list[str]:

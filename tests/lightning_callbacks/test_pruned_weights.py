@@ -17,18 +17,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from coreai_opt.pruning import MagnitudePruner, PruningError
 from lightning_callbacks import PrunedWeights, ScheduledPruning, TargetGate
 from lightning_callbacks.pruned_weights import WeightsBelowTargetWarning
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    EvaluatedModule,
-    linear_ramp,
-    loader,
-    make_trainer,
-    zeros,
-)
+from tests.helpers.lightning import EvaluatedModule, linear_ramp, loader, make_trainer, zeros
 from tests.helpers.lightning_modules import Adversarial, CompiledPart, Late, Recurrent
 
 pytestmark = [
-    *LIGHTNING_WARNINGS,
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
     pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
     pytest.mark.filterwarnings("ignore:the training ended at .* below the target sparsity"),

@@ -15,7 +15,6 @@ from coreai_opt.pruning.errors import DivergedWeightError, UnreachableSparsityWa
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
     OverflowModule,
     TinyModule,
     float16,
@@ -24,8 +23,6 @@ from tests.helpers.lightning import (
     make_trainer,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 def decaying(parameters: Any) -> torch.optim.Optimizer:

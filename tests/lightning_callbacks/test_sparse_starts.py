@@ -14,7 +14,6 @@ from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningEr
 from coreai_opt.pruning.model.stats import count_sparsity
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
     EvaluatedModule,
     SaveAt,
     TinyModule,
@@ -23,8 +22,6 @@ from tests.helpers.lightning import (
     make_trainer,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 RAMP = linear_ramp(14, update_frequency=2)
 

@@ -14,7 +14,6 @@ from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning, SparsityMonitor, SparsityProgressBar
 from tests.helpers.lightning import (
     FIRST_LAYER,
-    LIGHTNING_WARNINGS,
     ManualModule,
     TinyModule,
     linear_ramp,
@@ -22,8 +21,6 @@ from tests.helpers.lightning import (
     make_trainer,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 COLUMNS = ["step", "epoch", "layer", "elements", "nonzero", "sparsity", "scheduled", "target"]
 COLUMNS += ["regrown"]

@@ -14,7 +14,6 @@ from lightning_callbacks import ScheduledPruning, TargetGate
 from lightning_callbacks.target_sparsity import NothingAtTargetWarning
 from tests.helpers.gating import checkpoint, fit, sparsity_of, stopping
 from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
     ScriptedModule,
     TinyModule,
     linear_ramp,
@@ -22,8 +21,6 @@ from tests.helpers.lightning import (
     make_trainer,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 def test_until_when_the_apps_callbacks_wait_is_said_once(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.lightning import LIGHTNING_WARNINGS, loader
+from tests.helpers.lightning import loader
 from tests.plugin.conftest import Job
 
 pytest.importorskip("lightning", reason="needs the extra lightning")
@@ -15,7 +15,7 @@ import pytorch_lightning as standalone
 import torch
 from torch import nn
 
-pytestmark = [pytest.mark.apart, *LIGHTNING_WARNINGS]
+pytestmark = pytest.mark.apart
 
 
 def fitted(root: Any, folder: Path, *callbacks: Any) -> tuple[Any, Any]:

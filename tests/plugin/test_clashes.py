@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.conftest import MakeApp
+from tests.plugin.conftest import Ask, MakeApp
 
 SHARED = "hydra: {searchpath: ['file://SHARED']}\n"
 STORE = "from hydra.core.config_store import ConfigStore\nstore = ConfigStore.instance().store\n"
@@ -23,7 +23,7 @@ VALUES = {
 }
 
 
-QUICK_ONES = [("a number", "store"), ("null", "file"), ("a node", "file")]
+QUICK_ONES = [("a number", "store")]
 
 
 @pytest.mark.parametrize(
@@ -57,39 +57,37 @@ def test_a_value_of_an_app_stays_one(
     assert (both["prune"], both["coreai_prune"]["power"]) == (value, 2)
 
 
-def own_option(app: MakeApp, shared: Path, where: str, name: str) -> "object":
+def own_options(app: MakeApp, shared: Path, where: str) -> Ask:
+    """Return an app that has options ``poly`` and ``l1`` of a group ``prune`` of its own."""
     if where == "its folder":
-        return app(**{f"prune__{name}": "mine: 1\n"})
+        return app(prune__poly="mine: 1\n", prune__l1="mine: 2\n")
+    options = {"poly": 1, "l1": 2}
     if where == "its search path":
         (shared / "prune").mkdir(parents=True)
-        (shared / "prune" / f"{name}.yaml").write_text("mine: 1\n")
+        for name, mine in options.items():
+            (shared / "prune" / f"{name}.yaml").write_text(f"mine: {mine}\n")
         return app(config=SHARED.replace("SHARED", str(shared)))
-    return app(before=f"{STORE}store(group='prune', name='{name}', node={{'mine': 1}})")
+    stored = [f"store(group='prune', name={n!r}, node={{'mine': {m}}})" for n, m in options.items()]
+    return app(before=STORE + "\n".join(stored))
 
 
-WHERE = pytest.mark.parametrize("where", ["its folder", "its search path", "Hydra's store"])
-
-
-@WHERE
-def test_an_option_of_the_app_wins(app: MakeApp, tmp_path: Path, where: str) -> None:
-    ask = own_option(app, tmp_path / "shared", where, "poly")
-    assert callable(ask)
-    assert ask("+prune=poly").config["prune"] == {"mine": 1}
-    assert ask("+coreai_prune=poly", "+prune=poly").config["prune"] == {"mine": 1}
-    # A group of the app's is not mixed with options of ours.
-    assert ask("+prune=linear").err.startswith(REFUSED.replace("poly", "linear"))
-
-
-@WHERE
-def test_a_group_of_the_app_is_not_mixed_with_ours(
+@pytest.mark.parametrize(
+    "where",
+    [
+        "its folder",
+        pytest.param("its search path", marks=pytest.mark.slow),
+        pytest.param("Hydra's store", marks=pytest.mark.slow),
+    ],
+)
+def test_a_group_of_the_app_wins_and_is_not_mixed_with_ours(
     app: MakeApp, tmp_path: Path, where: str
 ) -> None:
-    ask = own_option(app, tmp_path / "shared", where, "l1")
-    assert callable(ask)
-    assert ask("+prune=l1").config["prune"] == {"mine": 1}
-    refused = ask("+prune=poly")
+    ask = own_options(app, tmp_path / "shared", where)
+    assert ask("+prune=l1").config["prune"] == {"mine": 2}
+    assert ask("+coreai_prune=poly", "+prune=poly").config["prune"] == {"mine": 1}
+    refused = ask("+prune=linear")
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err.startswith(REFUSED)
+    assert refused.err.startswith(REFUSED.replace("poly", "linear"))
     assert "Could not find 'prune/l2'" in ask("+prune=l2").err
 
 
@@ -135,7 +133,11 @@ ConfigStore.instance().store(name="NAME", node=Config)
 """
 
 
-@pytest.mark.parametrize("is_base", [False, True], ids=["the root", "the base of a file"])
+@pytest.mark.parametrize(
+    "is_base",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["the root", "the base of a file"],
+)
 def test_a_typed_root(app: MakeApp, is_base: bool) -> None:
     if is_base:
         before = TYPED.replace("NAME", "base")

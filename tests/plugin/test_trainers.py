@@ -19,17 +19,8 @@ from coreai_opt.pruning import PruningError
 from coreai_opt.pruning.config import ConstantSparsitySchedule
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks.pruned_weights import WeightsBelowTargetWarning
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    EvaluatedModule,
-    TinyModule,
-    loader,
-    make_trainer,
-    zeros,
-)
+from tests.helpers.lightning import EvaluatedModule, TinyModule, loader, make_trainer, zeros
 from tests.plugin.conftest import Job
-
-pytestmark = LIGHTNING_WARNINGS
 
 HALF = "prune.target_sparsity=0.5"
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +32,7 @@ from coreai_opt.sweep.launchers.submitit_launcher import (
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.selection import select
 from coreai_opt.sweep.sweeper import SweepRun
-from tests.conftest import ROOT, Command
+from tests.conftest import ROOT, Command, Refused
 from tests.helpers.stub_launchers import complete
 
 SLURM = {
@@ -169,19 +167,11 @@ def test_a_launcher_that_is_not_installed_is_one_sentence(
     choosing.check_installed(["power=1,2", "hydra/launcher=basic"])
 
 
-def test_a_launcher_that_is_missing_is_told_by_the_command(work: Path) -> None:
-    hiding = (
-        "import importlib.util, runpy, sys\n"
-        "from coreai_opt.sweep.launchers import select\n"
-        "select.is_installed = lambda plugin: False\n"
-        f"sys.argv[0] = {str(ROOT / 'train.py')!r}\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
-    (work / "program.py").write_text(hiding)
-    program = [sys.executable, "program.py", "-m", "hydra/launcher=ray", "power=1,2"]
-    done = subprocess.run(program, cwd=work, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
+def test_a_launcher_that_is_missing_is_told_by_the_command(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "is_installed", lambda plugin: False)
+    assert refused("-m", "hydra/launcher=ray", "power=1,2") == (
         "error: hydra/launcher=ray needs the package hydra-ray-launcher: "
         "pip install 'hydra-coreai-opt[ray]'\n"
     )

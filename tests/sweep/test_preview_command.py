@@ -179,17 +179,6 @@ def test_the_space_of_a_search(command: Command, work: Path) -> None:
     assert tree(work) == before
 
 
-def test_a_grid_takes_no_interval(command: Command) -> None:
-    done = command("-m", "preview=true", "power=interval(1,4)")
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == (
-        "error: power=interval(1,4): a grid needs a list of values; allowed: power=1,2,3 or so, or "
-        "a search: hydra/sweeper=optuna, typed or in a primary config (an experiment file cannot "
-        "choose it)\n"
-    )
-
-
 @pytest.mark.slow
 def test_the_length_of_own_data_is_unknown_until_a_record_tells(
     command: Command, typed_in: Path
@@ -222,36 +211,6 @@ def test_the_picture_is_made_where_it_is_asked_for(command: Command, work: Path)
     assert done.stdout.endswith(f"the curves are in {work / 'preview.png'}\n")
     assert "1 point is the same as another one" in done.stdout
     assert "power does not count with schedule=none" in done.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "sentences"),
-    [
-        (
-            ["preview=maybe", "preview.png=3", "preview.foo=1"],
-            ["preview=maybe: neither", "preview.png=3: neither", "preview.foo=1: there is no key"],
-        ),
-        (["preview=true", "power=1,2"], ["Ambiguous value for argument 'power=1,2'"]),
-        (
-            ["preview.png=true", "powr=2", "seed=-1"],
-            ["powr=2: there is no key 'powr'", "seed=-1: should be greater"],
-        ),
-        (["-m", "preview=true", "power=1,-1", "total_iters=600"], ["total_iters=600", "power=-1"]),
-    ],
-    ids=["values", "list", "config", "sweep"],
-)
-def test_what_is_wrong_is_one_sentence_each(
-    command: Command, work: Path, arguments: list[str], sentences: list[str]
-) -> None:
-    done = command(*arguments)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert len(lines) == len(sentences)
-    for line, sentence in zip(lines, sentences, strict=True):
-        assert line.startswith(f"error: {sentence}")
-    assert tree(work) == []
 
 
 @pytest.mark.slow

@@ -37,16 +37,8 @@ from tests.helpers.averaging import (
     train,
     under,
 )
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    SaveAt,
-    TinyModule,
-    loader,
-    pruned_from,
-)
+from tests.helpers.lightning import SaveAt, TinyModule, loader, pruned_from
 from tests.helpers.lightning_modules import LateModule, SetUpModule
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 def decaying(history: list[Weights]) -> Weights:

@@ -14,9 +14,7 @@ from pytorch_lightning.callbacks import (
 from coreai_opt.pruning.model.stats import count_sparsity
 from lightning_callbacks import TargetSparsityCheckpoint
 from tests.helpers.averaging import DECAY, assert_same, pruned, state, train
-from tests.helpers.lightning import LIGHTNING_WARNINGS, EvaluatedModule, loader, make_trainer
-
-pytestmark = LIGHTNING_WARNINGS
+from tests.helpers.lightning import EvaluatedModule, loader, make_trainer
 
 SAVING = {"enable_checkpointing": True}
 

@@ -26,7 +26,6 @@ from tests.helpers.averaging import (
 )
 from tests.helpers.lightning import (
     FIRST_LAYER,
-    LIGHTNING_WARNINGS,
     EvaluatedModule,
     RecordingSchedule,
     SaveAt,
@@ -34,8 +33,6 @@ from tests.helpers.lightning import (
     loader,
     make_trainer,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 EPOCHS = 4
 

@@ -13,7 +13,6 @@ from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
     FIRST_LAYER,
-    LIGHTNING_WARNINGS,
     ManualModule,
     OverflowModule,
     RecordingSchedule,
@@ -25,8 +24,6 @@ from tests.helpers.lightning import (
     steps_asked,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 def tape_of(root: Path, module: pl.LightningModule, batches: int = 8, **kw: Any) -> list[int]:

@@ -10,7 +10,6 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
     FIRST_LAYER,
-    LIGHTNING_WARNINGS,
     ManualModule,
     OverflowModule,
     RecordingSchedule,
@@ -23,8 +22,6 @@ from tests.helpers.lightning import (
     steps_asked,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 
 class HalfTime(pl.Callback):

@@ -13,7 +13,6 @@ from torch import Tensor
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
     FIRST_LAYER,
-    LIGHTNING_WARNINGS,
     ManualModule,
     RecordingSchedule,
     SaveAt,
@@ -23,8 +22,6 @@ from tests.helpers.lightning import (
     make_trainer,
     zeros,
 )
-
-pytestmark = LIGHTNING_WARNINGS
 
 EPOCHS, BATCHES = 3, 8
 

@@ -7,16 +7,7 @@ import pytest
 import pytorch_lightning as pl
 
 from lightning_callbacks import TargetSparsityEarlyStopping
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    WORSENING,
-    ScriptedModule,
-    loader,
-    make_trainer,
-    pruned_from,
-)
-
-pytestmark = LIGHTNING_WARNINGS
+from tests.helpers.lightning import WORSENING, ScriptedModule, loader, make_trainer, pruned_from
 
 
 def fit(root: Path, *callbacks: pl.Callback, module: Any = None, **settings: Any) -> pl.Trainer:

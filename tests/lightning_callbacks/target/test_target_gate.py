@@ -31,15 +31,7 @@ from tests.helpers.gating import (
     sparsity_of,
     stopping,
 )
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    WORSENING,
-    ScriptedModule,
-    pruned_from,
-    zeros,
-)
-
-pytestmark = LIGHTNING_WARNINGS
+from tests.helpers.lightning import WORSENING, ScriptedModule, pruned_from, zeros
 
 
 @pytest.mark.parametrize("is_gated", [True, False], ids=["gate", "no gate"])

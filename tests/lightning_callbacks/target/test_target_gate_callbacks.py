@@ -21,9 +21,7 @@ from tests.helpers.gating import (
     kept,
     stopping,
 )
-from tests.helpers.lightning import LIGHTNING_WARNINGS, ScriptedModule, pruned_from
-
-pytestmark = LIGHTNING_WARNINGS
+from tests.helpers.lightning import ScriptedModule, pruned_from
 
 
 class Subclass(ModelCheckpoint):

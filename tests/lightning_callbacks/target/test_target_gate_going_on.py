@@ -9,17 +9,9 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from lightning_callbacks import ScheduledPruning, TargetGate, TargetSparsityCheckpoint
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    ScriptedModule,
-    linear_ramp,
-    loader,
-    make_trainer,
-    zeros,
-)
+from tests.helpers.lightning import ScriptedModule, linear_ramp, loader, make_trainer, zeros
 
 pytestmark = [
-    *LIGHTNING_WARNINGS,
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
     pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
 ]

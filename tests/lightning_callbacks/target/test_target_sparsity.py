@@ -13,14 +13,7 @@ from lightning_callbacks import (
 )
 from lightning_callbacks.target_sparsity import NothingAtTargetWarning, at_target_sparsity
 from tests.helpers.gating import fit, kept
-from tests.helpers.lightning import (
-    LIGHTNING_WARNINGS,
-    WORSENING,
-    ScriptedModule,
-    pruned_from,
-)
-
-pytestmark = LIGHTNING_WARNINGS
+from tests.helpers.lightning import WORSENING, ScriptedModule, pruned_from
 
 
 def checkpoint(root: Path, monitor: str | None, **settings: Any) -> TargetSparsityCheckpoint:
