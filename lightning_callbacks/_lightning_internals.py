@@ -78,9 +78,7 @@ RESULT = "trainer.connectors.logger_connector.result"
 
 def csv_prefix(logger: Any) -> str:
     """Return what a ``CSVLogger`` puts before the names of metrics; mostly empty."""
-    require_names(logger, "_prefix")
-    prefix: str = logger._prefix
-    return prefix
+    return str(_get(logger, "_prefix"))
 
 
 def require_names(owner: object, *names: str) -> None:

@@ -245,12 +245,8 @@ class _Asked:
 
     @classmethod
     def of(cls, model: pl.LightningModule) -> "_Asked":
-        asked = {}
-        for tensor in pruned_tensors(model):
-            target = tensor.impl.target_sparsity
-            zeros = tensor.impl.spec.pruning_scheme.pruned_elements(tensor.shape, target)
-            asked[tensor.name] = zeros, target
-        return cls(asked)
+        tensors = pruned_tensors(model)
+        return cls({each.name: (each.asked, each.impl.target_sparsity) for each in tensors})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "_Asked":

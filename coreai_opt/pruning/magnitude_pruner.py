@@ -117,13 +117,12 @@ class MagnitudePruner(ScheduledMasks):
         if state_dict is not None and masked is None:
             masked = masked_names(state_dict)
         found = self._find(example_inputs, masked)
-        unmasked = [name for name, reason in found.excluded.items() if reason == "unmasked"]
         with self._undone_on_error():
             self._put_on(found.targets)
             if state_dict is None:
                 self._apply([0])
             else:
-                load_prepared(self.model, state_dict, unmasked)
+                load_prepared(self.model, state_dict, found.unmasked)
         self._settle()
         return self.model
 

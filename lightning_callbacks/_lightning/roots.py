@@ -94,7 +94,7 @@ def _version(root: str) -> str:
 
 def of_root(owner: object, module: str, name: str) -> Any:
     """Return an attribute of a module below the import root of a trainer or module of Lightning."""
-    return _attribute(f"{root_of(type(owner))}.{module}", name)
+    return getattr(importlib.import_module(f"{root_of(type(owner))}.{module}"), name)
 
 
 def kinds_of_root(owner: object, module: str, *names: str) -> tuple[Any, ...]:
@@ -109,8 +109,3 @@ def callbacks_of(trainer: Any, *names: str) -> list[Any]:
     callbacks: list[Any] = trainer.callbacks
     kinds = kinds_of_root(trainer, "callbacks", *names)
     return [one for one in callbacks if isinstance(one, kinds)] if names else list(callbacks)
-
-
-@functools.cache
-def _attribute(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name)

@@ -178,7 +178,8 @@ def _length(trainer: pl.Trainer, interval: Interval) -> _Length:
 def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[Interval, float]:
     """Return epochs and optimizer steps of the training, where each epoch has the same batches."""
     batches = trainer.num_training_batches
-    scheduler = _accumulation(trainer)
+    # It changes the batches of a step between epochs.
+    scheduler = next(iter(callbacks_of(trainer, "GradientAccumulationScheduler")), None)
 
     def steps_of(epoch: int) -> int:
         if scheduler is None:
@@ -196,8 +197,3 @@ def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[Inte
     if math.isfinite(max_steps):
         left = min(left, math.ceil(max(max_steps - finished, 0) / each))
     return {"epoch": epoch + left, "step": min(finished + left * each, max_steps)}
-
-
-def _accumulation(trainer: pl.Trainer) -> Any:
-    """Return the callback that changes the batches of a step between epochs, None = none does."""
-    return next(iter(callbacks_of(trainer, "GradientAccumulationScheduler")), None)

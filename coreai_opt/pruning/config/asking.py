@@ -37,7 +37,7 @@ class Asking:
     needs_previous: bool = False
 
     def arguments(
-        self, step_count: int, target_sparsity: float, prev_sparsity: float | None
+        self, step_count: int, target_sparsity: float, prev_sparsity: float
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments by position, and those by name."""
         by_name: dict[str, Any] = {}
@@ -66,9 +66,7 @@ class Asking:
         if self.needs_previous:
             return self.ask_along(schedule, step_count, target_sparsity)
         alone = Asking(self.named, takes_previous=False)
-        by_position, by_name = alone.arguments(step_count, target_sparsity, None)
-        value: float = schedule.compute_sparsity(*by_position, **by_name)
-        return value
+        return alone.ask(schedule, step_count, target_sparsity, 0.0)
 
     def ask_along(self, schedule: Any, step_count: int, target_sparsity: float) -> float:
         """Return what it asks for when it is asked for every step from 0 on, with 0 in force."""

@@ -133,8 +133,7 @@ class InPlacePruner(ScheduledMasks):
         with self._undone_on_error():
             if state_dict is not None:
                 self._put_on(found.targets)
-                unmasked = [name for name, why in found.excluded.items() if why == "unmasked"]
-                self._load(state_dict, unmasked)
+                self._load(state_dict, found.unmasked)
             elif masks_from == "zeros":
                 self._put_on(with_zeros(found.targets))
                 self._begin_at_zeros()

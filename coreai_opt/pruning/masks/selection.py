@@ -19,6 +19,7 @@ from coreai_opt.pruning.masks.host_selection import (
     mark_each,
     mark_kept,
 )
+from coreai_opt.pruning.masks.masking import INTEGERS
 
 __all__ = [
     "Magnitude",
@@ -31,13 +32,6 @@ __all__ = [
     "keep_largest_of_each",
 ]
 
-# Floats whose magnitudes are compared by their bits.
-BITS = {
-    torch.float16: torch.int16,
-    torch.bfloat16: torch.int16,
-    torch.float32: torch.int32,
-    torch.float64: torch.int64,
-}
 # Bits of infinity, or less, by the size of a float in bytes: those of bfloat16 are 0x7F80.
 INFINITY = {2: 0x7C00, 4: 0x7F80_0000, 8: 0x7FF0_0000_0000_0000}
 
@@ -115,7 +109,7 @@ def keep_largest_of_each(weights: Tensor, kept: Tensor | None, pruned: int) -> T
     if not _host.on_host(weights):
         (scores,) = _comparable([Magnitude(weights, kept)])
         return lowest_on_device(scores, pruned).logical_not_()
-    bits = weights.detach().view(BITS[weights.dtype]).numpy()
+    bits = weights.detach().view(INTEGERS[weights.dtype]).numpy()
     keys = np.bitwise_and(bits, LARGEST[bits.dtype.itemsize])
     if kept is not None:
         np.bitwise_or(keys, kept.view(torch.int8).numpy() - np.int8(1), out=keys)
@@ -179,12 +173,14 @@ def _on_host(rows: Sequence[Scores], pruned: int) -> list[Tensor]:
 
 
 def _keys_of_bits(rows: Sequence[Scores]) -> list[Keys] | None:
-    magnitudes = [row for row in rows if isinstance(row, Magnitude) and row.weight.dtype in BITS]
+    magnitudes = [
+        row for row in rows if isinstance(row, Magnitude) and row.weight.dtype in INTEGERS
+    ]
     if len(magnitudes) < len(rows) or len({row.weight.dtype for row in magnitudes}) > 1:
         return None
     return [
         Keys(
-            row.weight.detach().contiguous().view(-1).view(BITS[row.weight.dtype]).numpy(),
+            row.weight.detach().contiguous().view(-1).view(INTEGERS[row.weight.dtype]).numpy(),
             bits=True,
             kept=None if row.kept is None else _bytes(row.kept),
         )

@@ -27,8 +27,8 @@ from coreai_opt.pruning.model.recurrent import (
 __all__ = [
     "OpCall",
     "WeightUse",
-    "computed_parameters",
     "named_arguments",
+    "parametrizations_of",
     "prunable_types",
     "supported_types",
     "trace_forward",
@@ -179,20 +179,20 @@ def _layer(
 ) -> tuple[str, dict[str, str]] | None:
     """Return the op of a prunable layer and its parameters as ``MODULES`` has them, else None."""
     if isinstance(module, RECURRENT_TYPES):
-        names = [*computed_parameters(module), *parameters_of(module)]
+        names = [*parametrizations_of(module), *parameters_of(module)]
         return recurrent_op(module), dict.fromkeys(
             filter(RECURRENT_WEIGHT.fullmatch, names), "weight"
         )
     return next((known[kind] for kind in known if isinstance(module, kind)), None)
 
 
-def computed_parameters(module: nn.Module) -> list[str]:
-    """Return the names of a module's own parameters that are parametrized."""
+def parametrizations_of(module: nn.Module) -> Mapping[str, Any]:
+    """Return the parametrizations of a module's own parameters, by the parameters' names."""
     # A compiled module answers is_parametrized for the one inside. What is scripted has no dict of
     # modules, only something like it.
     children = children_of(module)
     held = children["parametrizations"] if "parametrizations" in children else None  # noqa: SIM401
-    return list(held) if isinstance(held, nn.ModuleDict) else []
+    return dict(held.items()) if isinstance(held, nn.ModuleDict) else {}
 
 
 def _has(module: nn.Module, parameter: str) -> bool:
@@ -258,7 +258,7 @@ class _ForwardTrace:
         masked = [
             getattr(module, name)
             for module in model.modules()
-            for name in computed_parameters(module)
+            for name in parametrizations_of(module)
         ]
         self._known = {id(tensor) for tensor in [*model.parameters(), *masked]}
         self._stack: list[tuple[str, Counter[str]]] = [("", Counter())]

@@ -38,7 +38,7 @@ def _row(tensor: PrunedTensor) -> tuple[str, ...] | None:
     scheme, total = impl.spec.pruning_scheme, prod(tensor.shape)
     fixed = scheme.target_for(impl.spec.target_sparsity) != impl.spec.target_sparsity
     requested = impl.spec.target_sparsity if fixed else impl.target_sparsity
-    pruned = scheme.pruned_elements(shape, impl.target_sparsity)
+    pruned = tensor.asked
     if abs(pruned - requested * total) < 1:
         return None
     shown = "x".join(map(str, shape))

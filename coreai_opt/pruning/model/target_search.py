@@ -40,6 +40,11 @@ class TargetSearch:
     unseen: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
 
+    @property
+    def unmasked(self) -> list[str]:
+        """The names of weights that had no mask when the model was saved."""
+        return [name for name, reason in self.excluded.items() if reason == "unmasked"]
+
     def warnings(self, anew: bool) -> Iterator[UserWarning]:
         """Yield one warning of each kind; of what stays dense only when a model is new."""
         if not self.targets and not self.excluded:

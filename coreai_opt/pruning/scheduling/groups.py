@@ -175,8 +175,6 @@ class MaskGroup:
 
     def allocated(self, sparsity: float) -> list[float]:
         """Return what a sparsity of the whole group means for each of its tensors, in [0, 1]."""
-        if self.allocation == "uniform":
-            return [sparsity] * len(self.tensors)
         return allocate(self.allocation, [tensor.shape for tensor in self.tensors], sparsity)
 
     def _shares(self, sparsity: float) -> list[float]:
