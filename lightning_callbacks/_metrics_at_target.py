@@ -7,8 +7,6 @@ from torch import Tensor
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks._lightning.root import pl
 
-__all__ = ["MetricsAtTarget", "asked_zeros", "at_target_sparsity"]
-
 STATE = ("epoch", "last_epoch", "validation", "last_validated")
 
 

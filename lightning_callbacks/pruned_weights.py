@@ -20,8 +20,6 @@ from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_wa
 from lightning_callbacks._lightning.roots import callbacks_of
 from lightning_callbacks._resume.unsafe_globals import load_without_foreign
 
-__all__ = ["PrunedWeights", "WeightsBelowTargetWarning"]
-
 # When this process began, for what other Trainers of it have written.
 STARTED = time.time()
 

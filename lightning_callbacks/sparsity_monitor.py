@@ -8,8 +8,6 @@ from coreai_opt.pruning.model.stats import SparsityReport, count_sparsity
 from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning_internals import logging_step
 
-__all__ = ["SparsityMonitor"]
-
 COLUMNS = [
     "step",
     "epoch",

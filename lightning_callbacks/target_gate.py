@@ -24,8 +24,6 @@ from lightning_callbacks.pruned_weights import PrunedWeights
 from lightning_callbacks.scheduled_pruning import ScheduledPruning
 from lightning_callbacks.target_sparsity import TargetSparsityGate, warn_nothing_at_target
 
-__all__ = ["TargetGate"]
-
 
 class TargetGate(pl.Callback):
     """Makes the trainer's own checkpoints and early stopping wait for the target sparsity.

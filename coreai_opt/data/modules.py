@@ -13,8 +13,6 @@ from coreai_opt.data import sources
 from coreai_opt.data.resumable import EpochSampler, ResumableLoader
 from coreai_opt.data.sources import DataMismatchError, Images
 
-__all__ = ["CIFAR10", "MNIST", "Digits", "ImageDataModule", "MNISTSubset"]
-
 
 class ImageDataModule(pl.LightningDataModule):
     """Images in memory, split into training, validation and test.

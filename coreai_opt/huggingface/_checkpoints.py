@@ -18,8 +18,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from coreai_opt.pruning.errors import PruningError
 
-__all__ = ["MASKS_FILE", "Mark", "MasksLostError", "folder_of", "masks_of", "write_masks"]
-
 MASKS_FILE = "coreai_pruning.pt"
 STATE_FILE = "trainer_state.json"
 # Beside the states of Trainer's own callbacks, which it writes and does not look into.

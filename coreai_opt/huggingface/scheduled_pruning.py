@@ -39,8 +39,6 @@ from coreai_opt.pruning.scheduling.ramps import (
     shortfalls,
 )
 
-__all__ = ["ScheduledPruningCallback"]
-
 logger = logging.getLogger(__name__)
 
 

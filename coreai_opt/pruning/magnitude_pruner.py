@@ -22,8 +22,6 @@ from coreai_opt.pruning.saving.optimizer_state import OptimizerMasking
 from coreai_opt.pruning.scheduling.groups import nothing
 from coreai_opt.pruning.scheduling.scheduled_masks import Moved, ScheduledMasks
 
-__all__ = ["MagnitudePruner"]
-
 
 class MagnitudePruner(ScheduledMasks):
     """Prunes a model along schedules, by magnitude or by what else the specs say.

@@ -11,18 +11,6 @@ from typing import Any
 from coreai_opt.pruning import PruningError
 from coreai_opt.requirements import release_of
 
-__all__ = [
-    "ROOTS",
-    "callbacks_of",
-    "installed_root",
-    "is_at_least",
-    "kinds_of_root",
-    "of_root",
-    "require_one_root",
-    "require_version",
-    "root_of",
-]
-
 # Root -> where the callbacks for it are.
 PACKAGES = {
     "pytorch_lightning": "lightning_callbacks",

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-__all__ = ["NamePatterns", "patterns_of"]
-
 SPECIAL = frozenset(".^$*+?{}[]|()\\")
 QUANTIFIERS = frozenset("*+?{")
 HOLE = "\0"  # in place of a dot, which stands for any character but the end of a line

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any
 
-__all__ = ["Asking", "asking_of"]
-
 STEP, TARGET, PREVIOUS = "step_count", "target_sparsity", "prev_sparsity"
 # A third parameter that has a default is the sparsity in force by such a name, or if that is None.
 OTHER_NAMES = re.compile(r"prev.*|(last|old|current)(_sparsity)?")

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from coreai_opt.pruning._torch_internals import after_backward, current_backward
 
-__all__ = ["BackwardEnd"]
-
 
 class BackwardEnd:
     """Calls an action once at the end of each backward pass that reaches one of some weights.

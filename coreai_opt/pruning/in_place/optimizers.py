@@ -14,8 +14,6 @@ from coreai_opt.pruning.in_place.many import ManyMasks
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 from coreai_opt.pruning.saving.optimizer_state import ELEMENTWISE, is_elementwise
 
-__all__ = ["AttachedOptimizers", "is_skipped", "with_inner"]
-
 
 @dataclass
 class _Places:

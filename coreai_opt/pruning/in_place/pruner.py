@@ -30,8 +30,6 @@ from coreai_opt.pruning.saving.masks_beside import put_beside, take_away
 from coreai_opt.pruning.scheduling.scheduled_masks import Moved, ScheduledMasks
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 
-__all__ = ["InPlacePruner", "MasksFrom"]
-
 MasksFrom = Literal["schedule", "zeros"]
 """Where first masks come from: what the schedules ask for at step 0, or zeros that are there."""
 

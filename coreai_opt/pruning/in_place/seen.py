@@ -11,8 +11,6 @@ from torch.optim import Optimizer
 from coreai_opt.pruning.in_place.optimizers import is_skipped
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 
-__all__ = ["SeenGradients"]
-
 
 class _Aside(NamedTuple):
     """A gradient as it was before it was masked."""

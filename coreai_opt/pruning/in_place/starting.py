@@ -19,8 +19,6 @@ from coreai_opt.pruning.scheduling.scheduled_masks import refuse_nan
 from coreai_opt.pruning.spec.mask_state import share_of
 from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured, prune_count
 
-__all__ = ["AllZeroWarning", "LackingZeros", "TooFewZerosError", "begin_at_zeros", "with_zeros"]
-
 
 class LackingZeros(NamedTuple):
     """Weights whose zeros are too few, or not in the pattern that is asked.

@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Keys", "count_rows", "mark_each", "mark_kept"]
-
 Array = npt.NDArray[Any]
 
 # Up to here numpy's own selection is quicker than a pass with a sample.

@@ -21,17 +21,6 @@ from coreai_opt.pruning.masks.host_selection import (
 )
 from coreai_opt.pruning.masks.masking import INTEGERS
 
-__all__ = [
-    "Magnitude",
-    "Scores",
-    "count_regrown",
-    "count_true",
-    "count_true_of_each",
-    "has_nan",
-    "keep_highest",
-    "keep_largest_of_each",
-]
-
 # Bits of infinity, or less, by the size of a float in bytes: those of bfloat16 are 0x7F80.
 INFINITY = {2: 0x7C00, 4: 0x7F80_0000, 8: 0x7FF0_0000_0000_0000}
 

@@ -17,16 +17,6 @@ from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import DenseWeight, SparseGradientError
 from coreai_opt.pruning.model.operations import WeightUse, parametrizations_of
 
-__all__ = [
-    "OPTIONAL",
-    "DenseType",
-    "by_type",
-    "kind_of",
-    "named_uses",
-    "own_matrices",
-    "unreached_weights",
-]
-
 OPTIONAL: dict[type[nn.Module], str] = {
     nn.Embedding: "embedding",
     nn.EmbeddingBag: "embedding_bag",

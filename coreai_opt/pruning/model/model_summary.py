@@ -22,8 +22,6 @@ from coreai_opt.pruning.model.targets import Holder, WeightTensor, weight_tensor
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Amount", "LayerAmount", "ModelSummary", "compressed_bytes", "summary"]
-
 Flops = tuple[int, int] | None  # dense and effective; None = not measured
 
 

@@ -24,19 +24,6 @@ from coreai_opt.pruning.model.recurrent import (
     recurrent_weights,
 )
 
-__all__ = [
-    "OpCall",
-    "WeightUse",
-    "named_arguments",
-    "parametrizations_of",
-    "prunable_types",
-    "supported_types",
-    "trace_forward",
-    "undisturbed",
-    "uses_by_call",
-    "uses_by_type",
-]
-
 PRODUCT = "product"  # with a parameter, by a function whose weights are not pruned
 
 # Type of module -> the op it runs, and the parameters it hands over: path from the module -> the

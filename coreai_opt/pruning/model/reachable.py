@@ -10,8 +10,6 @@ from coreai_opt.pruning._text import as_text
 from coreai_opt.pruning.model.targets import PrunedTensor
 from coreai_opt.pruning.spec.schemes import NMStructured, PruningScheme
 
-__all__ = ["unreachable_table"]
-
 
 def unreachable_table(tensors: Sequence[PrunedTensor]) -> str:
     """Return a table of the layers that cannot be pruned exactly as far as is asked, "" for none.

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from coreai_opt.pruning.model.dense_weights import DenseType, by_type, kind_of, own_matrices
 from coreai_opt.pruning.model.targets import WeightTensor, weight_tensors
 
-__all__ = ["LayerSparsity", "SparsityReport", "count_sparsity"]
-
 
 @dataclass(frozen=True)
 class LayerSparsity:

@@ -16,8 +16,6 @@ from coreai_opt.pruning.model.forward_trial import Trial, has_own_forward, kind_
 if TYPE_CHECKING:
     from coreai_opt.pruning.model.targets import Target
 
-__all__ = ["TargetSearch"]
-
 
 @dataclass(frozen=True)
 class TargetSearch:

@@ -35,20 +35,6 @@ from coreai_opt.pruning.saving.masks_beside import masks_beside
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.spec.spec import PruningSpec
 
-__all__ = [
-    "GivenMask",
-    "Holder",
-    "PrunedTensor",
-    "Target",
-    "WeightTensor",
-    "find_targets",
-    "holders_of",
-    "is_mask_key",
-    "masked_names",
-    "pruned_tensors",
-    "weight_tensors",
-]
-
 
 @dataclass(frozen=True)
 class Holder:

@@ -21,9 +21,6 @@ from coreai_opt.pruning.scheduling.derived_sparsity import DerivedSparsity
 from coreai_opt.pruning.spec.mask_state import share_of
 from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured, prune_count
 
-__all__ = ["MaskGroup", "grouped", "will_prune"]
-
-
 Changing = Callable[[Sequence[PrunedTensor], Sequence[Tensor]], AbstractContextManager[None]]
 Dense = Callable[[Sequence[PrunedTensor]], Sequence[Tensor]]
 

@@ -10,8 +10,6 @@ from torch.utils.hooks import RemovableHandle
 
 from coreai_opt.pruning.in_place.optimizers import is_skipped, with_inner
 
-__all__ = ["OptimizerSteps"]
-
 
 class OptimizerSteps:
     """Counts the steps that optimizers have really made, by a hook on each.

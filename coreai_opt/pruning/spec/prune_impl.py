@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from coreai_opt.pruning.scheduling.derived_sparsity import DerivedSparsity
     from coreai_opt.pruning.spec.spec import PruningSpec
 
-__all__ = ["PruneImplBase", "as_bits", "from_bits"]
-
 
 def as_bits(numbers: Sequence[float]) -> Tensor:
     """Return numbers as a tensor of integers, which no conversion of a model rounds."""
