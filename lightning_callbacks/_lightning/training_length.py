@@ -7,26 +7,10 @@ from typing import Any, NamedTuple
 from coreai_opt.pruning import InPlacePruner, PruningError
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.model.stats import count_sparsity
-from coreai_opt.pruning.scheduling.ramps import (
-    Interval,
-    RampTooLongError,
-    end_of_ramps,
-    ends_of,
-)
+from coreai_opt.pruning.scheduling.ramps import Interval, RampTooLongError, ends_of
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
 from lightning_callbacks._lightning.roots import callbacks_of
-
-__all__ = [
-    "Beginning",
-    "Interval",
-    "RampTooLongError",
-    "beginning_now",
-    "check_ramps",
-    "end_of_ramps",
-    "percent_finished",
-    "warn_of_another_target",
-]
 
 
 class Beginning(NamedTuple):
