@@ -26,9 +26,13 @@ from coreai_opt.pruning.model.recurrent import (
 
 PRODUCT = "product"  # with a parameter, by a function whose weights are not pruned
 
+# Attention with sizes of its own for keys and values keeps the input projection in three parts.
+PROJECTIONS = dict.fromkeys(
+    ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"), "in_proj_weight"
+)
+
 # Type of module -> the op it runs, and the parameters it hands over: path from the module -> the
-# name by which specs know them. Attention with sizes of its own for keys and values keeps the input
-# projection in three parts.
+# name by which specs know them.
 MODULES: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     nn.Linear: ("linear", {"weight": "weight"}),
     nn.Conv1d: ("conv1d", {"weight": "weight"}),
@@ -37,16 +41,7 @@ MODULES: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     nn.ConvTranspose1d: ("conv_transpose1d", {"weight": "weight"}),
     nn.ConvTranspose2d: ("conv_transpose2d", {"weight": "weight"}),
     nn.ConvTranspose3d: ("conv_transpose3d", {"weight": "weight"}),
-    nn.MultiheadAttention: (
-        ATTENTION,
-        {
-            "in_proj_weight": "in_proj_weight",
-            "q_proj_weight": "in_proj_weight",
-            "k_proj_weight": "in_proj_weight",
-            "v_proj_weight": "in_proj_weight",
-            "out_proj.weight": "weight",
-        },
-    ),
+    nn.MultiheadAttention: (ATTENTION, {**PROJECTIONS, "out_proj.weight": "weight"}),
     # Their op and its weights depend on how they are built.
     **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, *RECURRENT_TYPES[1:]), ("", {})),
 }
@@ -67,16 +62,7 @@ FUNCTIONS: dict[Callable[..., Any], tuple[str, dict[str, str]]] = {
     torch.conv_transpose1d: ("conv_transpose1d", {"weight": "weight"}),
     torch.conv_transpose2d: ("conv_transpose2d", {"weight": "weight"}),
     torch.conv_transpose3d: ("conv_transpose3d", {"weight": "weight"}),
-    F.multi_head_attention_forward: (
-        ATTENTION,
-        {
-            "in_proj_weight": "in_proj_weight",
-            "q_proj_weight": "in_proj_weight",
-            "k_proj_weight": "in_proj_weight",
-            "v_proj_weight": "in_proj_weight",
-            "out_proj_weight": "weight",
-        },
-    ),
+    F.multi_head_attention_forward: (ATTENTION, {**PROJECTIONS, "out_proj_weight": "weight"}),
 }
 
 
