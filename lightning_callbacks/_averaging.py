@@ -11,8 +11,6 @@ from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import callbacks_of
 from lightning_callbacks._lightning_internals import epoch_average
 
-__all__ = ["MaskedAverages", "evaluate_the_average", "planned_epochs"]
-
 AVERAGING = ("StochasticWeightAveraging", "WeightAveraging")
 
 

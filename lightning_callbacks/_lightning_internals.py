@@ -14,43 +14,6 @@ from lightning_callbacks._lightning.roots import of_root
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-__all__ = [
-    "BEFORE_FETCH",
-    "CHECK_OF_STOPPING",
-    "LOADERS_LOADED",
-    "PROCESS_OBSERVER",
-    "SAVING_OF_LAST",
-    "cached_state",
-    "combined_loader",
-    "continue_logging",
-    "count_as_saved",
-    "csv_prefix",
-    "current_hook",
-    "data_fetcher",
-    "drop_link",
-    "drop_sigterm",
-    "dump_checkpoint",
-    "end_restart",
-    "epoch_average",
-    "event_file_name",
-    "finder_attribute",
-    "is_prefetching",
-    "last_values",
-    "load_loader_states",
-    "loader_states",
-    "logged_results",
-    "logging_step",
-    "make_result",
-    "module_fetches",
-    "require_loop_names",
-    "require_names",
-    "require_private",
-    "save_last",
-    "set_cached_state",
-    "set_current_hook",
-    "start_epoch_anew",
-]
-
 KNOWN = "Lightning 2.2 to 2.6"
 
 # Methods that are replaced on single objects, see MethodPatches.
@@ -78,9 +41,7 @@ RESULT = "trainer.connectors.logger_connector.result"
 
 def csv_prefix(logger: Any) -> str:
     """Return what a ``CSVLogger`` puts before the names of metrics; mostly empty."""
-    require_names(logger, "_prefix")
-    prefix: str = logger._prefix
-    return prefix
+    return str(_get(logger, "_prefix"))
 
 
 def require_names(owner: object, *names: str) -> None:

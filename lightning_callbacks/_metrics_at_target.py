@@ -7,8 +7,6 @@ from torch import Tensor
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks._lightning.root import pl
 
-__all__ = ["MetricsAtTarget", "asked_zeros", "at_target_sparsity"]
-
 STATE = ("epoch", "last_epoch", "validation", "last_validated")
 
 
@@ -19,10 +17,7 @@ def at_target_sparsity(model: pl.LightningModule) -> bool:
 
 def asked_zeros(model: pl.LightningModule) -> int:
     """Return how many elements the masks of the model prune at their target; 0 without masks."""
-    return sum(
-        tensor.impl.spec.pruning_scheme.pruned_elements(tensor.shape, tensor.impl.target_sparsity)
-        for tensor in pruned_tensors(model)
-    )
+    return sum(tensor.asked for tensor in pruned_tensors(model))
 
 
 class MetricsAtTarget:

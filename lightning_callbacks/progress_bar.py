@@ -6,8 +6,6 @@ from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import callbacks_of, require_one_root
 from lightning_callbacks.sparsity_monitor import SparsityMonitor
 
-__all__ = ["SparsityColumn", "SparsityProgressBar"]
-
 # In front of the progress bar of either root.
 if TYPE_CHECKING:
     _Bar = pl.callbacks.RichProgressBar

@@ -20,8 +20,6 @@ from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_wa
 from lightning_callbacks._lightning.roots import callbacks_of
 from lightning_callbacks._resume.unsafe_globals import load_without_foreign
 
-__all__ = ["PrunedWeights", "WeightsBelowTargetWarning"]
-
 # When this process began, for what other Trainers of it have written.
 STARTED = time.time()
 
@@ -245,12 +243,8 @@ class _Asked:
 
     @classmethod
     def of(cls, model: pl.LightningModule) -> "_Asked":
-        asked = {}
-        for tensor in pruned_tensors(model):
-            target = tensor.impl.target_sparsity
-            zeros = tensor.impl.spec.pruning_scheme.pruned_elements(tensor.shape, target)
-            asked[tensor.name] = zeros, target
-        return cls(asked)
+        tensors = pruned_tensors(model)
+        return cls({each.name: (each.asked, each.impl.target_sparsity) for each in tensors})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "_Asked":

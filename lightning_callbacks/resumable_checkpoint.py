@@ -43,8 +43,6 @@ from lightning_callbacks._resume.loop_state import (
 from lightning_callbacks._resume.random_state import random_state, restore_random_state
 from lightning_callbacks._resume.unsafe_globals import ForeignObjectsWarning, foreign_in_file
 
-__all__ = ["CheckpointNotWrittenWarning", "Observer", "ResumableCheckpoint"]
-
 # Of Lightning: the loops of older versions do not tell how they were resumed.
 OLDEST = "2.5.3"
 

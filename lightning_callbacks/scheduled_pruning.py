@@ -16,7 +16,12 @@ from coreai_opt.pruning.in_place.pruner import MasksFrom
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.saving.folding import fold_former_masks
 from coreai_opt.pruning.scheduling.optimizer_steps import OptimizerSteps
-from coreai_opt.pruning.scheduling.ramps import check_choices, shortfalls
+from coreai_opt.pruning.scheduling.ramps import (
+    Interval,
+    RampTooLongError,
+    check_choices,
+    shortfalls,
+)
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 from lightning_callbacks._averaging import MaskedAverages, evaluate_the_average, planned_epochs
 from lightning_callbacks._lightning.compatibility import (
@@ -30,8 +35,6 @@ from lightning_callbacks._lightning.ranks import check_masks, check_steps, may_s
 from lightning_callbacks._lightning.root import pl, rank_zero_info, rank_zero_only, rank_zero_warn
 from lightning_callbacks._lightning.training_length import (
     Beginning,
-    Interval,
-    RampTooLongError,
     beginning_now,
     check_ramps,
     percent_finished,

@@ -8,8 +8,6 @@ from coreai_opt.pruning.model.stats import SparsityReport, count_sparsity
 from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning_internals import logging_step
 
-__all__ = ["SparsityMonitor"]
-
 COLUMNS = [
     "step",
     "epoch",
@@ -113,12 +111,8 @@ class SparsityMonitor(pl.Callback):
             self._write(trainer, report)
 
     def _log(self, trainer: pl.Trainer, report: SparsityReport) -> None:
-        metrics = {
-            "sparsity/achieved": report.achieved,
-            "sparsity/scheduled": report.scheduled,
-            "sparsity/target": report.target,
-            "sparsity/regrown": report.regrown,
-        }
+        totals = ("achieved", "scheduled", "target", "regrown")
+        metrics = {f"sparsity/{name}": getattr(report, name) for name in totals}
         metrics |= {f"sparsity/{layer.name}": layer.sparsity for layer in report.layers}
         step = logging_step(trainer)
         for logger in trainer.loggers:

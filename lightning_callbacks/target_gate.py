@@ -7,10 +7,10 @@ from torch import Tensor
 
 from coreai_opt.pruning.config.given import schedules_of
 from coreai_opt.pruning.model.targets import pruned_tensors
+from coreai_opt.pruning.scheduling.ramps import end_of_ramps
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl, rank_zero_info
 from lightning_callbacks._lightning.roots import callbacks_of, of_root
-from lightning_callbacks._lightning.training_length import end_of_ramps
 from lightning_callbacks._lightning_internals import (
     CHECK_OF_STOPPING,
     SAVING_OF_LAST,
@@ -23,8 +23,6 @@ from lightning_callbacks._metrics_at_target import MetricsAtTarget, asked_zeros,
 from lightning_callbacks.pruned_weights import PrunedWeights
 from lightning_callbacks.scheduled_pruning import ScheduledPruning
 from lightning_callbacks.target_sparsity import TargetSparsityGate, warn_nothing_at_target
-
-__all__ = ["TargetGate"]
 
 
 class TargetGate(pl.Callback):

@@ -9,16 +9,6 @@ from lightning_callbacks._lightning.root import pl, rank_zero_warn
 from lightning_callbacks._lightning.roots import require_one_root
 from lightning_callbacks._metrics_at_target import MetricsAtTarget, at_target_sparsity
 
-__all__ = [
-    "NothingAtTargetWarning",
-    "SavesAtTarget",
-    "TargetSparsityCheckpoint",
-    "TargetSparsityEarlyStopping",
-    "TargetSparsityGate",
-    "at_target_sparsity",
-    "warn_nothing_at_target",
-]
-
 # In front of the classes of either root.
 if TYPE_CHECKING:
     _Callback = pl.Callback

@@ -18,6 +18,12 @@ find_python() {
     return 1
 }
 
+# Show the head of the script that was called, and fail.
+usage() {
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2
+    exit 1
+}
+
 # The names of our files as well: what is installed are links to them, one by one.
 fingerprint() {
     (

@@ -13,8 +13,6 @@ from coreai_opt.data import sources
 from coreai_opt.data.resumable import EpochSampler, ResumableLoader
 from coreai_opt.data.sources import DataMismatchError, Images
 
-__all__ = ["CIFAR10", "MNIST", "Digits", "ImageDataModule", "MNISTSubset"]
-
 
 class ImageDataModule(pl.LightningDataModule):
     """Images in memory, split into training, validation and test.
@@ -84,24 +82,16 @@ class ImageDataModule(pl.LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
-        sampler = EpochSampler(
-            self._parts["train"], self._world_size, self._rank, shuffle=True, seed=self.seed
-        )
-        return ResumableLoader(self._parts["train"], sampler=sampler, **self._loading())
+        trainer, data = self.trainer, self._parts["train"]
+        ranks, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
+        sampler = EpochSampler(data, ranks, rank, shuffle=True, seed=self.seed)
+        return ResumableLoader(data, sampler=sampler, **self._loading())
 
     def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self._parts["val"], **self._loading())
 
     def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self._parts["test"], **self._loading())
-
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer is not None else 1
-
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer is not None else 0
 
     def _loading(self) -> dict[str, Any]:
         return {

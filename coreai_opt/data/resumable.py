@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 
-__all__ = ["EpochSampler", "ResumableLoader"]
-
 Batch = TypeVar("Batch", covariant=True)
 
 

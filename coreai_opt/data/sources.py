@@ -9,15 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = [
-    "DataMismatchError",
-    "Images",
-    "MissingPackageError",
-    "load_digits",
-    "load_mnist_subset",
-    "load_torchvision",
-]
-
 Images = tuple[Tensor, Tensor]
 """Inputs ``(n, channels, height, width)`` as float32, labels ``(n,)`` as int64."""
 

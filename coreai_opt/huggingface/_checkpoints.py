@@ -9,18 +9,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import torch
+from transformers import TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from coreai_opt.pruning.errors import PruningError
-
-if TYPE_CHECKING:
-    from transformers import TrainerState, TrainingArguments
-
-__all__ = ["MASKS_FILE", "Mark", "MasksLostError", "folder_of", "masks_of", "write_masks"]
 
 MASKS_FILE = "coreai_pruning.pt"
 STATE_FILE = "trainer_state.json"
@@ -50,7 +46,7 @@ class Mark:
         return cls(uuid4().hex, clock, beginning, str(Path(directory).absolute()))
 
     @classmethod
-    def of(cls, state: "TrainerState") -> "Mark | None":
+    def of(cls, state: TrainerState) -> "Mark | None":
         """Return the mark in the state of a trainer; None = there is none."""
         return cls._in(state.stateful_callbacks)
 
@@ -68,7 +64,7 @@ class Mark:
         entry = entries.get(ENTRY)
         return None if entry is None else cls(**entry["attributes"])
 
-    def put_into(self, state: "TrainerState") -> None:
+    def put_into(self, state: TrainerState) -> None:
         """Have the next checkpoint carry this mark."""
         state.stateful_callbacks[ENTRY] = {"args": {}, "attributes": asdict(self)}
 
@@ -85,7 +81,7 @@ class MasksLostError(PruningError):
         super().__init__(problem)
 
 
-def folder_of(mark: Mark, args: "TrainingArguments", step: int) -> Path | None:
+def folder_of(mark: Mark, args: TrainingArguments, step: int) -> Path | None:
     """Return the folder of the checkpoint that has a mark; None = it is in none that is known.
 
     Looked at are the checkpoint that the arguments name, and those of a step in the directory of
@@ -132,7 +128,7 @@ def write_masks(folder: Path, mark: Mark, masks: Mapping[str, Any]) -> None:
     beside.replace(folder / MASKS_FILE)
 
 
-def _folders(mark: Mark, args: "TrainingArguments", step: int) -> Iterator[Path]:
+def _folders(mark: Mark, args: TrainingArguments, step: int) -> Iterator[Path]:
     if isinstance(args.resume_from_checkpoint, str):
         yield Path(args.resume_from_checkpoint)
     name = f"{PREFIX_CHECKPOINT_DIR}-{step}"

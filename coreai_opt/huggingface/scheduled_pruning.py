@@ -5,12 +5,12 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
 from coreai_opt.huggingface._checkpoints import (
@@ -38,11 +38,6 @@ from coreai_opt.pruning.scheduling.ramps import (
     ends_of,
     shortfalls,
 )
-
-if TYPE_CHECKING:
-    from transformers import TrainerControl, TrainerState, TrainingArguments
-
-__all__ = ["ScheduledPruningCallback"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,9 +117,9 @@ class ScheduledPruningCallback(TrainerCallback):
 
     def on_train_begin(
         self,
-        args: "TrainingArguments",
-        state: "TrainerState",
-        control: "TrainerControl",
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
         *,
         model: nn.Module,
         optimizer: Optimizer,
@@ -158,16 +153,12 @@ class ScheduledPruningCallback(TrainerCallback):
         self._note(args, state)
 
     def on_step_begin(
-        self, args: Any, state: "TrainerState", control: "TrainerControl", **kwargs: Any
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._prepared().mask_weights()
 
     def on_step_end(
-        self,
-        args: "TrainingArguments",
-        state: "TrainerState",
-        control: "TrainerControl",
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # All that a checkpoint of this step is to have, of the end of an epoch as well: no hook is
         # called for that when the training goes on from it.
@@ -175,11 +166,7 @@ class ScheduledPruningCallback(TrainerCallback):
         self._note(args, state)
 
     def on_epoch_end(
-        self,
-        args: "TrainingArguments",
-        state: "TrainerState",
-        control: "TrainerControl",
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # An epoch may have been cut short, but for the one in which the training ends.
         finished = int(state.epoch) if control.should_training_stop else math.ceil(state.epoch)
@@ -188,11 +175,7 @@ class ScheduledPruningCallback(TrainerCallback):
         self._note(args, state)
 
     def on_save(
-        self,
-        args: "TrainingArguments",
-        state: "TrainerState",
-        control: "TrainerControl",
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         mark = self._mark
         if args.should_save and mark is not None:
@@ -211,9 +194,9 @@ class ScheduledPruningCallback(TrainerCallback):
 
     def on_train_end(
         self,
-        args: "TrainingArguments",
-        state: "TrainerState",
-        control: "TrainerControl",
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
         *,
         model: nn.Module,
         **kwargs: Any,
@@ -250,7 +233,7 @@ class ScheduledPruningCallback(TrainerCallback):
         ]
 
     def _prepare(
-        self, model: nn.Module, args: "TrainingArguments", state: "TrainerState", mark: Mark | None
+        self, model: nn.Module, args: TrainingArguments, state: TrainerState, mark: Mark | None
     ) -> None:
         if self.pruner is not None:
             self.pruner.release()
@@ -272,7 +255,7 @@ class ScheduledPruningCallback(TrainerCallback):
             )
 
     def _refuse_another(
-        self, model: nn.Module, mark: Mark | None, args: "TrainingArguments", state: "TrainerState"
+        self, model: nn.Module, mark: Mark | None, args: TrainingArguments, state: TrainerState
     ) -> None:
         """Refuse a second callback: masks are there, with a mark that no checkpoint has yet."""
         is_masked = any(True for _ in pruned_tensors(model))
@@ -284,7 +267,7 @@ class ScheduledPruningCallback(TrainerCallback):
             )
 
     def _masks_of(
-        self, mark: Mark, args: "TrainingArguments", state: "TrainerState"
+        self, mark: Mark, args: TrainingArguments, state: TrainerState
     ) -> Mapping[str, Any] | None:
         step = state.global_step
         try:
@@ -296,9 +279,7 @@ class ScheduledPruningCallback(TrainerCallback):
                 logger.warning("the zeros of the weights are taken as their masks: %s", error)
             return None
 
-    def _left(
-        self, args: "TrainingArguments", state: "TrainerState", train_dataloader: Any
-    ) -> float:
+    def _left(self, args: TrainingArguments, state: TrainerState, train_dataloader: Any) -> float:
         """Return how far the clock can come until the training ends."""
         if self.interval == "percent":
             return 100 - self._clock_before
@@ -314,7 +295,7 @@ class ScheduledPruningCallback(TrainerCallback):
             if end > total:
                 raise RampTooLongError(end, int(total), self.interval, what)
 
-    def _reading(self, state: "TrainerState", epochs: int) -> int:
+    def _reading(self, state: TrainerState, epochs: int) -> int:
         if self.interval == "step":
             return self._clock_before + self._steps.finished
         if self.interval == "epoch":
@@ -326,13 +307,13 @@ class ScheduledPruningCallback(TrainerCallback):
         if self._prepared().advance_to(reading):
             self._compare(f"at {self.interval} {reading}")
 
-    def _note(self, args: "TrainingArguments", state: "TrainerState") -> None:
+    def _note(self, args: TrainingArguments, state: TrainerState) -> None:
         """Have the next checkpoint carry a mark of these masks; choose no best one below target."""
         self._mark = Mark.new(self.clock, self._beginning, args.output_dir)
         self._mark.put_into(state)
         self._choose_no_best_below_target(state)
 
-    def _choose_no_best_below_target(self, state: "TrainerState") -> None:
+    def _choose_no_best_below_target(self, state: TrainerState) -> None:
         if not self._is_gate_open:
             self._is_gate_open = self._prepared().at_target()
             state.best_metric = state.best_global_step = state.best_model_checkpoint = None
@@ -356,7 +337,7 @@ class ScheduledPruningCallback(TrainerCallback):
             self.pruner.detach()
 
 
-def refuse_sharding(args: "TrainingArguments", model: nn.Module) -> None:
+def refuse_sharding(args: TrainingArguments, model: nn.Module) -> None:
     """Refuse what gives a process a part of a tensor."""
     found = [name for name in ("deepspeed", "fsdp") if getattr(args, name, None)]
     kinds = {type(module).__name__ for module in model.modules()}

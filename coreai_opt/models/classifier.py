@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
-__all__ = ["Classifier"]
-
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 

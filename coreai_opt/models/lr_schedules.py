@@ -5,8 +5,6 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-__all__ = ["constant", "cosine"]
-
 
 def cosine(
     optimizer: Optimizer, total_steps: int, warmup_steps: int = 0, final: float = 0.0

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["MLP", "ConvNet", "ResNet", "TransformerClassifier"]
-
 
 class MLP(nn.Module):
     """Fully connected layers with ReLU; ``hidden=[300, 100]`` is LeNet-300-100.

@@ -71,16 +71,17 @@ class Registry:
             ValueError: nothing is registered under it; the message lists what is. Or nothing can be
                 imported from the path, or no such class.
         """
-        if isinstance(key, str) and "." in key and key not in cls.REGISTRY:
-            return cls._at(key)
-        if isinstance(key, str) and key in cls.RESERVED and key not in cls.REGISTRY:
-            raise ValueError(cls.RESERVED[key])
-        if not isinstance(key, str) or key not in cls.REGISTRY:
-            raise ValueError(
-                f"no {cls.__name__} is registered as {key!r}; "
-                f"{nearest(str(key), cls.list_registry_keys())}"
-            )
-        return cls.REGISTRY[key]
+        if isinstance(key, str):
+            if key in cls.REGISTRY:
+                return cls.REGISTRY[key]
+            if "." in key:
+                return cls._at(key)
+            if key in cls.RESERVED:
+                raise ValueError(cls.RESERVED[key])
+        raise ValueError(
+            f"no {cls.__name__} is registered as {key!r}; "
+            f"{nearest(str(key), cls.list_registry_keys())}"
+        )
 
     @classmethod
     def _at(cls, path: str) -> type[Self]:

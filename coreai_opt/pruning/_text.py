@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["as_text", "listed"]
-
 LISTED = 3  # names that a message lists
 
 

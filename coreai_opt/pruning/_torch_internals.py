@@ -12,29 +12,6 @@ from torch.utils.hooks import RemovableHandle
 
 from coreai_opt._private_names import private_name
 
-__all__ = [
-    "COMPILED_PREFIX",
-    "CONVOLUTION_FORWARD",
-    "after_backward",
-    "base_of",
-    "buffers_of",
-    "children_of",
-    "compiled_module_type",
-    "copy_all",
-    "current_backward",
-    "give_masked_weights",
-    "give_plain_weights",
-    "has_step_hooks",
-    "has_storage",
-    "in_function_transform",
-    "metadata_of",
-    "multiply_all",
-    "parameters_of",
-    "run_first",
-    "set_metadata",
-    "version_of",
-]
-
 KNOWN = "torch 2.6 to 2.13"
 
 _queue_callback = private_name(Variable, "_execution_engine.queue_callback", KNOWN)

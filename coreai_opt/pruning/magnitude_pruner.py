@@ -22,8 +22,6 @@ from coreai_opt.pruning.saving.optimizer_state import OptimizerMasking
 from coreai_opt.pruning.scheduling.groups import nothing
 from coreai_opt.pruning.scheduling.scheduled_masks import Moved, ScheduledMasks
 
-__all__ = ["MagnitudePruner"]
-
 
 class MagnitudePruner(ScheduledMasks):
     """Prunes a model along schedules, by magnitude or by what else the specs say.
@@ -117,13 +115,12 @@ class MagnitudePruner(ScheduledMasks):
         if state_dict is not None and masked is None:
             masked = masked_names(state_dict)
         found = self._find(example_inputs, masked)
-        unmasked = [name for name, reason in found.excluded.items() if reason == "unmasked"]
         with self._undone_on_error():
             self._put_on(found.targets)
             if state_dict is None:
                 self._apply([0])
             else:
-                load_prepared(self.model, state_dict, unmasked)
+                load_prepared(self.model, state_dict, found.unmasked)
         self._settle()
         return self.model
 

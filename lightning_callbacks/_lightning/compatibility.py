@@ -9,8 +9,6 @@ from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
 from lightning_callbacks._lightning.roots import ROOTS, callbacks_of, kinds_of_root
 
-__all__ = ["refuse_other_pruners", "refuse_sharding", "warn_of_untrained"]
-
 # Callbacks that prune, by the packages that they come from.
 PRUNERS = {"ScheduledPruning": ("lightning_callbacks",), "ModelPruning": ROOTS}
 

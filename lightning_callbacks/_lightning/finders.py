@@ -14,8 +14,6 @@ from lightning_callbacks._lightning.roots import callbacks_of, kinds_of_root, of
 from lightning_callbacks._lightning_internals import finder_attribute
 from lightning_callbacks._resume.dataloader_state import InexactResumeWarning
 
-__all__ = ["found_values", "keep_found_values", "refuse_lost_checkpoint"]
-
 FINDERS = ("LearningRateFinder", "BatchSizeFinder")
 
 # Where a LearningRateFinder that is given no name looks for the learning rate.

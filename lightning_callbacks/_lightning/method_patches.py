@@ -6,8 +6,6 @@ from typing import Any
 
 from lightning_callbacks._lightning_internals import require_names
 
-__all__ = ["MethodPatches"]
-
 
 class MethodPatches:
     """Replaces methods of single objects until ``restore`` is called."""

@@ -6,23 +6,9 @@ import torch
 from torch import nn
 
 from coreai_opt.pruning import PruningError
-from coreai_opt.pruning.masks.agreement import (
-    MaskMismatchError,
-    compare_masks,
-    deviating_ranks,
-    of_all_ranks,
-)
+from coreai_opt.pruning.masks.agreement import compare_masks, of_all_ranks
 from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import of_root
-
-__all__ = [
-    "MaskMismatchError",
-    "StepMismatchError",
-    "check_masks",
-    "check_steps",
-    "deviating_ranks",
-    "may_step_apart",
-]
 
 
 class StepMismatchError(PruningError):

@@ -11,18 +11,6 @@ from typing import Any
 from coreai_opt.pruning import PruningError
 from coreai_opt.requirements import release_of
 
-__all__ = [
-    "ROOTS",
-    "callbacks_of",
-    "installed_root",
-    "is_at_least",
-    "kinds_of_root",
-    "of_root",
-    "require_one_root",
-    "require_version",
-    "root_of",
-]
-
 # Root -> where the callbacks for it are.
 PACKAGES = {
     "pytorch_lightning": "lightning_callbacks",
@@ -94,7 +82,7 @@ def _version(root: str) -> str:
 
 def of_root(owner: object, module: str, name: str) -> Any:
     """Return an attribute of a module below the import root of a trainer or module of Lightning."""
-    return _attribute(f"{root_of(type(owner))}.{module}", name)
+    return getattr(importlib.import_module(f"{root_of(type(owner))}.{module}"), name)
 
 
 def kinds_of_root(owner: object, module: str, *names: str) -> tuple[Any, ...]:
@@ -109,8 +97,3 @@ def callbacks_of(trainer: Any, *names: str) -> list[Any]:
     callbacks: list[Any] = trainer.callbacks
     kinds = kinds_of_root(trainer, "callbacks", *names)
     return [one for one in callbacks if isinstance(one, kinds)] if names else list(callbacks)
-
-
-@functools.cache
-def _attribute(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name)

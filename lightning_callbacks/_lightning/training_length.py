@@ -7,26 +7,10 @@ from typing import Any, NamedTuple
 from coreai_opt.pruning import InPlacePruner, PruningError
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 from coreai_opt.pruning.model.stats import count_sparsity
-from coreai_opt.pruning.scheduling.ramps import (
-    Interval,
-    RampTooLongError,
-    end_of_ramps,
-    ends_of,
-)
+from coreai_opt.pruning.scheduling.ramps import Interval, RampTooLongError, ends_of
 from lightning_callbacks._averaging import planned_epochs
 from lightning_callbacks._lightning.root import pl, rank_zero_warn
 from lightning_callbacks._lightning.roots import callbacks_of
-
-__all__ = [
-    "Beginning",
-    "Interval",
-    "RampTooLongError",
-    "beginning_now",
-    "check_ramps",
-    "end_of_ramps",
-    "percent_finished",
-    "warn_of_another_target",
-]
 
 
 class Beginning(NamedTuple):
@@ -178,7 +162,8 @@ def _length(trainer: pl.Trainer, interval: Interval) -> _Length:
 def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[Interval, float]:
     """Return epochs and optimizer steps of the training, where each epoch has the same batches."""
     batches = trainer.num_training_batches
-    scheduler = _accumulation(trainer)
+    # It changes the batches of a step between epochs.
+    scheduler = next(iter(callbacks_of(trainer, "GradientAccumulationScheduler")), None)
 
     def steps_of(epoch: int) -> int:
         if scheduler is None:
@@ -196,8 +181,3 @@ def _expected(trainer: pl.Trainer, epochs: float, max_steps: float) -> dict[Inte
     if math.isfinite(max_steps):
         left = min(left, math.ceil(max(max_steps - finished, 0) / each))
     return {"epoch": epoch + left, "step": min(finished + left * each, max_steps)}
-
-
-def _accumulation(trainer: pl.Trainer) -> Any:
-    """Return the callback that changes the batches of a step between epochs, None = none does."""
-    return next(iter(callbacks_of(trainer, "GradientAccumulationScheduler")), None)

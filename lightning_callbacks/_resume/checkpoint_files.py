@@ -14,16 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = [
-    "CheckpointFile",
-    "DamagedCheckpointWarning",
-    "checkpoint_files",
-    "newest_checkpoint",
-    "remove_after",
-    "remove_all",
-    "write_checkpoint",
-]
-
 NAME = re.compile(r"step-(?P<step>\d{8,})-(?P<digest>[0-9a-f]{16})\.ckpt")
 BESIDE = re.compile(r"\.step-\d{8,}-\d+\.ckpt(\..*)?")
 

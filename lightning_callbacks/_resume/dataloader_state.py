@@ -17,8 +17,6 @@ from lightning_callbacks._lightning_internals import (
 )
 from lightning_callbacks._resume.random_state import random_state, restore_random_state
 
-__all__ = ["InexactResumeWarning", "TrainingLoaders", "repeats_exactly"]
-
 
 @runtime_checkable
 class _Stateful(Protocol):

@@ -18,8 +18,6 @@ from lightning_callbacks._lightning_internals import (
     set_current_hook,
 )
 
-__all__ = ["logged_values", "restore_logged_values"]
-
 # Of what is logged with self.log: all fields but for the function that synchronises.
 FIELDS = (
     "fx",

@@ -12,8 +12,6 @@ from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import ROOTS
 from lightning_callbacks._lightning_internals import event_file_name
 
-__all__ = ["change_rows", "keep_hyperparameters", "log_positions", "rewind_logs"]
-
 KINDS = {"CSVLogger": "csv", "TensorBoardLogger": "tensorboard"}
 
 

@@ -14,16 +14,6 @@ from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import callbacks_of
 from lightning_callbacks._lightning_internals import end_restart, start_epoch_anew
 
-__all__ = [
-    "Boundary",
-    "continue_training",
-    "ends_training",
-    "is_between_steps",
-    "run_ended_training",
-    "settle",
-    "without_lightnings_warning",
-]
-
 Boundary = Literal["batch", "epoch", "end"]
 """Between two batches, between two epochs, or after the last."""
 

@@ -9,8 +9,6 @@ from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning.root import pl
 from lightning_callbacks._lightning.roots import is_at_least
 
-__all__ = ["PlainCheckpoints"]
-
 # Where Lightning keeps weights: a WeightAveraging callback has the average in the first.
 WEIGHTS = ("state_dict", "current_model_state")
 

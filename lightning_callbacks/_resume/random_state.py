@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["random_state", "restore_random_state"]
-
 
 def random_state() -> dict[str, Any]:
     """Return the state of Python's, NumPy's and torch's generators, on all devices in use."""

@@ -10,14 +10,6 @@ from typing import Any
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-__all__ = [
-    "ForeignObjectsWarning",
-    "NotUnpickled",
-    "foreign_in_file",
-    "foreign_in_value",
-    "load_without_foreign",
-]
-
 # What values raise that cannot be pickled at all.
 UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError, RuntimeError)
 

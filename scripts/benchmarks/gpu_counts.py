@@ -14,8 +14,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Counts", "counted"]
-
 # Tensors that one launch takes, by the number of lists (torch/aten: MultiTensorApply.cuh).
 TENSORS = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
 # These read a value, or a number of values, back to the host.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MODELS", "Case"]
-
 
 @dataclass(frozen=True)
 class Case:

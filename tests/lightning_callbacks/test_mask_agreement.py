@@ -10,13 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreai_opt.pruning.masks import agreement as mask_agreement
+from coreai_opt.pruning.masks.agreement import MaskMismatchError, deviating_ranks
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks._lightning import ranks as ranks
-from lightning_callbacks._lightning.ranks import (
-    MaskMismatchError,
-    StepMismatchError,
-    deviating_ranks,
-)
+from lightning_callbacks._lightning.ranks import StepMismatchError
 from tests.conftest import ROOT
 from tests.helpers.lightning import TinyModule, loader, make_trainer
 

@@ -8,15 +8,6 @@ from typing import Any
 
 from coreai_opt.pruning.config._patterns import patterns_of
 
-__all__ = [
-    "check_patterns",
-    "class_named",
-    "first_match",
-    "names_type",
-    "self_and_ancestors",
-    "type_name",
-]
-
 
 def self_and_ancestors(name: str) -> list[str]:
     """Return a module's name and those of the modules around it, from the inside out.

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any
 
-__all__ = ["Asking", "asking_of"]
-
 STEP, TARGET, PREVIOUS = "step_count", "target_sparsity", "prev_sparsity"
 # A third parameter that has a default is the sparsity in force by such a name, or if that is None.
 OTHER_NAMES = re.compile(r"prev.*|(last|old|current)(_sparsity)?")
@@ -37,7 +35,7 @@ class Asking:
     needs_previous: bool = False
 
     def arguments(
-        self, step_count: int, target_sparsity: float, prev_sparsity: float | None
+        self, step_count: int, target_sparsity: float, prev_sparsity: float
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments by position, and those by name."""
         by_name: dict[str, Any] = {}
@@ -66,9 +64,7 @@ class Asking:
         if self.needs_previous:
             return self.ask_along(schedule, step_count, target_sparsity)
         alone = Asking(self.named, takes_previous=False)
-        by_position, by_name = alone.arguments(step_count, target_sparsity, None)
-        value: float = schedule.compute_sparsity(*by_position, **by_name)
-        return value
+        return alone.ask(schedule, step_count, target_sparsity, 0.0)
 
     def ask_along(self, schedule: Any, step_count: int, target_sparsity: float) -> float:
         """Return what it asks for when it is asked for every step from 0 on, with 0 in force."""

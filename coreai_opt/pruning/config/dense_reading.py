@@ -3,8 +3,6 @@
 from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 
-__all__ = ["last_dense_reading"]
-
 
 def last_dense_reading(schedule: SparsitySchedule | None) -> int:
     """Return the last reading of the clock at which a schedule prunes nothing yet; -1 = none.

@@ -7,8 +7,6 @@ from coreai_opt.pruning.config.module import check_schedule
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsitySchedule
 
-__all__ = ["config_of", "schedules_of"]
-
 
 def config_of(
     schedule: SparsitySchedule | Mapping[str, Any] | None,

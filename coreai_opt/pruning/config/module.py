@@ -20,14 +20,6 @@ from coreai_opt.pruning.config.asking import asking_of
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec.spec import PruningSpec, default_weight_pruning_spec
 
-__all__ = [
-    "DEFAULT_PARAMETERS",
-    "OP_TYPES",
-    "ModuleMagnitudePrunerConfig",
-    "OpMagnitudePrunerConfig",
-    "OpMatch",
-]
-
 # What is pruned where nothing is said: names by which specs know the parameters of known layers.
 DEFAULT_PARAMETERS = ("weight", "in_proj_weight")
 

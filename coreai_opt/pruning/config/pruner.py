@@ -32,8 +32,6 @@ from coreai_opt.pruning.spec.spec import PruningSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Allocation", "MagnitudePrunerConfig", "ModuleMatch", "Specificity"]
-
 KEY = "magnitude_pruning_config"
 
 Allocation = Literal["uniform", "erdos_renyi", "global"]

@@ -18,16 +18,6 @@ from pydantic import (
 from coreai_opt.pruning._registry import Registry
 from coreai_opt.pruning.config.asking import Asking, asking_of
 
-__all__ = [
-    "ConstantSparsitySchedule",
-    "CosineSparsitySchedule",
-    "ExponentialSparsitySchedule",
-    "MultiStepSparsitySchedule",
-    "PolynomialDecaySchedule",
-    "SparsitySchedule",
-    "SparsityScheduleBase",
-]
-
 Step = Annotated[int, Field(ge=0)]
 Sparsity = Annotated[float, Field(ge=0.0, le=1.0)]
 

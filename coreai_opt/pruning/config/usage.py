@@ -18,8 +18,6 @@ from coreai_opt.pruning.errors import (
 if TYPE_CHECKING:
     from coreai_opt.pruning.model.operations import WeightUse
 
-__all__ = ["ConfigUsage"]
-
 
 class ConfigUsage:
     """Notes which config applied to which op, and then says what matched nothing.

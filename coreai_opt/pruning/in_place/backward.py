@@ -9,8 +9,6 @@ from torch import Tensor
 
 from coreai_opt.pruning._torch_internals import after_backward, current_backward
 
-__all__ = ["BackwardEnd"]
-
 
 class BackwardEnd:
     """Calls an action once at the end of each backward pass that reaches one of some weights.
@@ -54,10 +52,6 @@ class BackwardEnd:
         finally:
             weight.requires_grad_(is_trained)
 
-    def begin(self, place: int) -> None:
-        """Take note that a gradient is about to be added to what the weight at a place has."""
-        self._before(place)
-
     def note(self) -> None:
         """Take note that a backward pass has reached one of the weights."""
         # By its number: one that was broken off has not called what was queued.
@@ -79,6 +73,6 @@ def _hook(owner: "ref[BackwardEnd]", early: int | None) -> Callable[[Tensor], No
         if there is not None:
             there.note()  # torch.autograd.grad gets to an early one as well, and adds nothing
             if early is not None:
-                there.begin(early)
+                there._before(early)
 
     return hook

@@ -10,8 +10,6 @@ from coreai_opt.pruning._torch_internals import multiply_all
 from coreai_opt.pruning.masks import host as _host
 from coreai_opt.pruning.masks.masking import INTEGERS, mask_in_place
 
-__all__ = ["MaskChange"]
-
 # In a ramp few elements change at once: they are looked up where they are fewer than 1 in so many.
 RARE = 64
 

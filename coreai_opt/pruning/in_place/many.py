@@ -10,8 +10,6 @@ from coreai_opt.pruning._torch_internals import copy_all, multiply_all
 from coreai_opt.pruning.masks.masking import INTEGERS, mask_in_place
 from coreai_opt.pruning.masks.together import SMALL, stacked
 
-__all__ = ["ManyMasks", "as_integers"]
-
 Together = dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]]
 
 

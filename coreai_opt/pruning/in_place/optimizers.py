@@ -14,8 +14,6 @@ from coreai_opt.pruning.in_place.many import ManyMasks
 from coreai_opt.pruning.in_place.weights import MaskedWeights
 from coreai_opt.pruning.saving.optimizer_state import ELEMENTWISE, is_elementwise
 
-__all__ = ["AttachedOptimizers", "with_inner"]
-
 
 @dataclass
 class _Places:
@@ -196,6 +194,17 @@ def with_inner(optimizer: Any) -> Iterator[Optimizer]:
             yield from with_inner(held)
     if has_step_hooks(optimizer):
         yield optimizer
+
+
+def is_skipped(optimizer: Optimizer) -> bool:
+    """Return whether a step that begins, or has ended, changes nothing.
+
+    Fused optimizers are called under a gradient scaler even when they are to skip, and find that
+    out on the device by this tensor. Reading it is the one copy to the host in a step; only fused
+    optimizers under a scaler (16-mixed) have it.
+    """
+    found_inf = getattr(optimizer, "found_inf", None)
+    return found_inf is not None and bool(found_inf)
 
 
 def _are_same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:

@@ -30,8 +30,6 @@ from coreai_opt.pruning.saving.masks_beside import put_beside, take_away
 from coreai_opt.pruning.scheduling.scheduled_masks import Moved, ScheduledMasks
 from coreai_opt.pruning.spec.mask_state import STEP_COUNT
 
-__all__ = ["InPlacePruner", "MasksFrom"]
-
 MasksFrom = Literal["schedule", "zeros"]
 """Where first masks come from: what the schedules ask for at step 0, or zeros that are there."""
 
@@ -133,8 +131,7 @@ class InPlacePruner(ScheduledMasks):
         with self._undone_on_error():
             if state_dict is not None:
                 self._put_on(found.targets)
-                unmasked = [name for name, why in found.excluded.items() if why == "unmasked"]
-                self._load(state_dict, unmasked)
+                self._load(state_dict, found.unmasked)
             elif masks_from == "zeros":
                 self._put_on(with_zeros(found.targets))
                 self._begin_at_zeros()

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from coreai_opt.pruning.in_place.optimizers import is_skipped
 from coreai_opt.pruning.in_place.weights import MaskedWeights
-
-__all__ = ["SeenGradients"]
 
 
 class _Aside(NamedTuple):
@@ -71,13 +70,13 @@ class SeenGradients:
     def show(self, optimizer: Optimizer, places: Sequence[int]) -> None:
         """Give criteria the gradients that an optimizer is about to step with."""
         weights = self._weights.now()
-        is_skipped = _is_skipped(optimizer)
+        skips = is_skipped(optimizer)
         for place in self.places.intersection(places):
             gradient = weights[place].grad
             if gradient is None or gradient.layout is not torch.strided:
                 continue
             aside, impl = self._aside.pop(place, None), self._weights.tensors[place].impl
-            if is_skipped:
+            if skips:
                 continue
             seen = gradient.detach()
             if _scales_itself(optimizer):
@@ -98,9 +97,3 @@ class SeenGradients:
 def _scales_itself(optimizer: Optimizer) -> bool:
     # Fused ones are called with scaled gradients, and are given the factor.
     return getattr(optimizer, "grad_scale", None) is not None
-
-
-def _is_skipped(optimizer: Optimizer) -> bool:
-    # Fused ones are called with infinite gradients too, and do nothing then.
-    found = getattr(optimizer, "found_inf", None)
-    return found is not None and bool(found)

@@ -19,8 +19,6 @@ from coreai_opt.pruning.scheduling.scheduled_masks import refuse_nan
 from coreai_opt.pruning.spec.mask_state import share_of
 from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured, prune_count
 
-__all__ = ["AllZeroWarning", "LackingZeros", "TooFewZerosError", "begin_at_zeros", "with_zeros"]
-
 
 class LackingZeros(NamedTuple):
     """Weights whose zeros are too few, or not in the pattern that is asked.
@@ -166,10 +164,10 @@ def _lacking(group: MaskGroup) -> Iterator[LackingZeros]:
     for members in together:
         tensors = [tensor for tensor, _ in members]
         sizes = [prod(tensor.shape) for tensor in tensors]
-        asked = sum(_pruned(tensor, share) for tensor, share in members)
+        asked = sum(tensor.pruned_at(share) for tensor, share in members)
         if group.allocation == "global":
             asked = prune_count(sum(sizes), group.target_sparsity)
-        if sum(_pruned(tensor, tensor.impl.floor or 0.0) for tensor in tensors) < asked:
+        if sum(tensor.pruned_at(tensor.impl.floor or 0.0) for tensor in tensors) < asked:
             zeros = sum(sizes) - sum(int(count_true(tensor.impl.mask)) for tensor in tensors)
             names, scheme = [tensor.name for tensor in tensors], tensors[0].impl.spec.pruning_scheme
             yield LackingZeros(tuple(names), zeros, sum(sizes), asked, scheme)
@@ -178,7 +176,3 @@ def _lacking(group: MaskGroup) -> Iterator[LackingZeros]:
 def _is_asked(tensor: PrunedTensor) -> bool:
     """Return whether a config says how far, or in what pattern; else what is there is kept."""
     return bool(tensor.impl.spec.model_fields_set & {"target_sparsity", "pruning_scheme"})
-
-
-def _pruned(tensor: PrunedTensor, share: float) -> int:
-    return tensor.impl.spec.pruning_scheme.pruned_elements(tensor.shape, share)

@@ -14,17 +14,6 @@ from coreai_opt.pruning.model.targets import PrunedTensor, Target
 from coreai_opt.pruning.spec.mask_state import MASK, STEP_COUNT
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 
-__all__ = [
-    "FORMAT",
-    "check_fits",
-    "load_masks",
-    "mask_names",
-    "masks_state",
-    "packed",
-    "under_first_names",
-    "unpacked",
-]
-
 FORMAT = 1
 BYTE = 8
 

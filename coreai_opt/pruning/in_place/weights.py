@@ -15,8 +15,6 @@ from coreai_opt.pruning.masks.masking import is_own_memory, take_kept
 from coreai_opt.pruning.masks.together import stacked
 from coreai_opt.pruning.model.targets import PrunedTensor
 
-__all__ = ["MaskedWeights"]
-
 
 class MaskedWeights:
     """The pruned weights of a model, and their dense values where they may come back.

@@ -11,8 +11,6 @@ from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.masks.digest import mask_digest
 from coreai_opt.pruning.model.targets import pruned_tensors
 
-__all__ = ["MaskMismatchError", "compare_masks", "deviating_ranks", "of_all_ranks"]
-
 
 class MaskMismatchError(PruningError):
     """The masks of a training in several processes are not the same on all of them.

@@ -6,8 +6,6 @@ A cut is found there, and what ties with it is counted there: nobody waits.
 import torch
 from torch import Tensor
 
-__all__ = ["lowest_on_device"]
-
 # Below, a sort takes less time than the launches of what is done without it.
 MANY = 1 << 20
 

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning.masks.mixing import GOLDEN, mixed
 
-__all__ = ["mask_digest"]
-
 WORD = 8  # bytes
 # On the CPU the parts of a mask stay in the cache while they are mixed: twice as fast.
 WORDS_AT_ONCE = 1 << 15

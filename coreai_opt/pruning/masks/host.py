@@ -4,8 +4,6 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["on_host"]
-
 
 class _Placed(Protocol):
     @property

@@ -9,16 +9,6 @@ from torch import Tensor, nn
 from coreai_opt.pruning._torch_internals import has_storage
 from coreai_opt.pruning.masks import host as _host
 
-__all__ = [
-    "is_own_memory",
-    "mask_in_place",
-    "masked",
-    "masked_gradient",
-    "masked_weight",
-    "put_back",
-    "take_kept",
-]
-
 # Integers of the size of a float: times 0 or 1 they are 0, or the float's own bits. On the CPU this
 # takes a quarter of the time of torch.where, and unlike a product of floats it never gives NaN.
 INTEGERS = {

@@ -6,8 +6,6 @@ doi:10.1145/2660193.2660195.
 
 from torch import Tensor
 
-__all__ = ["GOLDEN", "mixed", "shifted"]
-
 GOLDEN = -0x61C8864680B583EB  # 2**64 divided by the golden ratio, as int64
 MIX = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
 

@@ -12,32 +12,14 @@ from torch import Tensor
 from coreai_opt.pruning.masks import host as _host
 from coreai_opt.pruning.masks.device_selection import lowest_on_device
 from coreai_opt.pruning.masks.host_selection import (
-    AT_ONCE,
     LARGEST,
     Keys,
     count_rows,
     mark_each,
     mark_kept,
 )
+from coreai_opt.pruning.masks.masking import INTEGERS
 
-__all__ = [
-    "Magnitude",
-    "Scores",
-    "count_regrown",
-    "count_true",
-    "count_true_of_each",
-    "has_nan",
-    "keep_highest",
-    "keep_largest_of_each",
-]
-
-# Floats whose magnitudes are compared by their bits.
-BITS = {
-    torch.float16: torch.int16,
-    torch.bfloat16: torch.int16,
-    torch.float32: torch.int32,
-    torch.float64: torch.int64,
-}
 # Bits of infinity, or less, by the size of a float in bytes: those of bfloat16 are 0x7F80.
 INFINITY = {2: 0x7C00, 4: 0x7F80_0000, 8: 0x7FF0_0000_0000_0000}
 
@@ -115,7 +97,7 @@ def keep_largest_of_each(weights: Tensor, kept: Tensor | None, pruned: int) -> T
     if not _host.on_host(weights):
         (scores,) = _comparable([Magnitude(weights, kept)])
         return lowest_on_device(scores, pruned).logical_not_()
-    bits = weights.detach().view(BITS[weights.dtype]).numpy()
+    bits = weights.detach().view(INTEGERS[weights.dtype]).numpy()
     keys = np.bitwise_and(bits, LARGEST[bits.dtype.itemsize])
     if kept is not None:
         np.bitwise_or(keys, kept.view(torch.int8).numpy() - np.int8(1), out=keys)
@@ -146,17 +128,6 @@ def count_true(mask: Tensor) -> int | Tensor:
     return int(np.count_nonzero(mask.numpy())) if is_plain else mask.count_nonzero()
 
 
-def count_regrown(before: Tensor, now: Tensor) -> int | Tensor:
-    """Return how many elements are True in a mask that were not in the one from before."""
-    plain = type(before) is Tensor and type(now) is Tensor and _host.on_host(now)
-    if not (plain and before.is_contiguous() and now.is_contiguous()):
-        return count_true(now > before)
-    old, new = before.view(-1).numpy(), now.view(-1).numpy()
-    # A part at a time: in the cache, and without a third mask.
-    parts = [slice(begin, begin + AT_ONCE) for begin in range(0, len(new), AT_ONCE)]
-    return sum(int(np.count_nonzero(new[part] > old[part])) for part in parts)
-
-
 def count_true_of_each(rows: Tensor) -> Sequence[int | Tensor]:
     """Return how many elements of each row of a bool tensor are True, as ``count_true`` does."""
     if not _host.on_host(rows):
@@ -179,12 +150,14 @@ def _on_host(rows: Sequence[Scores], pruned: int) -> list[Tensor]:
 
 
 def _keys_of_bits(rows: Sequence[Scores]) -> list[Keys] | None:
-    magnitudes = [row for row in rows if isinstance(row, Magnitude) and row.weight.dtype in BITS]
+    magnitudes = [
+        row for row in rows if isinstance(row, Magnitude) and row.weight.dtype in INTEGERS
+    ]
     if len(magnitudes) < len(rows) or len({row.weight.dtype for row in magnitudes}) > 1:
         return None
     return [
         Keys(
-            row.weight.detach().contiguous().view(-1).view(BITS[row.weight.dtype]).numpy(),
+            row.weight.detach().contiguous().view(-1).view(INTEGERS[row.weight.dtype]).numpy(),
             bits=True,
             kept=None if row.kept is None else _bytes(row.kept),
         )

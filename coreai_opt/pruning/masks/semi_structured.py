@@ -4,8 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["to_semi_structured"]
-
 DTYPES = (torch.float16, torch.bfloat16)
 # What both of torch's backends (CUTLASS and cuSPARSELt) take, for 16-bit weights.
 ROWS, COLUMNS = 32, 64

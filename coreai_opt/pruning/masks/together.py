@@ -16,8 +16,6 @@ from coreai_opt.pruning.spec.criteria import MagnitudePruneImpl
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.spec.schemes import Unstructured, prune_count
 
-__all__ = ["SMALL", "batches", "stacked", "update_together"]
-
 # Tensors with fewer elements are put together, as many as stay in the cache.
 SMALL = 1 << 15
 AT_ONCE = 1 << 18

@@ -7,8 +7,6 @@ from torch import nn
 
 from coreai_opt.pruning._torch_internals import compiled_module_type
 
-__all__ = ["copy_of"]
-
 Model = TypeVar("Model", bound=nn.Module)
 
 

@@ -6,7 +6,6 @@ A config reaches layers of prunable kinds. What else has weights (embeddings, a 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +15,7 @@ from coreai_opt.pruning._torch_internals import parameters_of
 from coreai_opt.pruning.config._names import names_type, self_and_ancestors
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import DenseWeight, SparseGradientError
-from coreai_opt.pruning.model.operations import WeightUse, computed_parameters
-
-__all__ = [
-    "OPTIONAL",
-    "DenseType",
-    "by_type",
-    "kind_of",
-    "named_uses",
-    "own_matrices",
-    "unreached_weights",
-]
+from coreai_opt.pruning.model.operations import WeightUse, parametrizations_of
 
 OPTIONAL: dict[type[nn.Module], str] = {
     nn.Embedding: "embedding",
@@ -127,11 +116,9 @@ def own_matrices(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """
     if isinstance(module, (parametrize.ParametrizationList, nn.LayerNorm, nn.RMSNorm)):
         return
-    held: Any = module
-    chains = [(name, held.parametrizations[name]) for name in computed_parameters(module)]
     computed = [
         (name, max(parameters_of(chain).values(), key=torch.numel))
-        for name, chain in chains
+        for name, chain in parametrizations_of(module).items()
         if parameters_of(chain)
     ]
     for name, value in [*computed, *parameters_of(module).items()]:

@@ -12,8 +12,6 @@ from coreai_opt.pruning.config._names import self_and_ancestors
 from coreai_opt.pruning.errors import MaskedMergeError
 from coreai_opt.pruning.model.operations import WeightUse
 
-__all__ = ["Exclusion", "ExclusionRule", "allow_merging", "in_adapter", "refuse_merging"]
-
 Exclusion = Literal["frozen", "adapter", "unmasked", "altered"]
 
 MERGING = ("merge", "unmerge")

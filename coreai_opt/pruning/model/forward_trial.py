@@ -22,8 +22,6 @@ from coreai_opt.pruning._torch_internals import CONVOLUTION_FORWARD, parameters_
 from coreai_opt.pruning.model.operations import FUNCTIONS, MODULES, named_arguments
 from coreai_opt.pruning.model.products import PRODUCTS
 
-__all__ = ["Trial", "has_own_forward", "kind_of_trial", "noted_writes", "try_out"]
-
 LARGE = 1e3  # so large that a bound on a norm or a value is exceeded
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -17,12 +17,11 @@ from torch.nn.utils import parametrize
 
 from coreai_opt.pruning._text import as_text
 from coreai_opt.pruning.model.operations import OpCall, trace_forward, undisturbed
+from coreai_opt.pruning.model.stats import count_nonzeros
 from coreai_opt.pruning.model.targets import Holder, WeightTensor, weight_tensors
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["Amount", "LayerAmount", "ModelSummary", "compressed_bytes", "summary"]
 
 Flops = tuple[int, int] | None  # dense and effective; None = not measured
 
@@ -261,15 +260,11 @@ def _behind(holder: Holder) -> Iterable[nn.Parameter]:
 
 
 def _nonzeros(tensors: Sequence[Tensor]) -> list[int]:
-    """Count on the devices, and copy the counts to the host at once."""
     if any(tensor.is_meta for tensor in tensors):
         raise ValueError(
             "a model on the meta device has no values to count; load its weights first"
         )
-    counts = [torch.count_nonzero(tensor) for tensor in tensors]
-    if not counts:
-        return []
-    return [int(n) for n in torch.stack([n.to(counts[0].device) for n in counts]).tolist()]
+    return count_nonzeros(tensors)
 
 
 def _amount(tensor: Tensor, nonzero: int, flops: Flops) -> Amount:

@@ -24,24 +24,15 @@ from coreai_opt.pruning.model.recurrent import (
     recurrent_weights,
 )
 
-__all__ = [
-    "OpCall",
-    "WeightUse",
-    "computed_parameters",
-    "named_arguments",
-    "prunable_types",
-    "supported_types",
-    "trace_forward",
-    "undisturbed",
-    "uses_by_call",
-    "uses_by_type",
-]
-
 PRODUCT = "product"  # with a parameter, by a function whose weights are not pruned
 
+# Attention with sizes of its own for keys and values keeps the input projection in three parts.
+PROJECTIONS = dict.fromkeys(
+    ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"), "in_proj_weight"
+)
+
 # Type of module -> the op it runs, and the parameters it hands over: path from the module -> the
-# name by which specs know them. Attention with sizes of its own for keys and values keeps the input
-# projection in three parts.
+# name by which specs know them.
 MODULES: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     nn.Linear: ("linear", {"weight": "weight"}),
     nn.Conv1d: ("conv1d", {"weight": "weight"}),
@@ -50,16 +41,7 @@ MODULES: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     nn.ConvTranspose1d: ("conv_transpose1d", {"weight": "weight"}),
     nn.ConvTranspose2d: ("conv_transpose2d", {"weight": "weight"}),
     nn.ConvTranspose3d: ("conv_transpose3d", {"weight": "weight"}),
-    nn.MultiheadAttention: (
-        ATTENTION,
-        {
-            "in_proj_weight": "in_proj_weight",
-            "q_proj_weight": "in_proj_weight",
-            "k_proj_weight": "in_proj_weight",
-            "v_proj_weight": "in_proj_weight",
-            "out_proj.weight": "weight",
-        },
-    ),
+    nn.MultiheadAttention: (ATTENTION, {**PROJECTIONS, "out_proj.weight": "weight"}),
     # Their op and its weights depend on how they are built.
     **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, *RECURRENT_TYPES[1:]), ("", {})),
 }
@@ -80,16 +62,7 @@ FUNCTIONS: dict[Callable[..., Any], tuple[str, dict[str, str]]] = {
     torch.conv_transpose1d: ("conv_transpose1d", {"weight": "weight"}),
     torch.conv_transpose2d: ("conv_transpose2d", {"weight": "weight"}),
     torch.conv_transpose3d: ("conv_transpose3d", {"weight": "weight"}),
-    F.multi_head_attention_forward: (
-        ATTENTION,
-        {
-            "in_proj_weight": "in_proj_weight",
-            "q_proj_weight": "in_proj_weight",
-            "k_proj_weight": "in_proj_weight",
-            "v_proj_weight": "in_proj_weight",
-            "out_proj_weight": "weight",
-        },
-    ),
+    F.multi_head_attention_forward: (ATTENTION, {**PROJECTIONS, "out_proj_weight": "weight"}),
 }
 
 
@@ -179,20 +152,20 @@ def _layer(
 ) -> tuple[str, dict[str, str]] | None:
     """Return the op of a prunable layer and its parameters as ``MODULES`` has them, else None."""
     if isinstance(module, RECURRENT_TYPES):
-        names = [*computed_parameters(module), *parameters_of(module)]
+        names = [*parametrizations_of(module), *parameters_of(module)]
         return recurrent_op(module), dict.fromkeys(
             filter(RECURRENT_WEIGHT.fullmatch, names), "weight"
         )
     return next((known[kind] for kind in known if isinstance(module, kind)), None)
 
 
-def computed_parameters(module: nn.Module) -> list[str]:
-    """Return the names of a module's own parameters that are parametrized."""
+def parametrizations_of(module: nn.Module) -> Mapping[str, Any]:
+    """Return the parametrizations of a module's own parameters, by the parameters' names."""
     # A compiled module answers is_parametrized for the one inside. What is scripted has no dict of
     # modules, only something like it.
     children = children_of(module)
     held = children["parametrizations"] if "parametrizations" in children else None  # noqa: SIM401
-    return list(held) if isinstance(held, nn.ModuleDict) else []
+    return dict(held.items()) if isinstance(held, nn.ModuleDict) else {}
 
 
 def _has(module: nn.Module, parameter: str) -> bool:
@@ -258,7 +231,7 @@ class _ForwardTrace:
         masked = [
             getattr(module, name)
             for module in model.modules()
-            for name in computed_parameters(module)
+            for name in parametrizations_of(module)
         ]
         self._known = {id(tensor) for tensor in [*model.parameters(), *masked]}
         self._stack: list[tuple[str, Counter[str]]] = [("", Counter())]

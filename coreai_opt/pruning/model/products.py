@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ATTENTION", "PRODUCTS", "op_products", "parameter_products"]
-
 ATTENTION = "multi_head_attention_forward"
 
 PAIRS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm)

@@ -10,8 +10,6 @@ from coreai_opt.pruning._text import as_text
 from coreai_opt.pruning.model.targets import PrunedTensor
 from coreai_opt.pruning.spec.schemes import NMStructured, PruningScheme
 
-__all__ = ["unreachable_table"]
-
 
 def unreachable_table(tensors: Sequence[PrunedTensor]) -> str:
     """Return a table of the layers that cannot be pruned exactly as far as is asked, "" for none.
@@ -38,7 +36,7 @@ def _row(tensor: PrunedTensor) -> tuple[str, ...] | None:
     scheme, total = impl.spec.pruning_scheme, prod(tensor.shape)
     fixed = scheme.target_for(impl.spec.target_sparsity) != impl.spec.target_sparsity
     requested = impl.spec.target_sparsity if fixed else impl.target_sparsity
-    pruned = scheme.pruned_elements(shape, impl.target_sparsity)
+    pruned = tensor.asked
     if abs(pruned - requested * total) < 1:
         return None
     shown = "x".join(map(str, shape))

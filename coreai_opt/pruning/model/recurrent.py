@@ -7,14 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "RECURRENT_OPS",
-    "RECURRENT_TYPES",
-    "RECURRENT_WEIGHT",
-    "recurrent_op",
-    "recurrent_weights",
-]
-
 RECURRENT_OPS: dict[Callable[..., Any], str] = {
     getattr(torch, name): name
     for name in (

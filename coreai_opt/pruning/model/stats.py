@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from coreai_opt.pruning.model.dense_weights import DenseType, by_type, kind_of, own_matrices
 from coreai_opt.pruning.model.targets import WeightTensor, weight_tensors
 
-__all__ = ["LayerSparsity", "SparsityReport", "count_sparsity"]
-
 
 @dataclass(frozen=True)
 class LayerSparsity:
@@ -112,8 +110,7 @@ def count_sparsity(model: nn.Module) -> SparsityReport:
     weights = weight_tensors(model)
     others = _others(model, weights)
     values = [*(weight.value() for weight in weights), *(value for _, value in others)]
-    counts = [torch.count_nonzero(value) for value in values]
-    nonzeros = torch.stack([n.to(counts[0].device) for n in counts]).tolist() if counts else []
+    nonzeros = count_nonzeros(values)
     layers = []
     for weight, value, nonzero in zip(weights, values, nonzeros, strict=False):
         shape, elements, impl = tuple(value.shape), value.numel(), weight.impl
@@ -132,6 +129,12 @@ def count_sparsity(model: nn.Module) -> SparsityReport:
         for (kind, value), nonzero in zip(others, nonzeros[len(weights) :], strict=True)
     ]
     return SparsityReport(layers, by_type(dense))
+
+
+def count_nonzeros(tensors: Sequence[Tensor]) -> list[int]:
+    """Count on the devices, and copy the counts to the host at once."""
+    counts = [torch.count_nonzero(tensor) for tensor in tensors]
+    return torch.stack([n.to(counts[0].device) for n in counts]).tolist() if counts else []
 
 
 def _others(model: nn.Module, weights: Sequence[WeightTensor]) -> list[tuple[str, Tensor]]:

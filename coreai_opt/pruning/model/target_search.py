@@ -16,8 +16,6 @@ from coreai_opt.pruning.model.forward_trial import Trial, has_own_forward, kind_
 if TYPE_CHECKING:
     from coreai_opt.pruning.model.targets import Target
 
-__all__ = ["TargetSearch"]
-
 
 @dataclass(frozen=True)
 class TargetSearch:
@@ -39,6 +37,11 @@ class TargetSearch:
     unreached: list[DenseWeight] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
+
+    @property
+    def unmasked(self) -> list[str]:
+        """The names of weights that had no mask when the model was saved."""
+        return [name for name, reason in self.excluded.items() if reason == "unmasked"]
 
     def warnings(self, anew: bool) -> Iterator[UserWarning]:
         """Yield one warning of each kind; of what stays dense only when a model is new."""

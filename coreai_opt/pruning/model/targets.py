@@ -10,7 +10,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from coreai_opt.pruning._torch_internals import buffers_of, children_of, parameters_of
+from coreai_opt.pruning._torch_internals import buffers_of, parameters_of
 from coreai_opt.pruning.config._names import self_and_ancestors
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig, Specificity
 from coreai_opt.pruning.config.schedules import SparsitySchedule
@@ -24,25 +24,16 @@ from coreai_opt.pruning.errors import (
 )
 from coreai_opt.pruning.model.dense_weights import named_uses, unreached_weights
 from coreai_opt.pruning.model.excluded import ExclusionRule
-from coreai_opt.pruning.model.operations import WeightUse, prunable_types, uses_by_type
+from coreai_opt.pruning.model.operations import (
+    WeightUse,
+    parametrizations_of,
+    prunable_types,
+    uses_by_type,
+)
 from coreai_opt.pruning.model.target_search import TargetSearch
 from coreai_opt.pruning.saving.masks_beside import masks_beside
 from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 from coreai_opt.pruning.spec.spec import PruningSpec
-
-__all__ = [
-    "GivenMask",
-    "Holder",
-    "PrunedTensor",
-    "Target",
-    "WeightTensor",
-    "find_targets",
-    "holders_of",
-    "is_mask_key",
-    "masked_names",
-    "pruned_tensors",
-    "weight_tensors",
-]
 
 
 @dataclass(frozen=True)
@@ -126,11 +117,18 @@ class PrunedTensor:
         return tuple(self.impl.mask.shape)
 
     @property
+    def asked(self) -> int:
+        """How many zeros the target sparsity asks for."""
+        return self.pruned_at(self.impl.target_sparsity)
+
+    @property
     def at_target(self) -> bool:
         """Whether the mask has as many zeros as its target sparsity asks for."""
-        scheme, impl = self.impl.spec.pruning_scheme, self.impl
-        target = scheme.pruned_elements(self.shape, impl.target_sparsity)
-        return scheme.pruned_elements(self.shape, impl.sparsity) == target
+        return self.pruned_at(self.impl.sparsity) == self.asked
+
+    def pruned_at(self, sparsity: float) -> int:
+        """Return how many elements the scheme prunes at a sparsity in [0, 1]."""
+        return self.impl.spec.pruning_scheme.pruned_elements(self.shape, sparsity)
 
     @property
     def is_beside(self) -> bool:
@@ -186,13 +184,11 @@ def pruned_tensors(model: nn.Module) -> Iterator[PrunedTensor]:
 def masked_holders(model: nn.Module) -> Iterator[tuple[Holder, PruneImplBase]]:
     """Yield every module of a model that holds a pruned tensor, and its mask, on it or beside."""
     for module_name, module in model.named_modules():
-        for parameter, chain in _chains(module):
-            if isinstance(chain[0], PruneImplBase):
+        on_it = [(name, chain[0]) for name, chain in parametrizations_of(module).items()]
+        for parameter, impl in [*on_it, *masks_beside(module).items()]:
+            if isinstance(impl, PruneImplBase):
                 name = f"{module_name}.{parameter}".lstrip(".")
-                yield Holder(name, module, parameter), chain[0]
-        for parameter, impl in masks_beside(module).items():
-            name = f"{module_name}.{parameter}".lstrip(".")
-            yield Holder(name, module, parameter), impl
+                yield Holder(name, module, parameter), impl
 
 
 def weight_tensors(model: nn.Module, called: Collection[int] = ()) -> list[WeightTensor]:
@@ -218,20 +214,9 @@ def weight_tensors(model: nn.Module, called: Collection[int] = ()) -> list[Weigh
     ]
 
 
-def _chains(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the names of a module's parametrized parameters, and their parametrizations."""
-    # Not parametrize.is_parametrized: a compiled module answers it for the one inside. What is
-    # scripted has no dict of modules, only something like it.
-    children = children_of(module)
-    if "parametrizations" in children:
-        held = children["parametrizations"]
-        if isinstance(held, nn.ModuleDict):
-            yield from held.items()
-
-
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield names and tensors of a module's own parameters, of parametrized ones the originals."""
-    for name, chain in _chains(module):
+    for name, chain in parametrizations_of(module).items():
         yield name, chain.original if chain.is_tensor else chain.original0
     for name, value in parameters_of(module).items():
         if value is not None and not is_lazy(value):

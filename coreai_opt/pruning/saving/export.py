@@ -192,9 +192,8 @@ def _with_masks(found: TargetSearch, model: nn.Module, files: saved.SavedModel) 
     given = {id(weight): (name, mask) for name, weight, mask in _given_masks(model, files)}
     pruned = {id(target.weight) for target in targets}
     without = [target.name for target in targets if id(target.weight) not in given]
-    without += [name for name, reason in found.excluded.items() if reason == "unmasked"]
     problems = {
-        "it prunes without a saved mask": without,
+        "it prunes without a saved mask": [*without, *found.unmasked],
         "it leaves dense with a saved mask": [
             name for key, (name, _) in given.items() if key not in pruned
         ],

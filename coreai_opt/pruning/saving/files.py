@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.errors import SavedModelError
 
-__all__ = ["SUMMARY", "SavedModel", "SavedSpec", "read", "ties_of", "write"]
-
 SCHEMA = 1
 WEIGHTS, MASKS, SUMMARY = "weights.safetensors", "masks.safetensors", "summary.json"
 

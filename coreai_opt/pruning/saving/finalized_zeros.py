@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from coreai_opt.pruning.model.targets import PrunedTensor
 
-__all__ = ["MaskedZeros", "masked_zeros", "missing_zeros"]
-
 
 class MaskedZeros(NamedTuple):
     """The shape of a mask, and how many elements it prunes."""

@@ -12,8 +12,6 @@ from coreai_opt.pruning.model.excluded import allow_merging
 from coreai_opt.pruning.model.targets import masked_holders, pruned_tensors
 from coreai_opt.pruning.saving.masks_beside import masks_beside, take_away
 
-__all__ = ["fold_former_masks", "fold_masks", "remember_order"]
-
 
 def remember_order(module: nn.Module) -> None:
     """Note the order of a module's parameters before the first of them gets a mask."""

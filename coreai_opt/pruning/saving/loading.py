@@ -10,8 +10,6 @@ from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.model.targets import masked_names
 from coreai_opt.pruning.spec.mask_state import EXTRA_STATE, STEP_COUNT
 
-__all__ = ["load_prepared"]
-
 PARAMETRIZED = re.compile(r"(^|\.)parametrizations\.(\w+)\..*$")
 
 

@@ -13,8 +13,6 @@ from torch import nn
 if TYPE_CHECKING:
     from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 
-__all__ = ["masks_beside", "put_beside", "take_away"]
-
 _masks: "WeakKeyDictionary[nn.Module, dict[str, PruneImplBase]]" = WeakKeyDictionary()
 _nothing: "Mapping[str, PruneImplBase]" = MappingProxyType({})
 

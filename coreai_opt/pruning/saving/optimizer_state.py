@@ -25,8 +25,6 @@ from coreai_opt.pruning.masks.masking import is_own_memory, mask_in_place, put_b
 from coreai_opt.pruning.model.targets import PrunedTensor
 from coreai_opt.pruning.scheduling.groups import Changing
 
-__all__ = ["ELEMENTWISE", "OptimizerMasking", "is_elementwise"]
-
 # These evaluate their closure before they move anything, and move each element by its own gradient
 # and moments alone: where those are 0, by its weight decay. A subclass may do anything.
 ELEMENTWISE = (SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, RAdam, RMSprop)

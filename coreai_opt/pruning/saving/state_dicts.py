@@ -25,8 +25,6 @@ from coreai_opt.pruning.spec.mask_state import (
 )
 from coreai_opt.pruning.spec.prune_impl import from_bits
 
-__all__ = ["masks_of_state_dict", "plain_optimizer_state", "plain_state_dict"]
-
 IN_CHAIN = re.compile(r"(?P<module>.*\.)?parametrizations\.(?P<parameter>\w+)\.(?P<rest>.+)")
 # What torch's layers call their parameters.
 PARAMETERS = re.compile(

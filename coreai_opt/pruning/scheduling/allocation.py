@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 
-__all__ = ["allocate", "erdos_renyi"]
-
 Shape = tuple[int, ...]
 
 

@@ -8,8 +8,6 @@ from coreai_opt.pruning.config.pruner import Allocation
 from coreai_opt.pruning.config.schedules import SparsitySchedule, SparsityScheduleBase
 from coreai_opt.pruning.scheduling.allocation import allocate
 
-__all__ = ["DerivedSparsity"]
-
 
 @dataclass(frozen=True)
 class DerivedSparsity:

@@ -21,9 +21,6 @@ from coreai_opt.pruning.scheduling.derived_sparsity import DerivedSparsity
 from coreai_opt.pruning.spec.mask_state import share_of
 from coreai_opt.pruning.spec.schemes import NMStructured, Unstructured, prune_count
 
-__all__ = ["MaskGroup", "grouped", "will_prune"]
-
-
 Changing = Callable[[Sequence[PrunedTensor], Sequence[Tensor]], AbstractContextManager[None]]
 Dense = Callable[[Sequence[PrunedTensor]], Sequence[Tensor]]
 
@@ -175,8 +172,6 @@ class MaskGroup:
 
     def allocated(self, sparsity: float) -> list[float]:
         """Return what a sparsity of the whole group means for each of its tensors, in [0, 1]."""
-        if self.allocation == "uniform":
-            return [sparsity] * len(self.tensors)
         return allocate(self.allocation, [tensor.shape for tensor in self.tensors], sparsity)
 
     def _shares(self, sparsity: float) -> list[float]:

@@ -8,9 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from coreai_opt.pruning.in_place.optimizers import with_inner
-
-__all__ = ["OptimizerSteps"]
+from coreai_opt.pruning.in_place.optimizers import is_skipped, with_inner
 
 
 class OptimizerSteps:
@@ -49,9 +47,7 @@ class OptimizerSteps:
 
     def is_attached_to(self, optimizers: list[Optimizer]) -> bool:
         """Return whether these very optimizers are counted."""
-        pairs = zip(self._attached, optimizers, strict=False)
-        same = all(one is other for one, other in pairs)
-        return same and len(self._attached) == len(optimizers)
+        return list(map(id, self._attached)) == list(map(id, optimizers))
 
     def detach(self) -> None:
         """Stop counting, and leave the optimizers as they were."""
@@ -65,7 +61,7 @@ class OptimizerSteps:
 
         def count(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             most = max(made.values(), default=0)
-            if not _skipped_inside(optimizer):
+            if not is_skipped(optimizer):
                 made[id(optimizer)] += 1
                 self.counts[index] += made[id(optimizer)] > most
 
@@ -74,11 +70,3 @@ class OptimizerSteps:
 
 def _holds(optimizer: Optimizer, wanted: set[int]) -> bool:
     return any(id(param) in wanted for group in optimizer.param_groups for param in group["params"])
-
-
-def _skipped_inside(optimizer: Optimizer) -> bool:
-    # Fused optimizers are called under a gradient scaler even when they are to skip, and find that
-    # out on the device by this tensor. Reading it is the one copy to the host in a step; only fused
-    # optimizers under a scaler (16-mixed) have it.
-    found_inf = getattr(optimizer, "found_inf", None)
-    return found_inf is not None and bool(found_inf.item())

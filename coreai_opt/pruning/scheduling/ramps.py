@@ -9,15 +9,6 @@ from coreai_opt.pruning.in_place.pruner import InPlacePruner, MasksFrom
 from coreai_opt.pruning.model.stats import count_sparsity
 from coreai_opt.pruning.model.targets import pruned_tensors
 
-__all__ = [
-    "Interval",
-    "RampTooLongError",
-    "check_choices",
-    "end_of_ramps",
-    "ends_of",
-    "shortfalls",
-]
-
 Interval = Literal["step", "epoch", "percent"]
 
 UNITS = {"step": "steps", "epoch": "epochs", "percent": "percent"}

@@ -21,8 +21,6 @@ from coreai_opt.pruning.model.targets import PrunedTensor, Target, find_targets,
 from coreai_opt.pruning.scheduling.groups import MaskGroup, grouped
 from coreai_opt.pruning.spec.clock import ScheduleClock
 
-__all__ = ["Moved", "ScheduledMasks"]
-
 Moved = Sequence[tuple[MaskGroup, float, Sequence[Sequence[int]]]]
 """Groups of tensors, each with the sparsity that its masks are to be computed for, and with the
 places of those that are looked at together."""

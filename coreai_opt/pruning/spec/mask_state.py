@@ -13,17 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = [
-    "EXTRA_STATE",
-    "MASK",
-    "METADATA",
-    "STEP_COUNT",
-    "ScheduleState",
-    "mask_of",
-    "share_of",
-    "step_of",
-]
-
 MASK, STEP_COUNT = "mask", "step_count"
 METADATA = "pruning"  # in the _metadata of the module
 EXTRA_STATE = "_extra_state"  # where all of it stood in the first checkpoints of this package

@@ -20,15 +20,6 @@ from pydantic import (
 
 from coreai_opt.pruning._registry import Registry
 
-__all__ = [
-    "BlockStructured",
-    "ChannelStructured",
-    "NMStructured",
-    "PruningScheme",
-    "Unstructured",
-    "prune_count",
-]
-
 Shape = tuple[int, ...]
 
 

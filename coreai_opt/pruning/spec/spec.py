@@ -19,8 +19,6 @@ from coreai_opt.pruning.spec.schemes import PruningScheme, Unstructured
 if TYPE_CHECKING:
     from coreai_opt.pruning.spec.prune_impl import PruneImplBase
 
-__all__ = ["PruningSpec", "default_weight_pruning_spec"]
-
 # Known without importing torch, which the classes behind them need.
 CRITERIA = ("default", "random", "taylor")
 

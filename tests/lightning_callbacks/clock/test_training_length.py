@@ -13,8 +13,8 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from coreai_opt.pruning.scheduling.ramps import RampTooLongError
 from lightning_callbacks import ScheduledPruning
-from lightning_callbacks._lightning.training_length import RampTooLongError
 from tests.helpers.exactness import (
     INEXACT_WARNINGS,
     RESUMING_WARNINGS,

@@ -11,7 +11,8 @@ from lightning_callbacks import (
     ScheduledPruning,
     TargetSparsityCheckpoint,
 )
-from lightning_callbacks.target_sparsity import NothingAtTargetWarning, at_target_sparsity
+from lightning_callbacks._metrics_at_target import at_target_sparsity
+from lightning_callbacks.target_sparsity import NothingAtTargetWarning
 from tests.helpers.gating import fit, kept
 from tests.helpers.lightning import WORSENING, ScriptedModule, pruned_from
 

@@ -1,4 +1,4 @@
-"""Regular expressions over names: the same answers as trying each of them, sooner."""
+"""Regular expressions over names: the same answers as trying each of them each time."""
 
 import re
 
