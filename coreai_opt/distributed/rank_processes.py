@@ -22,6 +22,7 @@ from coreai_opt.distributed.ranks import (
     command_line_of,
     is_command,
     rank_arguments,
+    restore_environment,
     run_dir_text,
 )
 from coreai_opt.runs.processes import is_main_process
@@ -83,7 +84,7 @@ def ranks_of_this_run() -> Iterator[None]:
     finally:
         hooks.restore()
         ranks.end()
-        _restore(environment)
+        restore_environment(environment)
         if not had_group and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -193,11 +194,3 @@ def _follow(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=run, name="rank 0", daemon=True).start()
-
-
-def _restore(environment: dict[str, str | None]) -> None:
-    for name, value in environment.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

@@ -16,6 +16,7 @@ __all__ = [
     "launch_problem",
     "rank_arguments",
     "remember_command",
+    "restore_environment",
     "run_dir_text",
 ]
 
@@ -121,6 +122,15 @@ def run_dir_text(path: str) -> str:
     """
     # Hydra takes a backslash for itself, unless a quote comes after it.
     return re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), path)
+
+
+def restore_environment(before: Mapping[str, str | None]) -> None:
+    """Give variables of this process the values that they had; None = there was none."""
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _name_of(launcher: str) -> str:

@@ -12,7 +12,7 @@ from hydra.core.utils import JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
-from coreai_opt.config.errors import Problem, print_problems
+from coreai_opt.config.errors import refuse
 from coreai_opt.plugin.asked import asked_of, swept_names
 from coreai_opt.plugin.fits import fits_of
 
@@ -43,7 +43,7 @@ class PruneJob(Callback):
     def on_multirun_start(self, config: "DictConfig", **kwargs: Any) -> None:
         knobs = asked_of(config.hydra)
         if knobs is not None:
-            _refuse(knobs.fixed_problems(swept_names(config.hydra)))
+            refuse(knobs.fixed_problems(swept_names(config.hydra)))
 
     def on_job_start(self, config: "DictConfig", **kwargs: Any) -> None:
         knobs = asked_of(config.hydra)
@@ -51,7 +51,7 @@ class PruneJob(Callback):
             return
         fits_of(config.hydra.runtime.output_dir, anew=True)
         if config.hydra.mode != RunMode.MULTIRUN:
-            _refuse(knobs.problems)
+            refuse(knobs.problems)
         for problem in knobs.problems:
             log.error("%s", problem)
         for sentence in knobs.ignored:
@@ -76,9 +76,3 @@ class PruneJob(Callback):
                 "allowed: a job that trains with a Trainer which it makes itself",
                 file=sys.stderr,
             )
-
-
-def _refuse(problems: list[Problem]) -> None:
-    if problems:
-        print_problems(problems)
-        raise SystemExit(1)

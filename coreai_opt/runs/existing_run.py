@@ -155,9 +155,7 @@ def _mentions(folder: Path, digest: str) -> bool:
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
-    if key not in values:
-        return "(none)"
-    return _text(values[key])
+    return _text(values[key]) if key in values else "(none)"
 
 
 def _text(value: Any) -> str:
@@ -176,7 +174,7 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # it is another user's
     return True
 
 

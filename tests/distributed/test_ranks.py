@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from coreai_opt.cli.argv import replaced
 from coreai_opt.config.errors import ConfigError
-from coreai_opt.config.schemas.trainer import processes_of, strategy_problem
+from coreai_opt.config.schemas.trainer import processes_of, strategy_problems
 from coreai_opt.config.validation import find_problems
 from coreai_opt.distributed import handoff as launch_notes
 from coreai_opt.distributed import ranks
@@ -229,14 +229,14 @@ def test_strategies_that_train_copies_are_refused_in_a_sentence(
 
 def test_a_strategy_of_ones_own_that_trains_copies_is_refused() -> None:
     node = {"_target_": "my.DDPStrategy", "start_method": "fork"}
-    problem = strategy_problem({"strategy": node})
+    (problem,) = strategy_problems({"strategy": node})
     assert str(problem).startswith("trainer.strategy=my.DDPStrategy with start_method=fork: it ")
 
 
 @pytest.mark.parametrize("start", ["popen", None])
 def test_a_strategy_of_ones_own_that_runs_the_command_again_is_allowed(start: str | None) -> None:
     node = {"_target_": "my_forks.DDPStrategy"} | ({"start_method": start} if start else {})
-    assert strategy_problem({"strategy": node}) is None
+    assert strategy_problems({"strategy": node}) == []
 
 
 @pytest.fixture
