@@ -24,7 +24,7 @@ from coreai_opt.config.hydra_internals import (
 )
 from coreai_opt.config.locations import conf_dir
 
-__all__ = ["NO_FLAGS", "command_context", "first_point", "task_config", "typed_flags"]
+__all__ = ["NO_FLAGS", "command_context", "first_point", "flags_of", "task_config", "typed_flags"]
 
 
 PROGRAM = "python train.py"
@@ -32,6 +32,13 @@ NO_FLAGS = Namespace(config_path=None, config_name=None, config_dir=None, progra
 
 typed_flags: ContextVar[Namespace] = ContextVar("typed_flags", default=NO_FLAGS)
 """How the command is called, and what finds its configs, as Hydra's own parser returns it."""
+
+
+def flags_of(arguments: Namespace) -> list[str]:
+    """Return what finds the config, as it was typed besides the overrides."""
+    names = ("config_path", "config_name", "config_dir")
+    given = {name: getattr(arguments, name, None) for name in names}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value]
 
 
 @contextmanager

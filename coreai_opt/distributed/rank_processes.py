@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import read_write
 from pytorch_lightning.strategies.launchers import subprocess_script
 
-from coreai_opt.config.composing import typed_flags
+from coreai_opt.config.composing import flags_of, typed_flags
 from coreai_opt.config.errors import message_of
 from coreai_opt.config.hydra_internals import raw_text
 from coreai_opt.distributed.ranks import (
@@ -167,15 +167,9 @@ def _command_of_one_run() -> Iterator[None]:
     command: AbstractContextManager[None] = nullcontext()
     run_dir = raw_text(hydra.run, "dir")
     if hydra.mode == RunMode.MULTIRUN:
-        typed = typed_flags.get()
-        flags = {
-            "--config-path": typed.config_path,
-            "--config-name": typed.config_name,
-            "--config-dir": typed.config_dir,
-        }
-        overrides = hydra.overrides
-        words = rank_arguments(flags, list(overrides.hydra), list(overrides.task))
-        command = command_line_of(words)
+        flags, overrides = flags_of(typed_flags.get()), hydra.overrides
+        words = rank_arguments(list(overrides.hydra), list(overrides.task))
+        command = command_line_of([*flags, *words])
     try:
         with read_write(hydra):
             hydra.run.dir = run_dir_text(str(hydra.runtime.output_dir))

@@ -47,7 +47,10 @@ def main() -> int:
 
 def _libraries() -> Iterator[str]:
     for package in ("hydra-core", "omegaconf", "torch"):
-        yield _version(package, f"bad: {package} is not installed; allowed: pip install {package}")
+        if _installed(package):
+            yield f"ok: {package} {version(package)}"
+        else:
+            yield f"bad: {package} is not installed; allowed: pip install {package}"
 
 
 def _roots() -> Iterator[str]:
@@ -104,10 +107,6 @@ def _plugin() -> Iterator[str]:
             f"+prune=poly for a value; allowed: {AGAIN}, or an editable install with "
             "--config-settings editable_mode=strict"
         )
-
-
-def _version(package: str, otherwise: str) -> str:
-    return f"ok: {package} {version(package)}" if _installed(package) else otherwise
 
 
 def _installed(package: str) -> bool:

@@ -197,8 +197,7 @@ class Knobs:
     def _schedule_fields(self) -> dict[str, Any]:
         node = node_of("schedule", self.values["schedule"]) or {}
         fields = {name: value for name, value in node.items() if name != "base"}
-        filled: dict[str, Any] = self._filled(fields, ())
-        return filled
+        return dict(self._filled(fields, ()))
 
     @cached_property
     def _pruning(self) -> dict[str, Any]:
@@ -209,8 +208,7 @@ class Knobs:
         types = [name for name in dense if TYPE.fullmatch(name)]
         node["module_type_configs"] = dict.fromkeys(types)
         node["module_name_configs"] = dict.fromkeys(name for name in dense if name not in types)
-        filled: dict[str, Any] = self._filled(node, ())
-        return filled
+        return dict(self._filled(node, ()))
 
     @cached_property
     def _names(self) -> dict[Path, str]:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from coreai_opt.cli.argv import replaced
+from coreai_opt.config.composing import flags_of
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.schemas.trainer import processes_of, strategy_problems
 from coreai_opt.config.validation import find_problems
@@ -174,15 +176,17 @@ def test_a_rank_is_given_the_run_and_not_the_sweep() -> None:
         "+hydra.job.env_set.MINE=1",
         "hydra.job.chdir=true",
     ]
-    flags = {"--config-name": "mine", "--config-dir": "my conf", "--config-path": None}
     task = ["model.hidden=[3,4]", "sweep_name='a b'", "+x=1", "~y"]
-    assert rank_arguments(flags, hydra, task) == [
-        "--config-name=mine",
-        "--config-dir=my conf",
+    assert rank_arguments(hydra, task) == [
         "+hydra.job.env_set.MINE=1",
         "hydra.job.chdir=true",
         *task,
     ]
+
+
+def test_a_rank_finds_the_config_that_was_named() -> None:
+    typed = Namespace(config_name="mine", config_dir="my conf", config_path=None)
+    assert flags_of(typed) == ["--config-name=mine", "--config-dir=my conf"]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class SearchRun(SweepRun):
             scheduler.run([*selection.warmups, *selection.to_run], board.listener)
         finally:
             for outcome in [*selection.settled, *scheduler.outcomes]:
-                self._settled[outcome.entry.point.config_hash] = outcome
+                self._settled[outcome.entry.config_hash] = outcome
                 self.outcomes.append(outcome)
             print_queue(selection)
             told = self._tell(study, board, points, new)
@@ -171,7 +171,7 @@ class SearchRun(SweepRun):
             fresh.discard(point.config_hash)
             without = study.tell(trial, outcome)
             if without is not None:
-                board.say(f"trial {trial.number} ({outcome.entry.paths.root.name}): {without}")
+                board.say(f"trial {trial.number} ({outcome.entry.name}): {without}")
             failed += outcome.end == "failed" or without is not None
         return failed
 
