@@ -82,9 +82,9 @@ def _run(hydra_main: Callable[[], None], arguments: Namespace) -> None:
     """Preview, sweep or run, as the command line says."""
     check_installed(arguments.overrides)
     if wants_preview(arguments):
-        from coreai_opt.cli.sweep_command import show_preview
+        from coreai_opt.sweep.preview.show import preview_command
 
-        show_preview(arguments)
+        preview_command(arguments, is_sweep(arguments), arguments.png)
         return
     if is_sweep(arguments) and not shows(arguments):
         from coreai_opt.cli.sweep_command import announced, planned_sweep

@@ -1,4 +1,4 @@
-"""A command line as a sweep or a preview, before Hydra composes anything."""
+"""A command line as a sweep, before Hydra composes anything."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 
-from coreai_opt.cli.arguments import is_sweep
 from coreai_opt.cli.argv import swapped
 from coreai_opt.cli.system_errors import system_error
 from coreai_opt.config.composing import command_context, flags_of
@@ -15,7 +14,7 @@ from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.search.sweeper import planned_search
 from coreai_opt.sweep.sweeper import SweepRun, current_sweep
 
-__all__ = ["announced", "plan_of", "planned_sweep", "show_preview"]
+__all__ = ["announced", "plan_of", "planned_sweep"]
 
 
 @contextmanager
@@ -63,17 +62,3 @@ def plan_of(planner: Planner, loader: ConfigLoader, config_name: str) -> SweepRu
     if planner.is_grid:
         return SweepRun(planner.plan(), planner.fitting)
     return planned_search(planner, loader, config_name)
-
-
-def show_preview(arguments: Namespace) -> None:
-    """Print what would be run.
-
-    Args:
-        arguments: as ``wants_preview`` has left them.
-
-    Raises:
-        ConfigError: what is wrong with the command line, or in the way of its runs.
-    """
-    from coreai_opt.sweep.preview.show import preview_command
-
-    preview_command(arguments, is_sweep(arguments), arguments.png)

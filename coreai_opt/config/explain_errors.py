@@ -267,10 +267,7 @@ def _refusal(overrides: list[str]) -> Refusal | None:
 
 def _composed(overrides: list[str]) -> DictConfig:
     """Compose, without the overrides where they do not let it."""
-    try:
-        return _compose(tuple(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return _compose(())
+    return _compose(tuple(overrides) if _refusal(overrides) is None else ())
 
 
 def _remaining(overrides: list[str]) -> list[Problem]:

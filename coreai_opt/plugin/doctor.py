@@ -75,12 +75,8 @@ def _roots() -> Iterator[str]:
 def _factories() -> Iterator[str]:
     """Look whether Lightning finds what gives a Trainer its callbacks."""
     for root in ROOTS:
-        ours = [
-            one
-            for one in entry_points(group=f"{root}.callbacks_factory")
-            if one.value.startswith("coreai_opt.plugin.")
-        ]
-        if ours:
+        found = entry_points(group=f"{root}.callbacks_factory")
+        if any(one.value.startswith("coreai_opt.plugin.") for one in found):
             yield f"ok: each Trainer of {root} asks for our callbacks"
         else:
             yield f"bad: no Trainer of {root} would ask for our callbacks; allowed: {AGAIN}"
