@@ -26,7 +26,7 @@ from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, NotLaunchedError
 from coreai_opt.sweep.launchers.slurm_outcome import job_end
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 
-__all__ = ["ATTEMPTS", "Listener", "Outcome", "Scheduler", "cause_of", "objective_of", "outcome_of"]
+__all__ = ["ATTEMPTS", "Listener", "Outcome", "Scheduler", "cause_of", "outcome_of"]
 
 ATTEMPTS = 3  # of a run whose process is lost before it gets further, in one command
 POLL_S = 1.0
@@ -322,7 +322,7 @@ def outcome_of(entry: SweepJob, run: ExistingRun, was_done: bool = False) -> Out
     """Return what the record of a run that has completed or failed says."""
     told = deviation(entry, run.record)
     if run.record.get("status") == "completed":
-        value = objective_of(run.record)
+        value = (run.record.get("objective") or {}).get("value")
         return Outcome(entry, "completed", value, was_done=was_done, deviation=told)
     cause = cause_of(run.record)
     return Outcome(entry, "failed", cause=cause, was_done=was_done, deviation=told)
@@ -347,11 +347,6 @@ def _as_it_stands(entry: SweepJob) -> Outcome | None:
     if run is None or state in WAITED_FOR:
         return None
     return Outcome(entry, "interrupted") if state == "interrupted" else outcome_of(entry, run)
-
-
-def objective_of(record: Any) -> Any:
-    """Return the objective's value in a record, None where it has none."""
-    return (record.get("objective") or {}).get("value")
 
 
 def cause_of(record: Any) -> str:
