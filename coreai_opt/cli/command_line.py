@@ -19,7 +19,7 @@ from coreai_opt.cli.arguments import composes_only, is_sweep, shows, wants_previ
 from coreai_opt.cli.argv import program, replaced
 from coreai_opt.cli.system_errors import system_error
 from coreai_opt.config.composing import typed_flags
-from coreai_opt.config.errors import ConfigError, RunFailedError, print_problems
+from coreai_opt.config.errors import ConfigError, RunFailedError, refuse
 from coreai_opt.config.hydra_internals import VERSION_BASE, get_args_parser, trusted
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.schemas.nodes import register_nodes
@@ -82,9 +82,9 @@ def _run(hydra_main: Callable[[], None], arguments: Namespace) -> None:
     """Preview, sweep or run, as the command line says."""
     check_installed(arguments.overrides)
     if wants_preview(arguments):
-        from coreai_opt.cli.sweep_command import show_preview
+        from coreai_opt.sweep.preview.show import preview_command
 
-        show_preview(arguments)
+        preview_command(arguments, is_sweep(arguments), arguments.png)
         return
     if is_sweep(arguments) and not shows(arguments):
         from coreai_opt.cli.sweep_command import announced, planned_sweep
@@ -147,7 +147,6 @@ def _directories() -> list[str]:
 
 def _exit_with(error: ConfigError | RunFailedError) -> NoReturn:
     if isinstance(error, ConfigError):
-        print_problems(error.problems)
-        sys.exit(CONFIG_WRONG)
+        refuse(error.problems)  # exits
     print(f"error: {error}", file=sys.stderr)
     sys.exit(RUN_FAILED)

@@ -1,4 +1,4 @@
-"""A command line as a sweep or a preview, before Hydra composes anything."""
+"""A command line as a sweep, before Hydra composes anything."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 
-from coreai_opt.cli.arguments import is_sweep
 from coreai_opt.cli.argv import swapped
 from coreai_opt.cli.system_errors import system_error
-from coreai_opt.config.composing import command_context
+from coreai_opt.config.composing import command_context, flags_of
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.search.sweeper import planned_search
 from coreai_opt.sweep.sweeper import SweepRun, current_sweep
 
-__all__ = ["announced", "plan_of", "planned_sweep", "show_preview"]
+__all__ = ["announced", "plan_of", "planned_sweep"]
 
 
 @contextmanager
@@ -42,7 +41,7 @@ def planned_sweep(arguments: Namespace) -> SweepRun | None:
     """
     with command_context(arguments) as config_name:
         loader = GlobalHydra.instance().config_loader()
-        planner = Planner(loader, config_name, arguments.overrides, _flags(arguments))
+        planner = Planner(loader, config_name, arguments.overrides, flags_of(arguments))
         return plan_of(planner, loader, config_name)
 
 
@@ -63,24 +62,3 @@ def plan_of(planner: Planner, loader: ConfigLoader, config_name: str) -> SweepRu
     if planner.is_grid:
         return SweepRun(planner.plan(), planner.fitting)
     return planned_search(planner, loader, config_name)
-
-
-def show_preview(arguments: Namespace) -> None:
-    """Print what would be run.
-
-    Args:
-        arguments: as ``wants_preview`` has left them.
-
-    Raises:
-        ConfigError: what is wrong with the command line, or in the way of its runs.
-    """
-    from coreai_opt.sweep.preview.show import preview_command
-
-    preview_command(arguments, is_sweep(arguments), arguments.png)
-
-
-def _flags(arguments: Namespace) -> list[str]:
-    """Return what finds the config, as typed besides the overrides."""
-    names = ("config_path", "config_name", "config_dir")
-    given = {name: getattr(arguments, name, None) for name in names}
-    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value]

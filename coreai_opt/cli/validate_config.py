@@ -1,7 +1,6 @@
 """What Hydra calls before a run or a sweep makes its first directory."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.config.aliases import shadowed_knobs
 from coreai_opt.config.composing import first_point, task_config
-from coreai_opt.config.errors import ConfigError, Problem, print_problems
+from coreai_opt.config.errors import ConfigError, Problem, refuse
 from coreai_opt.config.hydra_internals import writable
 from coreai_opt.config.validation import ResolvedConfig, find_problems, hand_down, resolve
 from coreai_opt.distributed.handoff import await_directory, publish_directory
@@ -35,10 +34,10 @@ class ValidateConfig(Callback):
         try:
             own = Path(config.hydra.run.dir)
         except OmegaConfBaseException:  # it names what is not there
-            _refuse(find_problems(task_config(config, ".")))
+            refuse(find_problems(task_config(config, ".")))
             raise
         resolved = resolve(task_config(config, str(own)))
-        _refuse(resolved.problems)
+        refuse(resolved.problems)
         plain = resolved.values
         is_given = any(one.startswith("hydra.run.dir=") for one in config.hydra.overrides.hydra)
         launch, output_root = launch_id(os.environ), Path(plain["paths"]["output_root"])
@@ -48,9 +47,9 @@ class ValidateConfig(Callback):
             return
         root = own
         try:
-            _refuse(resume_problems(plain, is_sweep=False))
+            refuse(resume_problems(plain, is_sweep=False))
             root, sentences = choose_directory(plain, own, is_given)
-            _refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
+            refuse(directory_problems(plain, RunPaths(root), is_sweep=False))
         except SystemExit:
             if launch is not None:
                 publish_directory(output_root, launch, None)
@@ -64,16 +63,16 @@ class ValidateConfig(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         resume = OmegaConf.select(config, "resume", default="auto")
-        _refuse(resume_problems({"resume": resume}, is_sweep=True))
+        refuse(resume_problems({"resume": resume}, is_sweep=True))
         if str(config.hydra.sweeper.get("_target_")).endswith((".GridSweeper", ".OptunaSearch")):
             return  # has looked at every point, or looks at each before it runs
         root, name = str(config.hydra.sweep.dir), config.hydra.job.config_name
         if Path(root).name == "None" and OmegaConf.select(config, "sweep_name") is None:
             sentence = "sweep_name is not given, and this sweeper makes none; give sweep_name=NAME"
-            _refuse([Problem("sweep_name", sentence)])
+            refuse([Problem("sweep_name", sentence)])
         overrides = list(OmegaConf.to_container(config.hydra.overrides.task))  # type: ignore[arg-type]
         # Of a search the points are not known yet: defaults stand in the place of what it chooses.
-        _refuse(_point_problems(first_point([str(one) for one in overrides]), name, root))
+        refuse(_point_problems(first_point([str(one) for one in overrides]), name, root))
 
 
 def _finish(config: DictConfig, resolved: ResolvedConfig, root: Path) -> None:
@@ -94,7 +93,7 @@ def _heard_directory(output_root: Path, launch: str) -> Path:
     try:
         return await_directory(output_root, launch)
     except ConfigError as error:
-        _refuse(error.problems)
+        refuse(error.problems)
         raise
 
 
@@ -106,10 +105,3 @@ def _point_problems(point: list[str], config_name: str, root: str) -> list[Probl
 
         return diagnose(error, point)
     return find_problems(task_config(config, root))
-
-
-def _refuse(problems: Sequence[Problem]) -> None:
-    if not problems:
-        return
-    print_problems(list(problems))
-    raise SystemExit(1)

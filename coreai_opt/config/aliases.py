@@ -4,7 +4,7 @@ A knob does not count where the key of the node that takes its value is given it
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra import compose
@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.config.hydra_internals import child_node, has_value, raw_text
+from coreai_opt.config.identity import flatten
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.validation import ALIAS
 
@@ -74,15 +75,7 @@ def shadowing(
 
 def keys_of(override: Override) -> list[str]:
     """Return the dotted keys that an override of one value gives, those within a dict."""
-    return list(_flat(str(override.key_or_group), override.value()))
-
-
-def _flat(key: str, value: Any) -> Iterator[str]:
-    if not isinstance(value, dict):
-        yield key
-        return
-    for name, child in value.items():
-        yield from _flat(f"{key}.{name}", child)
+    return list(flatten(override.value(), str(override.key_or_group)))
 
 
 def _keys(text: str) -> list[str]:

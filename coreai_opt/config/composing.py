@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from pathlib import Path
 
 from hydra import version
@@ -12,7 +13,7 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from coreai_opt.config.hydra_internals import (
@@ -23,7 +24,7 @@ from coreai_opt.config.hydra_internals import (
 )
 from coreai_opt.config.locations import conf_dir
 
-__all__ = ["NO_FLAGS", "command_context", "first_point", "task_config", "typed_flags"]
+__all__ = ["NO_FLAGS", "command_context", "first_point", "flags_of", "task_config", "typed_flags"]
 
 
 PROGRAM = "python train.py"
@@ -31,6 +32,13 @@ NO_FLAGS = Namespace(config_path=None, config_name=None, config_dir=None, progra
 
 typed_flags: ContextVar[Namespace] = ContextVar("typed_flags", default=NO_FLAGS)
 """How the command is called, and what finds its configs, as Hydra's own parser returns it."""
+
+
+def flags_of(arguments: Namespace) -> list[str]:
+    """Return what finds the config, as it was typed besides the overrides."""
+    names = ("config_path", "config_name", "config_dir")
+    given = {name: getattr(arguments, name, None) for name in names}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value]
 
 
 @contextmanager
@@ -64,26 +72,24 @@ def command_context(arguments: Namespace) -> Iterator[str]:
 def first_point(overrides: list[str]) -> list[str]:
     """Return the overrides with the first value of each list, as one run takes them.
 
-    What a search chooses is left out.
+    What a search chooses is left out; what does not parse stays as it was typed.
 
     Example:
         >>> first_point(["power=1,2", "optimizer.lr=interval(0.1, 1)", "seed=3"])
         ['power=1', 'seed=3']
     """
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    pairs = zip(parsed, overrides, strict=True)
-    values = (next(_values(override, text), None) for override, text in pairs)
-    return [value for value in values if value is not None]
-
-
-def _values(override: Override, text: str) -> Iterator[str]:
-    if not override.is_sweep_override():
-        yield text
-        return
-    if not override.is_discrete_sweep():
-        return
-    for value in override.sweep_string_iterator():
-        yield f"{override.get_key_element()}={value}"
+    firsts: list[str] = []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+            if not override.is_sweep_override():
+                firsts.append(text)
+            elif override.is_discrete_sweep():
+                values = islice(override.sweep_string_iterator(), 1)
+                firsts += [f"{override.get_key_element()}={value}" for value in values]
+        except HydraException:
+            firsts.append(text)
+    return firsts
 
 
 def task_config(config: DictConfig, run_dir: str) -> DictConfig:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ __all__ = [
     "SweepStoppedError",
     "error_chain",
     "message_of",
-    "print_problems",
     "printable",
+    "refuse",
 ]
 
 
@@ -115,7 +115,9 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def print_problems(problems: list[Problem]) -> None:
-    """Print one line for each problem."""
+def refuse(problems: Collection[Problem]) -> None:
+    """Print one line for each problem, and exit with 1 where there are any."""
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(1)

@@ -56,7 +56,7 @@ def diagnose(error: Refusal, overrides: list[str]) -> list[Problem]:
         error: what Hydra raised.
         overrides: ``key=value`` each, as typed; of a list of values the first is looked at.
     """
-    overrides = _first_point(overrides)
+    overrides = first_point(overrides)
     problems: list[Problem] = []
     seen: Refusal | None = error
     while seen is not None:
@@ -67,7 +67,7 @@ def diagnose(error: Refusal, overrides: list[str]) -> list[Problem]:
         overrides.remove(bad)
         problems.append(_explain(seen, bad, overrides))
         seen = _refusal(overrides)
-    if seen is None:
+    else:
         told = {problem.key for problem in problems}
         problems += [problem for problem in _remaining(overrides) if problem.key not in told]
     return list({problem.sentence: problem for problem in problems}.values())
@@ -91,7 +91,7 @@ def _unattributed(error: Refusal, overrides: list[str]) -> list[Problem]:
     # A plain ValueError where all composes is validation's own.
     if isinstance(error, HydraException | OmegaConfBaseException) and _refusal(overrides) is None:
         found = _remaining(overrides)
-    return found or [Problem("", _first_lines(error))]
+    return found or [Problem("", _sentence(str(error)))]
 
 
 def _culprit(error: Refusal, overrides: list[str]) -> str | None:
@@ -139,7 +139,7 @@ def _explain(error: Refusal, bad: str, others: list[str]) -> Problem:
         if "NoneType is incompatible" in str(error) and (match := OF_NULL.fullmatch(bad)):
             way = f"allowed, in a search as well: {match[1]}{match[2]}"
             return Problem(key, f"{bad}: Hydra's choice() takes no null; {way}")
-        return Problem(key, f"{bad}: not of the form KEY=VALUE; {_first_lines(error)}")
+        return Problem(key, f"{bad}: not of the form KEY=VALUE; {_sentence(str(error))}")
     if isinstance(error, MissingConfigException):
         option = str(error.missing_cfg_file).rpartition("/")[2]
         # Of a list of options Hydra tells none.
@@ -208,8 +208,10 @@ def _described(key: str, others: list[str]) -> str | None:
 
 
 def _unknown_key(key: str, bad: str, others: list[str]) -> str:
-    owners = list(_owners(key))
-    for group, names in owners:
+    for group in config_groups():
+        names = [opt.name for opt in group.options if key in {knob.name for knob in opt.knobs}]
+        if not names or group.name == "experiment":
+            continue
         chosen = _chosen(group, others)
         option = next((one for one in group.options if one.name == chosen), None)
         if option is not None:
@@ -226,14 +228,6 @@ def _no_such_key(key: str, others: list[str]) -> str:
     parent = key.rpartition(".")[0]
     siblings = [name for name in same_depth if name.rpartition(".")[0] == parent]
     return f"there is no key {key!r}; {nearest(key, siblings or same_depth)}"
-
-
-def _owners(key: str) -> Iterator[tuple[ConfigGroup, list[str]]]:
-    """Yield the groups whose options put a knob of that name at the root, and those options."""
-    for group in config_groups():
-        names = [opt.name for opt in group.options if key in {knob.name for knob in opt.knobs}]
-        if names and group.name != "experiment":
-            yield group, names
 
 
 def _chosen(group: ConfigGroup, overrides: list[str]) -> str | None:
@@ -273,10 +267,7 @@ def _refusal(overrides: list[str]) -> Refusal | None:
 
 def _composed(overrides: list[str]) -> DictConfig:
     """Compose, without the overrides where they do not let it."""
-    try:
-        return _compose(tuple(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError):
-        return _compose(())
+    return _compose(tuple(overrides) if _refusal(overrides) is None else ())
 
 
 def _remaining(overrides: list[str]) -> list[Problem]:
@@ -293,23 +284,8 @@ def _compose(overrides: tuple[str, ...]) -> DictConfig:
         return compose(name, list(overrides), return_hydra_config=True)
 
 
-def _first_point(overrides: list[str]) -> list[str]:
-    """Return the first value of each, and as typed what does not parse: that will be a problem."""
-    firsts: list[str] = []
-    for override in overrides:
-        try:
-            firsts += first_point([override])
-        except HydraException:
-            firsts.append(override)
-    return firsts
-
-
 def _key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
-
-
-def _first_lines(error: BaseException) -> str:
-    return _sentence(str(error))
 
 
 def _sentence(text: str) -> str:

@@ -7,9 +7,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from coreai_opt.config.errors import Problem
+from coreai_opt.config.locations import typed_path, why_no_file
 from coreai_opt.pruning._registry import Registry, nearest
 
-__all__ = ["Path", "described", "name_of", "named_once", "validated"]
+__all__ = ["Path", "described", "file_problems", "name_of", "named_once", "validated"]
 
 Path = tuple[str | int, ...]
 
@@ -47,6 +48,14 @@ def name_of(path: Path, names: Mapping[Path, str]) -> str:
     return ".".join(str(part) for part in path)
 
 
+def file_problems(given: Any, name: str, allowed: str | None) -> list[Problem]:
+    """Return what is wrong with a value that is to lead to a file; null leads to none."""
+    reason = why_no_file(typed_path(given)) if isinstance(given, str) else None
+    if reason is None:
+        return []
+    return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
+
+
 def named_once(problems: list[Problem]) -> list[Problem]:
     """Return the first problem of each key: a knob may stand in several nodes."""
     named: dict[str, Problem] = {}
@@ -78,7 +87,8 @@ def described(model: Any, location: Sequence[str | int]) -> str | None:
     text: str | None = None
     candidates = [model]
     for part in location:
-        fields = [known.model_fields for known in candidates if _is_model(known)]
+        kinds = [known for known in candidates if isinstance(known, type)]
+        fields = [known.model_fields for known in kinds if issubclass(known, BaseModel)]
         info = next((known[str(part)] for known in fields if part in known), None)
         if info is not None:
             text, candidates = info.description, [info.annotation]
@@ -92,10 +102,6 @@ def _unpacked(annotation: Any) -> Iterator[Any]:
     for inner in get_args(annotation):
         yield inner
         yield from _unpacked(inner)
-
-
-def _is_model(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
 
 
 def _shown(details: ErrorDetails) -> str:

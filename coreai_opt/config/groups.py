@@ -46,12 +46,13 @@ class ConfigGroup:
 
 
 @cache
-def config_groups(root: Path | None = None) -> list[ConfigGroup]:
+def config_groups() -> list[ConfigGroup]:
     """Return the groups of the config tree in alphabetical order, ``hydra/...`` left out."""
-    root = root or conf_dir()
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name != "hydra")
+    inner = conf_dir().iterdir()
+    folders = sorted(path for path in inner if path.is_dir() and path.name != "hydra")
     return [
-        ConfigGroup(folder.name, [_option(file) for file in _files(folder)]) for folder in folders
+        ConfigGroup(folder.name, [_option(file) for file in sorted(folder.glob("*.yaml"))])
+        for folder in folders
     ]
 
 
@@ -63,10 +64,6 @@ def find_group(name: str) -> ConfigGroup | None:
 def root_knobs() -> list[Knob]:
     """Return the knobs that the primary config itself has."""
     return _knobs((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.yaml"))
 
 
 def _option(file: Path) -> Option:

@@ -19,20 +19,26 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
 from coreai_opt.config.errors import ConfigError, Problem
-from coreai_opt.config.field_problems import Path, described, name_of, named_once, validated
+from coreai_opt.config.field_problems import (
+    Path,
+    described,
+    file_problems,
+    name_of,
+    named_once,
+    validated,
+)
 from coreai_opt.config.hydra_internals import child_node, has_value, plain_value, raw_text
 from coreai_opt.config.identity import config_hash
-from coreai_opt.config.locations import typed_path, why_no_file
-from coreai_opt.config.schemas.absent_nodes import absent_problems, unresolved
+from coreai_opt.config.schemas.absent_nodes import (
+    OWN_NODES,
+    absent_problems,
+    keys_of_node,
+    unresolved,
+)
 from coreai_opt.config.schemas.callback_nodes import callback_problems
 from coreai_opt.config.schemas.nodes import model_of_target
-from coreai_opt.config.schemas.settings import (
-    CheckpointSettings,
-    ObjectiveSettings,
-    RootSettings,
-    SweepSettings,
-)
-from coreai_opt.config.schemas.trainer import strategy_problem
+from coreai_opt.config.schemas.settings import RootSettings
+from coreai_opt.config.schemas.trainer import strategy_problems
 from coreai_opt.config.target_policy import named_targets, why_refused
 from coreai_opt.config.training_length import ramp_problem, schedule_of
 from coreai_opt.pruning._registry import nearest
@@ -60,13 +66,6 @@ NEEDS = {
     "pytorch_lightning.loggers.TensorBoardLogger": ("tensorboard", "tensorboard"),
     "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
     "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
-}
-
-# Nodes of the primary config itself.
-OWN_NODES: dict[str, type[BaseModel]] = {
-    "objective": ObjectiveSettings,
-    "checkpoint": CheckpointSettings,
-    "sweep": SweepSettings,
 }
 
 # Modules that were there, each with where it was looked for: every point of a sweep names them.
@@ -226,8 +225,11 @@ def _problems(reading: _Reading) -> list[Problem]:
     problems += _missing_nodes(reading.values)
     problems += _target_problems(reading)
     problems += callback_problems(reading.values)
-    problems += _missing_weights(reading)
-    problems += _strategy(reading)
+    allowed = described(RootSettings, ("init_from",))
+    name = reading.name(("init_from",))
+    problems += file_problems(reading.values.get("init_from"), name, allowed)
+    name = reading.name(("trainer", "strategy"))
+    problems += strategy_problems(reading.values.get("trainer"), name)
     if not problems:
         schedule = reading.schedule or schedule_of(reading.values.get("schedule"))
         problems += ramp_problem(schedule, reading.values)
@@ -260,7 +262,7 @@ def _missing_nodes(values: dict[str, Any]) -> list[Problem]:
     for name, settings in OWN_NODES.items():
         if name in values and not isinstance(values[name], Mapping):
             value = "null" if values[name] is None else values[name]
-            keys = ", ".join(f"{name}.{key}=VALUE" for key in settings.model_fields)
+            keys = keys_of_node(name, settings)
             problems.append(Problem(name, f"{name}={value}: not a node; allowed: {keys}"))
     return problems
 
@@ -306,23 +308,6 @@ def _target_problems(reading: _Reading) -> list[Problem]:
             command = f"pip install 'hydra-coreai-opt[{need[1]}]'"
             problems.append(Problem(name, f"{sentence}: {command}"))
     return problems
-
-
-def _missing_weights(reading: _Reading) -> list[Problem]:
-    given, name = reading.values.get("init_from"), reading.name(("init_from",))
-    reason = why_no_file(typed_path(given)) if isinstance(given, str) else None
-    if reason is None:
-        return []
-    allowed = described(RootSettings, ("init_from",))
-    return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
-
-
-def _strategy(reading: _Reading) -> list[Problem]:
-    trainer = reading.values.get("trainer")
-    if not isinstance(trainer, Mapping):
-        return []
-    problem = strategy_problem(trainer, reading.name(("trainer", "strategy")))
-    return [] if problem is None else [problem]
 
 
 def _exists(top: str) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from coreai_opt.distributed.ranks import restore_environment
+
 __all__ = ["gpu_slot", "visible_devices"]
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -76,7 +78,7 @@ def gpu_slot(devices: Sequence[str], jobs_per_device: int = 1) -> Iterator[str |
         lock.release()
         # CUDA does not read the variable again in this process.
         if not _has_looked():
-            _restore(before)
+            restore_environment({VARIABLE: before})
 
 
 def _free_slot(devices: Sequence[str], jobs_per_device: int) -> tuple[FileLock, str]:
@@ -98,10 +100,3 @@ def _free_slot(devices: Sequence[str], jobs_per_device: int) -> tuple[FileLock, 
 def _has_looked() -> bool:
     torch: Any = sys.modules.get("torch")
     return torch is not None and bool(torch.cuda.is_initialized())
-
-
-def _restore(before: str | None) -> None:
-    if before is None:
-        os.environ.pop(VARIABLE, None)
-    else:
-        os.environ[VARIABLE] = before

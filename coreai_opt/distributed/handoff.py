@@ -40,8 +40,7 @@ def publish_directory(output_root: Path, launch: str, root: Path | None) -> None
         with suppress(OSError):
             if time.time() - old.stat().st_mtime > DAY_S:
                 old.unlink()
-    content = {"launch": launch, "root": None if root is None else str(root), "time": time.time()}
-    write_json(_note(output_root, launch), content)
+    _publish(_note(output_root, launch), launch, root=None if root is None else str(root))
 
 
 def await_directory(output_root: Path, launch: str) -> Path:
@@ -59,8 +58,7 @@ def await_directory(output_root: Path, launch: str) -> Path:
 def publish_start(paths: RunPaths, launch: str, start: Start) -> None:
     """Publish how the run of a launch starts."""
     checkpoint = None if start.checkpoint is None else str(start.checkpoint)
-    content = {"launch": launch, "checkpoint": checkpoint, "is_done": start.is_done}
-    write_json(paths.start, {**content, "time": time.time()})
+    _publish(paths.start, launch, checkpoint=checkpoint, is_done=start.is_done)
 
 
 def await_start(paths: RunPaths, launch: str) -> Start:
@@ -81,7 +79,7 @@ def await_start(paths: RunPaths, launch: str) -> Start:
 
 def publish_warmup(paths: RunPaths, launch: str, folder: str) -> None:
     """Say which warm-up run a launch starts from; empty = none."""
-    write_json(paths.warmup, {"launch": launch, "folder": folder, "time": time.time()})
+    _publish(paths.warmup, launch, folder=folder)
 
 
 def await_warmup(paths: RunPaths, launch: str) -> str:
@@ -100,9 +98,8 @@ def refusal_published(paths: RunPaths, launch: str | None) -> Iterator[None]:
         yield
     except Exception as error:
         if launch is not None and is_main_process():
-            reason = " ".join(str(error).split())
             with suppress(OSError):
-                write_json(paths.start, {"launch": launch, "refused": reason, "time": time.time()})
+                _publish(paths.start, launch, refused=" ".join(str(error).split()))
         raise
 
 
@@ -110,16 +107,17 @@ def _note(output_root: Path, launch: str) -> Path:
     return output_root / f".launch-{launch}.json"
 
 
-def _is_recent(content: Mapping[str, Any]) -> bool:
-    # Launches by torchrun, and those of a cluster that counts its jobs anew, may share a name.
-    return time.time() - float(content.get("time") or 0.0) < RECENT_S
+def _publish(path: Path, launch: str, **content: Any) -> None:
+    write_json(path, {"launch": launch, "time": time.time(), **content})
 
 
 def _wait(path: Path, launch: str) -> Mapping[str, Any]:
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        content = read_json(path)
-        if content is not None and content.get("launch") == launch and _is_recent(content):
+        content = read_json(path) or {}
+        # Launches by torchrun, and those of a cluster that counts its jobs anew, may share a name.
+        is_recent = time.time() - float(content.get("time") or 0.0) < RECENT_S
+        if is_recent and content.get("launch") == launch:
             return content
         if time.monotonic() > deadline:
             raise ConfigError.of(

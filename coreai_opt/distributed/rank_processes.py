@@ -15,13 +15,14 @@ from hydra.types import RunMode
 from omegaconf import read_write
 from pytorch_lightning.strategies.launchers import subprocess_script
 
-from coreai_opt.config.composing import typed_flags
+from coreai_opt.config.composing import flags_of, typed_flags
 from coreai_opt.config.errors import message_of
 from coreai_opt.config.hydra_internals import raw_text
 from coreai_opt.distributed.ranks import (
     command_line_of,
     is_command,
     rank_arguments,
+    restore_environment,
     run_dir_text,
 )
 from coreai_opt.runs.processes import is_main_process
@@ -86,7 +87,7 @@ def ranks_of_this_run() -> Iterator[None]:
     finally:
         hooks.restore()
         ranks.end()
-        _restore(environment)
+        restore_environment(environment)
         if not had_group and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -169,15 +170,9 @@ def _command_of_one_run() -> Iterator[None]:
     command: AbstractContextManager[None] = nullcontext()
     run_dir = raw_text(hydra.run, "dir")
     if hydra.mode == RunMode.MULTIRUN:
-        typed = typed_flags.get()
-        flags = {
-            "--config-path": typed.config_path,
-            "--config-name": typed.config_name,
-            "--config-dir": typed.config_dir,
-        }
-        overrides = hydra.overrides
-        words = rank_arguments(flags, list(overrides.hydra), list(overrides.task))
-        command = command_line_of(words)
+        flags, overrides = flags_of(typed_flags.get()), hydra.overrides
+        words = rank_arguments(list(overrides.hydra), list(overrides.task))
+        command = command_line_of([*flags, *words])
     try:
         with read_write(hydra):
             hydra.run.dir = run_dir_text(str(hydra.runtime.output_dir))
@@ -196,11 +191,3 @@ def _follow(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=run, name="rank 0", daemon=True).start()
-
-
-def _restore(environment: dict[str, str | None]) -> None:
-    for name, value in environment.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

@@ -16,6 +16,7 @@ __all__ = [
     "launch_problem",
     "rank_arguments",
     "remember_command",
+    "restore_environment",
     "run_dir_text",
 ]
 
@@ -92,24 +93,20 @@ hydra/launcher=slurm hydra.launcher.tasks_per_node=2, or trainer.devices=1
     )
 
 
-def rank_arguments(
-    flags: Mapping[str, str | None], hydra: Sequence[str], task: Sequence[str]
-) -> list[str]:
-    """Return the arguments with which a rank of a job is a single run, but for its directory.
+def rank_arguments(hydra: Sequence[str], task: Sequence[str]) -> list[str]:
+    """Return the overrides with which a rank of a job is a single run, but for its directory.
 
     Args:
-        flags: Hydra's own that were typed, ``{"--config-dir": "conf"}``; None = not typed.
         hydra: the job's overrides of Hydra's settings.
         task: the job's other overrides.
 
     Example:
         >>> hydra = ["hydra.sweep.dir='a b'", "hydra.mode=MULTIRUN", "hydra.job.chdir=true"]
-        >>> rank_arguments({"--config-name": None, "--config-dir": "c d"}, hydra, ["seed=1"])
-        ['--config-dir=c d', 'hydra.job.chdir=true', 'seed=1']
+        >>> rank_arguments(hydra, ["seed=1"])
+        ['hydra.job.chdir=true', 'seed=1']
     """
-    typed = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
     kept = [one for one in hydra if not one.lstrip("+~").startswith(SWEEP_ONLY)]
-    return [*typed, *kept, *task]
+    return [*kept, *task]
 
 
 def run_dir_text(path: str) -> str:
@@ -121,6 +118,15 @@ def run_dir_text(path: str) -> str:
     """
     # Hydra takes a backslash for itself, unless a quote comes after it.
     return re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), path)
+
+
+def restore_environment(before: Mapping[str, str | None]) -> None:
+    """Give variables of this process the values that they had; None = there was none."""
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _name_of(launcher: str) -> str:

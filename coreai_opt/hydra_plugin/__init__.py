@@ -116,8 +116,7 @@ class CoreaiConfigSource(ConfigSource):
             return False
         from coreai_opt.plugin.options import SCHEDULES
 
-        is_there = group != "prune" or self._is_typed(group) or not self._is_taken(group)
-        return name in SCHEDULES and is_there
+        return name in SCHEDULES and self.is_group(group)
 
     def load_config(self, config_path: str) -> ConfigResult:
         from coreai_opt.plugin.clashes import refuse

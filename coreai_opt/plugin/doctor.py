@@ -47,7 +47,10 @@ def main() -> int:
 
 def _libraries() -> Iterator[str]:
     for package in ("hydra-core", "omegaconf", "torch"):
-        yield _version(package, f"bad: {package} is not installed; allowed: pip install {package}")
+        if _installed(package):
+            yield f"ok: {package} {version(package)}"
+        else:
+            yield f"bad: {package} is not installed; allowed: pip install {package}"
 
 
 def _roots() -> Iterator[str]:
@@ -72,12 +75,8 @@ def _roots() -> Iterator[str]:
 def _factories() -> Iterator[str]:
     """Look whether Lightning finds what gives a Trainer its callbacks."""
     for root in ROOTS:
-        ours = [
-            one
-            for one in entry_points(group=f"{root}.callbacks_factory")
-            if one.value.startswith("coreai_opt.plugin.")
-        ]
-        if ours:
+        found = entry_points(group=f"{root}.callbacks_factory")
+        if any(one.value.startswith("coreai_opt.plugin.") for one in found):
             yield f"ok: each Trainer of {root} asks for our callbacks"
         else:
             yield f"bad: no Trainer of {root} would ask for our callbacks; allowed: {AGAIN}"
@@ -104,10 +103,6 @@ def _plugin() -> Iterator[str]:
             f"+prune=poly for a value; allowed: {AGAIN}, or an editable install with "
             "--config-settings editable_mode=strict"
         )
-
-
-def _version(package: str, otherwise: str) -> str:
-    return f"ok: {package} {version(package)}" if _installed(package) else otherwise
 
 
 def _installed(package: str) -> bool:

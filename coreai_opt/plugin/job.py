@@ -6,19 +6,16 @@ SystemExit.
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
-from coreai_opt.config.errors import Problem, print_problems
+from coreai_opt.config.errors import refuse
 from coreai_opt.plugin.asked import asked_of, swept_names
 from coreai_opt.plugin.fits import fits_of
-
-if TYPE_CHECKING:
-    from hydra.core.utils import JobReturn
-    from omegaconf import DictConfig
 
 __all__ = ["PruneJob"]
 
@@ -40,18 +37,18 @@ class PruneJob(Callback):
     def __init__(self, **knobs: Any) -> None:
         pass
 
-    def on_multirun_start(self, config: "DictConfig", **kwargs: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         knobs = asked_of(config.hydra)
         if knobs is not None:
-            _refuse(knobs.fixed_problems(swept_names(config.hydra)))
+            refuse(knobs.fixed_problems(swept_names(config.hydra)))
 
-    def on_job_start(self, config: "DictConfig", **kwargs: Any) -> None:
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         knobs = asked_of(config.hydra)
         if knobs is None:
             return
         fits_of(config.hydra.runtime.output_dir, anew=True)
         if config.hydra.mode != RunMode.MULTIRUN:
-            _refuse(knobs.problems)
+            refuse(knobs.problems)
         for problem in knobs.problems:
             log.error("%s", problem)
         for sentence in knobs.ignored:
@@ -59,7 +56,7 @@ class PruneJob(Callback):
         if not knobs.problems:
             log.info("%s", knobs.summary)
 
-    def on_job_end(self, config: "DictConfig", job_return: "JobReturn", **kwargs: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         knobs = asked_of(config.hydra)
         fits = fits_of(config.hydra.runtime.output_dir)
         has_fitted = fits.any
@@ -76,9 +73,3 @@ class PruneJob(Callback):
                 "allowed: a job that trains with a Trainer which it makes itself",
                 file=sys.stderr,
             )
-
-
-def _refuse(problems: list[Problem]) -> None:
-    if problems:
-        print_problems(problems)
-        raise SystemExit(1)

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from coreai_opt.config.errors import ConfigError, Problem
-from coreai_opt.config.field_problems import Path, name_of, named_once, validated
-from coreai_opt.config.locations import typed_path, why_no_file
+from coreai_opt.config.field_problems import Path, file_problems, name_of, named_once, validated
 from coreai_opt.config.schemas.nodes import Node, nodes
 from coreai_opt.config.schemas.settings import ScheduledPruningSettings, Settings
 from coreai_opt.config.training_length import ramp_problem
@@ -179,15 +178,8 @@ class Knobs:
             self.schedule = made if isinstance(made, SparsityScheduleBase) else None
             found += problems
         found += validated(MagnitudePrunerConfig, self._pruning, self._named)[1]
-        return found + self._missing_file()
-
-    def _missing_file(self) -> list[Problem]:
-        given, name = self.values["init_from"], self._name("init_from")
-        reason = why_no_file(typed_path(given)) if isinstance(given, str) else None
-        if reason is None:
-            return []
         allowed = JobSettings.model_fields["init_from"].description
-        return [Problem(name, f"{name}={given}: {reason}; allowed: {allowed}")]
+        return found + file_problems(self.values["init_from"], self._name("init_from"), allowed)
 
     def _too_long(self) -> list[Problem]:
         callback = {"interval": self.values["interval"]}
@@ -205,8 +197,7 @@ class Knobs:
     def _schedule_fields(self) -> dict[str, Any]:
         node = node_of("schedule", self.values["schedule"]) or {}
         fields = {name: value for name, value in node.items() if name != "base"}
-        filled: dict[str, Any] = self._filled(fields, ())
-        return filled
+        return dict(self._filled(fields, ()))
 
     @cached_property
     def _pruning(self) -> dict[str, Any]:
@@ -217,8 +208,7 @@ class Knobs:
         types = [name for name in dense if TYPE.fullmatch(name)]
         node["module_type_configs"] = dict.fromkeys(types)
         node["module_name_configs"] = dict.fromkeys(name for name in dense if name not in types)
-        filled: dict[str, Any] = self._filled(node, ())
-        return filled
+        return dict(self._filled(node, ()))
 
     @cached_property
     def _names(self) -> dict[Path, str]:

@@ -4,9 +4,9 @@ import importlib
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.locations import typed_path
@@ -14,9 +14,6 @@ from coreai_opt.plugin.asked import asked_of, typed_overrides
 from coreai_opt.plugin.fits import Fits, fits_of
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import GROUPS, SCHEDULES, defaults
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 __all__ = ["JobCallback", "callbacks_of", "refuse_lost_group"]
 
@@ -37,7 +34,7 @@ LOST = re.compile(rf"\+({'|'.join(GROUPS)})(@\S*)?=({'|'.join(SCHEDULES)})")
 ALONE = re.compile(r"\+\+?(prune|coreai_prune)\.(\w+)=.*")
 
 
-def callbacks_of(root: str, hydra: "DictConfig") -> list[Any]:
+def callbacks_of(root: str, hydra: DictConfig) -> list[Any]:
     """Return what a job gives each of its Trainers.
 
     Args:
@@ -61,7 +58,7 @@ def callbacks_of(root: str, hydra: "DictConfig") -> list[Any]:
     return [made]
 
 
-def refuse_lost_group(hydra: "DictConfig") -> None:
+def refuse_lost_group(hydra: DictConfig) -> None:
     """Refuse to train where ``+prune=poly`` has not chosen an option of ours.
 
     Args:

@@ -59,12 +59,11 @@ def results_csv(collected: Collected, board: Leaderboard) -> str:
     """Return a row for each run in any state, and for each that is still to come."""
     rows = collected.rows
     metrics = sorted({name for row in rows for name in mapping(row.record.get("metrics"))})
-    roots = [sweep.root for sweep in collected.sweeps]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*FIXED, *board.knobs, *metrics, *NUMBERS, *LAST])
     for row in rows:
-        writer.writerow(_csv_row(row, roots, board.knobs, metrics))
+        writer.writerow(_csv_row(row, collected, board.knobs, metrics))
     for point in collected.pending:
         knobs = [point.values.get(knob) for knob in board.knobs]
         blank = [None] * (len(metrics) + len(NUMBERS) + len(LAST))
@@ -74,13 +73,13 @@ def results_csv(collected: Collected, board: Leaderboard) -> str:
 
 
 def _csv_row(
-    row: RunRow, roots: Sequence[Path], knobs: Sequence[str], metrics: Sequence[str]
+    row: RunRow, collected: Collected, knobs: Sequence[str], metrics: Sequence[str]
 ) -> list[Any]:
     record, git = row.record, mapping(row.record.get("git"))
     parameters, operations = mapping(record.get("parameters")), mapping(record.get("operations"))
     kind, message, _ = row.error
     return [
-        *(row.sweep, run_name(row, roots), row.folder, row.state, row.seed),
+        *(row.sweep, run_name(row, collected), row.folder, row.state, row.seed),
         record.get("config_hash"),
         *(knob_value(row, knob) for knob in knobs),
         *(row.metric(name) for name in metrics),

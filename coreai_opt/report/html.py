@@ -16,16 +16,16 @@ from plotly.offline import get_plotlyjs
 from coreai_opt.report.environment import environment
 from coreai_opt.report.files import link_to
 from coreai_opt.report.page_charts import page_charts
-from coreai_opt.report.records import Collected, Pending, RunRow, rerun_command
+from coreai_opt.report.records import STATES, Collected, Pending, RunRow, rerun_command
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.terminal import board_patterns, entry_cells, leaderboard_columns
-from coreai_opt.report.text import counts_sentence, first_line, run_name, safe_text, times
+from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
 from coreai_opt.report.values import as_number, knob_value
 
 __all__ = ["report_html"]
 
 ASSETS = resources.files("coreai_opt.report") / "assets"
-STATUSES = ("completed", "running", "interrupted", "failed", "pending")
+STATUSES = (*STATES, "pending")
 
 TableCell = tuple[str, str]  # shown text, and sort key
 
@@ -114,10 +114,9 @@ def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]
     columns = [("status", False), *([("sweep", False)] if by_sweep else [])]
     columns += [(safe_text(knob), False) for knob in board.knobs]
     columns += [(safe_text(name), True) for name in names]
-    roots = [sweep.root for sweep in collected.sweeps]
     rows: list[dict[str, Any]] = [
         {
-            "name": run_name(row, roots),
+            "name": run_name(row, collected),
             "link": link_to(row.folder, out),
             "status": row.state,
             "cells": _run_cells(row, board, by_sweep),
@@ -126,11 +125,8 @@ def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]
     ]
     rows += [_pending_row(point, board, by_sweep) for point in collected.pending]
     found = {row["status"] for row in rows}
-    return {
-        "columns": columns,
-        "rows": rows,
-        "statuses": [status for status in STATUSES if status in found],
-    }
+    statuses = [status for status in STATUSES if status in found]
+    return {"columns": columns, "rows": rows, "statuses": statuses}
 
 
 def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[TableCell]:
@@ -165,19 +161,14 @@ def _text_cell(text: str | None) -> TableCell:
 
 
 def _failures(out: Path, collected: Collected) -> list[dict[str, str]]:
-    roots = [sweep.root for sweep in collected.sweeps]
-    failures = []
-    for row in collected.rows:
-        if row.state != "failed":
-            continue
-        kind, message, trace = row.error
-        failures.append(
-            {
-                "name": run_name(row, roots),
-                "link": link_to(row.folder, out),
-                "error": f"{safe_text(kind)}: {first_line(message)}".strip(": "),
-                "command": safe_text(rerun_command(row.record, row.folder)),
-                "trace": "\n".join(safe_text(line) for line in trace.splitlines()),
-            }
-        )
-    return failures
+    return [
+        {
+            "name": run_name(row, collected),
+            "link": link_to(row.folder, out),
+            "error": error_line(row),
+            "command": safe_text(rerun_command(row.record, row.folder)),
+            "trace": "\n".join(map(safe_text, row.error[2].splitlines())),
+        }
+        for row in collected.rows
+        if row.state == "failed"
+    ]

@@ -1,7 +1,6 @@
 """Terminal report: leaderboard, warnings, failures, and the runs still to come."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console, Group
@@ -12,7 +11,7 @@ from rich.text import Text
 from coreai_opt.report.formatting import n_m_patterns
 from coreai_opt.report.records import Collected, rerun_command
 from coreai_opt.report.tables import Leaderboard, LeaderboardRow
-from coreai_opt.report.text import counts_sentence, first_line, run_name, safe_text, times
+from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
 
 __all__ = ["board_patterns", "entry_cells", "leaderboard", "leaderboard_columns", "print_report"]
 
@@ -88,12 +87,10 @@ def entry_cells(board: Leaderboard, entry: LeaderboardRow) -> list[str]:
 
 
 def _print_failures(console: Console, collected: Collected) -> None:
-    roots: list[Path] = [sweep.root for sweep in collected.sweeps]
     failed = [row for row in collected.rows if row.state == "failed"]
     for row in failed[:FAILURES_SHOWN]:
-        kind, message, _ = row.error
-        what = f"{safe_text(kind)}: {first_line(message)}".strip(": ")
-        console.print(Text(f"failed: {run_name(row, roots)}: {what}", style="red"))
+        name = run_name(row, collected)
+        console.print(Text(f"failed: {name}: {error_line(row)}", style="red"))
         console.print(Text(f"  {safe_text(rerun_command(row.record, row.folder))}"))
     if len(failed) > FAILURES_SHOWN:
         console.print(Text(f"and {len(failed) - FAILURES_SHOWN:,} more have failed"))

@@ -1,11 +1,16 @@
 """Wording that the terminal and the page share."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from coreai_opt.report.records import STATES, Collected, RunRow
 
-from coreai_opt.report.records import Collected, RunRow
-
-__all__ = ["counts_sentence", "first_line", "plural", "run_name", "safe_text", "times"]
+__all__ = [
+    "counts_sentence",
+    "error_line",
+    "first_line",
+    "plural",
+    "run_name",
+    "safe_text",
+    "times",
+]
 
 
 def safe_text(text: str) -> str:
@@ -48,9 +53,15 @@ def times(factor: float | None) -> str:
     return f"{factor:.0f}x" if factor >= 100 else f"{factor:.3g}x"
 
 
-def run_name(row: RunRow, roots: Sequence[Path]) -> str:
+def error_line(row: RunRow) -> str:
+    """Return what a run has failed of, in one line."""
+    kind, message, _ = row.error
+    return f"{safe_text(kind)}: {first_line(message)}".strip(": ")
+
+
+def run_name(row: RunRow, collected: Collected) -> str:
     """Return the run directory as it is called within its sweep."""
-    for root in roots:
+    for root in (sweep.root for sweep in collected.sweeps):
         if row.folder.is_relative_to(root):
             name = row.folder.relative_to(root)
             return safe_text(str(name) if name.parts else row.folder.name)
@@ -59,8 +70,7 @@ def run_name(row: RunRow, roots: Sequence[Path]) -> str:
 
 def counts_sentence(collected: Collected) -> str:
     """Return how many runs are in which state, those that are at work or waiting included."""
-    states = ("completed", "running", "interrupted", "failed")
-    parts = [f"{collected.count(state):,} {state}" for state in states if collected.count(state)]
+    parts = [f"{collected.count(state):,} {state}" for state in STATES if collected.count(state)]
     if collected.pending:
         parts.append(f"{len(collected.pending):,} pending")
     if collected.unreadable:

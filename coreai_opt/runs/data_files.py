@@ -4,9 +4,10 @@ Imports nothing heavy: a sweep asks it of every completed run.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,7 @@ def _file_hash(path: Path, size: int, modified: int) -> str:
 
 def _folder_hash(folder: Path) -> str:
     listing = hashlib.sha256()
-    for number, path in enumerate(_below(folder)):
-        if number == MOST_FILES:
-            break
-        status = path.stat()
-        listing.update(f"{path.relative_to(folder)} {status.st_size}\n".encode())
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    for path in islice(files, MOST_FILES):
+        listing.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
     return listing.hexdigest()[:16]
-
-
-def _below(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())

@@ -112,8 +112,7 @@ def unfinished_runs(root: Path, digest: str) -> list[ExistingRun]:
         root: where the directories of single runs lie, one or two levels below.
         digest: ``config_hash`` of the experiment.
     """
-    folders = [folder for folder in _with_checkpoints(root) if _mentions(folder, digest)]
-    found = [ExistingRun.at(folder) for folder in folders]
+    found = [ExistingRun.at(folder) for folder in _with_checkpoints(root)]
     known = [run for run in found if run is not None and run.record.get("config_hash") == digest]
     unfinished = [run for run in known if run.state in ("interrupted", "running")]
     return sorted(unfinished, key=lambda run: str(run.record.get("started")), reverse=True)
@@ -146,18 +145,8 @@ def _with_checkpoints(root: Path) -> Iterator[Path]:
                 yield path.parent
 
 
-def _mentions(folder: Path, digest: str) -> bool:
-    # To understand a record takes longer than to read it, and most are of other experiments.
-    try:
-        return digest.encode() in RunPaths(folder).result.read_bytes()
-    except OSError:
-        return False
-
-
 def _shown(values: Mapping[str, Any], key: str) -> str:
-    if key not in values:
-        return "(none)"
-    return _text(values[key])
+    return _text(values[key]) if key in values else "(none)"
 
 
 def _text(value: Any) -> str:
@@ -176,7 +165,7 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # it is another user's
     return True
 
 

@@ -12,7 +12,7 @@ __all__ = ["Starter", "is_main_process", "launch_id", "rank_of", "starter", "sta
 Starter = Literal["slurm", "run", "other"]
 
 # Set by those who start ranks themselves: torchrun, LSF and MPI are left to Lightning.
-TORCHRUN = ("TORCHELASTIC_RUN_ID",)
+TORCHRUN = "TORCHELASTIC_RUN_ID"
 
 
 def starter(environment: Mapping[str, str]) -> Starter:
@@ -34,7 +34,7 @@ def starter(environment: Mapping[str, str]) -> Starter:
         >>> starter({})
         'other'
     """
-    if "SLURM_JOB_ID" not in environment or any(name in environment for name in TORCHRUN):
+    if "SLURM_JOB_ID" not in environment or TORCHRUN in environment:
         return "other"
     # In a batch script SLURM_NTASKS is what was asked for, and one process was started.
     if "SLURM_STEP_ID" not in environment or "SLURM_PROCID" not in environment:
@@ -45,8 +45,7 @@ def starter(environment: Mapping[str, str]) -> Starter:
 
 def starts_ranks(environment: Mapping[str, str]) -> bool:
     """Return whether a process for each rank has been started by a cluster or by torchrun."""
-    is_torchrun = any(name in environment for name in TORCHRUN)
-    return is_torchrun or starter(environment) == "slurm"
+    return TORCHRUN in environment or starter(environment) == "slurm"
 
 
 def rank_of(environment: Mapping[str, str]) -> int:
@@ -77,8 +76,8 @@ def launch_id(environment: Mapping[str, str]) -> str | None:
     if starter(environment) == "slurm":
         names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
         return "-".join(["slurm", *(environment.get(name, "0") for name in names)])
-    if "TORCHELASTIC_RUN_ID" in environment:
-        names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")
+    if TORCHRUN in environment:
+        names = (TORCHRUN, "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")
         return "-".join(["torchrun", *(environment.get(name, "0") for name in names)])
     return None
 

@@ -15,7 +15,6 @@ __all__ = [
     "Assignment",
     "Axis",
     "check_grid",
-    "is_searched",
     "parse",
     "read_axes",
     "replaced",
@@ -62,11 +61,6 @@ class Assignment:
     def value(self) -> str:
         """What stands behind the equals sign."""
         return self.text.partition("=")[2]
-
-    @property
-    def is_conditional(self) -> bool:
-        """Whether it is dropped where the config lacks the key, being neither added nor deleted."""
-        return not self.text.startswith(("+", "~"))
 
 
 @dataclass(frozen=True)
@@ -139,11 +133,6 @@ def check_grid(sweeper: Mapping[str, Any]) -> None:
         sentence = f"{', '.join(foreign)}: the grid has no such key"
         allowed = f"allowed: hydra.sweeper.params, or {HOW_TO_SEARCH}"
         raise ConfigError.of(foreign[0], f"{sentence}; {allowed}")
-
-
-def is_searched(overrides: Sequence[Override]) -> bool:
-    """Return whether one of the overrides is an interval, whose points a search chooses."""
-    return any(one.is_sweep_override() and not one.is_discrete_sweep() for one in overrides)
 
 
 def read_axes(

@@ -88,8 +88,8 @@ class Composer:
 
     def _lacks(self, base: _Base, assignment: Assignment) -> bool:
         key = assignment.name
-        if not assignment.is_conditional:
-            return False
+        if assignment.text.startswith(("+", "~")):
+            return False  # it makes its place, or takes it away
         if key not in base.lacks:
             base.lacks[key] = _misses(base.task, assignment)
         return base.lacks[key]

@@ -1,6 +1,5 @@
 """The directory of a sweep: ``sweep.json``, the folders of its runs, how each of them stands."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from coreai_opt.config.errors import Problem
-from coreai_opt.runs.existing_run import ExistingRun, State
+from coreai_opt.runs.existing_run import ExistingRun, State, read_json
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.record import write_json
 from coreai_opt.sweep.launchers.slurm_queue import Job, read_job, slurm_queue
@@ -32,6 +31,16 @@ class SweepJob:
 
     point: Point
     paths: RunPaths
+
+    @property
+    def config_hash(self) -> str:
+        """That of its point."""
+        return self.point.config_hash
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return self.paths.root.name
 
     def earlier(self) -> ExistingRun | None:
         """Return the run that its directory holds now, None where it is not this point's.
@@ -100,12 +109,7 @@ class SweepFolder:
     @cached_property
     def content(self) -> Mapping[str, Any]:
         """What ``sweep.json`` says; empty where it is not there or cannot be read."""
-        try:
-            content = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(content, dict):
-            return {}
+        content = read_json(self.file) or {}
         # What does not have the form that is written here counts as not there.
         return {key: value for key, value in content.items() if _has_form(key, value)}
 
@@ -146,8 +150,8 @@ class SweepFolder:
             command = list(plan.command)
             commands = [one for one in before.get("commands") or [] if one != command]
             points = {
-                entry.point.config_hash: {
-                    "folder": entry.paths.root.name,
+                entry.config_hash: {
+                    "folder": entry.name,
                     "overrides": list(entry.point.overrides),
                 }
                 for entry in entries

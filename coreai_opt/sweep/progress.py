@@ -52,8 +52,8 @@ class SweepProgress:
     def __init__(self, plan: Plan, selection: Selection) -> None:
         self.name, self.total = plan.name, len(plan.points)
         self.outcomes: list[Outcome] = list(selection.settled)
-        self._open = {entry.point.config_hash: entry for entry in selection.to_run}
-        self._warmups = {entry.point.config_hash: entry for entry in selection.warmups}
+        self._open = {entry.config_hash: entry for entry in selection.to_run}
+        self._warmups = {entry.config_hash: entry for entry in selection.warmups}
         objective = plan.config.get("objective") or {}
         self.objective, self.mode = objective.get("name", "objective"), objective.get("mode", "max")
         self._since = time.monotonic()
@@ -61,8 +61,8 @@ class SweepProgress:
     def settle(self, outcome: Outcome) -> bool:
         """Count a run as ended; false where it was counted before. Warm-up runs are not counted."""
         if outcome.entry.point.warmup_key is not None:
-            return self._warmups.pop(outcome.entry.point.config_hash, None) is not None
-        if self._open.pop(outcome.entry.point.config_hash, None) is None:
+            return self._warmups.pop(outcome.entry.config_hash, None) is not None
+        if self._open.pop(outcome.entry.config_hash, None) is None:
             return False
         self.outcomes.append(outcome)
         return True
@@ -142,9 +142,9 @@ class _Events:
 
     def launched(self, entries: Sequence[SweepJob]) -> None:
         for entry in entries:
-            if entry.point.config_hash in self._began and entry.state() == "interrupted":
-                self._say(f"launched again: {entry.paths.root.name}")
-            self._began[entry.point.config_hash] = entry.mtime_ns()
+            if entry.config_hash in self._began and entry.state() == "interrupted":
+                self._say(f"launched again: {entry.name}")
+            self._began[entry.config_hash] = entry.mtime_ns()
 
     def ended(self, outcome: Outcome) -> None:
         with self._lock:
@@ -156,7 +156,7 @@ class _Events:
     def look(self) -> None:
         """Settle the runs whose records have ended since they were launched."""
         for entry in self._board.open_jobs():
-            digest = entry.point.config_hash
+            digest = entry.config_hash
             if digest not in self._began or entry.mtime_ns() == self._began[digest]:
                 continue
             run = entry.earlier()
@@ -186,13 +186,13 @@ class PlainLines(_Events):
     def waiting(self, entries: Sequence[SweepJob]) -> None:
         others = self._elsewhere(entries)
         if others and not self._has_waited:
-            names = ", ".join(entry.paths.root.name for entry in others)
+            names = ", ".join(entry.name for entry in others)
             self._say(f"waiting for runs that another process is at work on: {names}")
             self._has_waited = True
         for entry, state in self._board.queued():
-            if self._told.get(entry.point.config_hash) != state and "COMPLETING" not in state:
-                self._say(f"{state}: {entry.paths.root.name}")
-            self._told[entry.point.config_hash] = state
+            if self._told.get(entry.config_hash) != state and "COMPLETING" not in state:
+                self._say(f"{state}: {entry.name}")
+            self._told[entry.config_hash] = state
 
 
 class LiveTable(_Events):
@@ -240,9 +240,9 @@ class LiveTable(_Events):
             str(board.count("failed", "interrupted")),
             str(board.waiting_count(running, queued)),
             "" if left is None else duration(left),
-            f"{shown} {best.entry.paths.root.name}" if best is not None else "",
+            f"{shown} {best.entry.name}" if best is not None else "",
         )
-        lines = [f"{entry.paths.root.name} {state}" for entry, state in queued[:MOST_BARS]]
+        lines = [f"{entry.name} {state}" for entry, state in queued[:MOST_BARS]]
         return Group(table, *self._bars(running), *map(Text, lines), self._note)
 
     def _bars(self, running: Sequence[ExistingRun]) -> list[RenderableType]:
@@ -261,7 +261,7 @@ def line_of(board: SweepProgress, outcome: Outcome) -> str:
     if outcome.entry.point.warmup_key is not None:
         return _line_of_warmup(outcome)
     ended = f"[{len(board.outcomes)}/{board.total}] {outcome.end}"
-    name = outcome.entry.paths.root.name
+    name = outcome.entry.name
     run = outcome.entry.found()
     if outcome.end == "completed" and run is not None:
         return f"{ended} {summary_line(run.record, Path(name))}"
@@ -269,7 +269,7 @@ def line_of(board: SweepProgress, outcome: Outcome) -> str:
 
 
 def _line_of_warmup(outcome: Outcome) -> str:
-    name, run = outcome.entry.paths.root.name, outcome.entry.found()
+    name, run = outcome.entry.name, outcome.entry.found()
     facts = None if run is None else run.record.get("warmup")
     if outcome.end == "completed" and run is not None and facts:
         return f"dense warm-up {outcome.end}: {facts['steps']} steps, {run.seconds:.1f} s, {name}"
@@ -300,7 +300,7 @@ def opening(board: SweepProgress, selection: Selection) -> str:
         parts.append(f"{done} done before")
     if failed := board.count("failed"):
         parts.append(f"{failed} failed before and not run again (sweep.retry=failed does)")
-    states = [selection.states[entry.point.config_hash] for entry in selection.to_run]
+    states = [selection.states[entry.config_hash] for entry in selection.to_run]
     for state, told in TO_RUN.items():
         if number := states.count(state):
             parts.append(f"{number} {told}")

@@ -26,7 +26,7 @@ from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, NotLaunchedError
 from coreai_opt.sweep.launchers.slurm_outcome import job_end
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 
-__all__ = ["ATTEMPTS", "Listener", "Outcome", "Scheduler", "cause_of", "objective_of", "outcome_of"]
+__all__ = ["ATTEMPTS", "Listener", "Outcome", "Scheduler", "cause_of", "outcome_of"]
 
 ATTEMPTS = 3  # of a run whose process is lost before it gets further, in one command
 POLL_S = 1.0
@@ -127,7 +127,7 @@ class Scheduler:
 
     def ready(self, entries: Sequence[SweepJob]) -> list[bool]:
         """Return of each entry whether it may start: the warm-up that it waits for has ended."""
-        waited = [self._warmups.get(entry.point.config_hash) for entry in entries]
+        waited = [self._warmups.get(entry.config_hash) for entry in entries]
         # Hundreds of jobs may wait for one run.
         asked = set(waited) & self._open.keys()
         held = {digest for digest in asked if digest and self._ended(self._open[digest]) is None}
@@ -141,9 +141,9 @@ class Scheduler:
             listener: is told of everything.
         """
         still_open = list(entries)
-        self._open = {entry.point.config_hash: entry for entry in still_open}
+        self._open = {entry.config_hash: entry for entry in still_open}
         for entry in still_open:
-            self._seen.setdefault(entry.point.config_hash, entry.mtime_ns())
+            self._seen.setdefault(entry.config_hash, entry.mtime_ns())
             # What ended a job before this command is no reason not to launch its run.
             if entry.state() not in WAITED_FOR:
                 self._looked_at(entry)
@@ -169,11 +169,11 @@ class Scheduler:
                 outcome = self._settle(entry, launched)
                 if isinstance(outcome, Outcome):
                     still_open.remove(entry)
-                    del self._open[entry.point.config_hash]
+                    del self._open[entry.config_hash]
                     if entry.point.warmup_key is None:
                         self.outcomes.append(outcome)
                     elif outcome.end == "interrupted":
-                        self._interrupted[entry.point.config_hash] = entry
+                        self._interrupted[entry.config_hash] = entry
                     listener.ended(outcome)
 
     def _next(self, entries: Sequence[SweepJob]) -> list[SweepJob]:
@@ -181,27 +181,27 @@ class Scheduler:
         free = [
             one
             for one in entries
-            if one.state() not in WAITED_FOR and self._busy.get(one.point.config_hash, 0.0) <= now
+            if one.state() not in WAITED_FOR and self._busy.get(one.config_hash, 0.0) <= now
         ]
         # What has ended, and what has left a queue, is settled first.
         free = [one for one in free if not (self._ended(one) or self._may_look(one))]
-        untried = [one for one in free if not self._lost[one.point.config_hash]]
+        untried = [one for one in free if not self._lost[one.config_hash]]
         if self._isolates:
             return self._not_held(free)
         return self._not_held(untried) or self._not_held(free)[:1]
 
     def _not_held(self, entries: list[SweepJob]) -> list[SweepJob]:
         """Return the entries without those whose warm-up run is open and not launched with them."""
-        together = {one.point.config_hash for one in entries} if self._in_turn else set[str]()
+        together = {one.config_hash for one in entries} if self._in_turn else set[str]()
         held = self._open.keys() - together
-        return [one for one in entries if self._warmups.get(one.point.config_hash) not in held]
+        return [one for one in entries if self._warmups.get(one.config_hash) not in held]
 
     def _ended(self, entry: SweepJob) -> ExistingRun | None:
         """Return what was run to its end, here or elsewhere, since it was decided to run it.
 
         What lies in its directory then is its run, whether or not it is the planned experiment.
         """
-        if entry.mtime_ns() == self._seen[entry.point.config_hash]:
+        if entry.mtime_ns() == self._seen[entry.config_hash]:
             return None
         run = entry.found()
         return run if run is not None and run.state in ("completed", "failed") else None
@@ -209,7 +209,7 @@ class Scheduler:
     def _launched(self, batch: Sequence[SweepJob]) -> "_Launched":
         if not batch:
             return _Launched(set(), {}, None, set())
-        before = {one.point.config_hash: one.mtime_ns() for one in batch}
+        before = {one.config_hash: one.mtime_ns() for one in batch}
         returns: Sequence[JobEnd | None] = ()
         crash: Exception | None = None
         try:
@@ -222,24 +222,20 @@ class Scheduler:
             # What a launcher raises when it lost a worker is the launcher's own: the records tell
             # what became of the runs.
             crash = error
-        pairs = zip((one.point.config_hash for one in batch), returns, strict=False)
+        pairs = zip((one.config_hash for one in batch), returns, strict=False)
         told = {digest: end for digest, end in pairs if end is not None}
-        begun = {
-            one.point.config_hash
-            for one in batch
-            if one.mtime_ns() != before[one.point.config_hash]
-        }
+        begun = {one.config_hash for one in batch if one.mtime_ns() != before[one.config_hash]}
         return _Launched(set(before), told, crash, begun)
 
     def _settle(self, entry: SweepJob, launched: "_Launched") -> Outcome | StillOpen:
         if (run := self._ended(entry)) is not None:
             return outcome_of(entry, run)
         state = entry.state()
-        warmup = self._interrupted.get(self._warmups.get(entry.point.config_hash, ""))
+        warmup = self._interrupted.get(self._warmups.get(entry.config_hash, ""))
         if warmup is not None and state not in WAITED_FOR:
-            cause = f"not begun: {warmup.paths.root.name} was interrupted"
+            cause = f"not begun: {warmup.name} was interrupted"
             return Outcome(entry, "stopped", cause=cause)
-        end = launched.told.get(entry.point.config_hash)
+        end = launched.told.get(entry.config_hash)
         if end is None and state not in WAITED_FOR and self._may_look(entry):
             end = job_end(entry.job())
             if end is None:
@@ -249,7 +245,7 @@ class Scheduler:
             return StillOpen.AT_WORK if state in WAITED_FOR else self._after(entry, end)
         error = error_of(end)
         if isinstance(error, RunBusyError):
-            self._busy[entry.point.config_hash] = time.monotonic() + BUSY_S
+            self._busy[entry.config_hash] = time.monotonic() + BUSY_S
             return StillOpen.LOCKED
         if error is None and state in WAITED_FOR:
             return StillOpen.AT_WORK
@@ -259,10 +255,10 @@ class Scheduler:
             return Outcome(entry, "interrupted", cause=str(error))
         if error is not None:
             return Outcome(entry, "failed", cause=_sentence(error))
-        if end is None and entry.point.config_hash not in launched.batch:
+        if end is None and entry.config_hash not in launched.batch:
             return StillOpen.ELSEWHERE
-        waited = self._warmups.get(entry.point.config_hash) in launched.batch
-        if (launched.begun or waited) and entry.point.config_hash not in launched.begun:
+        waited = self._warmups.get(entry.config_hash) in launched.batch
+        if (launched.begun or waited) and entry.config_hash not in launched.begun:
             return StillOpen.NOT_BEGUN
         crash = launched.crash
         said = "its process was lost" if crash is None else f"the launcher said: {_sentence(crash)}"
@@ -271,12 +267,12 @@ class Scheduler:
     def _may_look(self, entry: SweepJob) -> bool:
         """Whether an entry has a job in a cluster whose end was not looked at before."""
         job = entry.job()
-        return job is not None and (entry.point.config_hash, job.id) not in self._over
+        return job is not None and (entry.config_hash, job.id) not in self._over
 
     def _looked_at(self, entry: SweepJob) -> None:
         job = entry.job()
         if job is not None:
-            self._over.add((entry.point.config_hash, job.id))
+            self._over.add((entry.config_hash, job.id))
 
     def _after(
         self, entry: SweepJob, lost: CrashedJob, crash: BaseException | None = None
@@ -295,7 +291,7 @@ class Scheduler:
 
     def _count_loss(self, entry: SweepJob) -> int:
         """Return how often a run was lost since it last got further."""
-        digest, files = entry.point.config_hash, checkpoint_files(entry.paths.resume)
+        digest, files = entry.config_hash, checkpoint_files(entry.paths.resume)
         reached = files[0].step if files else 0
         if reached > self._reached.get(digest, 0):
             self._lost[digest] = 0
@@ -326,7 +322,7 @@ def outcome_of(entry: SweepJob, run: ExistingRun, was_done: bool = False) -> Out
     """Return what the record of a run that has completed or failed says."""
     told = deviation(entry, run.record)
     if run.record.get("status") == "completed":
-        value = objective_of(run.record)
+        value = (run.record.get("objective") or {}).get("value")
         return Outcome(entry, "completed", value, was_done=was_done, deviation=told)
     cause = cause_of(run.record)
     return Outcome(entry, "failed", cause=cause, was_done=was_done, deviation=told)
@@ -334,11 +330,11 @@ def outcome_of(entry: SweepJob, run: ExistingRun, was_done: bool = False) -> Out
 
 def deviation(entry: SweepJob, record: Mapping[str, Any]) -> str | None:
     """Return what is another value in a run than in its plan, None where it is what was planned."""
-    if record.get("config_hash") == entry.point.config_hash:
+    if record.get("config_hash") == entry.config_hash:
         return None
     keys = differing_keys(entry.point.config, record.get("config") or {})
     told = ", ".join(keys) or "nothing that the records show"
-    name = entry.paths.root.name
+    name = entry.name
     return (
         f"{name} is not the run that was planned, and counts as what it is: {told} (planned -> run)"
     )
@@ -351,11 +347,6 @@ def _as_it_stands(entry: SweepJob) -> Outcome | None:
     if run is None or state in WAITED_FOR:
         return None
     return Outcome(entry, "interrupted") if state == "interrupted" else outcome_of(entry, run)
-
-
-def objective_of(record: Any) -> Any:
-    """Return the objective's value in a record, None where it has none."""
-    return (record.get("objective") or {}).get("value")
 
 
 def cause_of(record: Any) -> str:

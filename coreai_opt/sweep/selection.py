@@ -56,10 +56,10 @@ def select(entries: Iterable[SweepJob], settings: SweepSettings) -> Selection:
     changes = {"code": 0, "data": 0}
     for entry in entries:
         # First: what is written after this look has another time.
-        selection.mtimes[entry.point.config_hash] = entry.mtime_ns()
+        selection.mtimes[entry.config_hash] = entry.mtime_ns()
         state = entry.state()
         run = entry.earlier()
-        selection.states[entry.point.config_hash] = state
+        selection.states[entry.config_hash] = state
         is_at_work = state in ("running", "queued")
         change = None if run is None or is_at_work else _change(run, now)
         if change is not None:
@@ -75,7 +75,7 @@ def select(entries: Iterable[SweepJob], settings: SweepSettings) -> Selection:
 def _place(
     selection: Selection, entry: SweepJob, run: ExistingRun | None, retry: str, is_rerun: bool
 ) -> None:
-    state = selection.states[entry.point.config_hash]
+    state = selection.states[entry.config_hash]
     wanted = retry == "all" or is_rerun
     left = ("completed", "failed") if retry == "none" else ("completed",)
     if run is not None and state in left and not wanted:

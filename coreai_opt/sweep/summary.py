@@ -33,7 +33,7 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
         table.add_column(column, overflow="fold")
     for outcome in bad:
         cause = (outcome.cause or "")[:LONGEST_CAUSE]
-        table.add_row(outcome.entry.paths.root.name, outcome.end, cause)
+        table.add_row(outcome.entry.name, outcome.end, cause)
     wide = None if sys.stdout.isatty() else 160
     Console(markup=False, emoji=False, highlight=False, width=wide).print(table)
     again = "" if plan.settings.retry == "none" else "the same command runs them again; "
@@ -79,7 +79,7 @@ def below_target(outcomes: Sequence[Outcome]) -> list[str]:
         run = outcome.entry.earlier() if outcome.end == "completed" else None
         sparsity = None if run is None else run.record.get("sparsity")
         if sparsity and (clause := shortfall(sparsity)):
-            lines.append(f"  {outcome.entry.paths.root.name}: {clause}")
+            lines.append(f"  {outcome.entry.name}: {clause}")
     runs = "1 run is" if len(lines) == 1 else f"{len(lines)} runs are"
     return [f"{runs} below the target sparsity:", *lines] if lines else []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -78,7 +79,7 @@ class SweepRun:
         self.outcomes = list(selection.settled)
         self._launch(selection, scheduler)
         order = [point.config_hash for point in self.plan.points]
-        self.outcomes.sort(key=lambda outcome: order.index(outcome.entry.point.config_hash))
+        self.outcomes.sort(key=lambda outcome: order.index(outcome.entry.config_hash))
         return [_job_return(outcome) for outcome in self.outcomes]
 
     def check_ranks(self, launcher: SweepLauncher) -> None:
@@ -105,10 +106,10 @@ class SweepRun:
         jobs = max(len(self.plan.points), len(selection.to_run))
         share = launcher.share(jobs) if selection.to_run else {}
         add_warmups(selection, self.plan.root, self.plan.settings, share.get("threads"))
-        restarts = {entry.point.config_hash for entry in selection.restarts}
+        restarts = {entry.config_hash for entry in selection.restarts}
 
         def environment(entry: SweepJob) -> JobEnvironment:
-            digest, key = entry.point.config_hash, entry.point.warmup_key
+            digest, key = entry.config_hash, entry.point.warmup_key
             warmup = selection.warmup_of.get(digest)
             return JobEnvironment(
                 mtime_ns=selection.mtimes[digest],
@@ -116,7 +117,7 @@ class SweepRun:
                 restart=digest in restarts,
                 fail_fast=self.plan.settings.fail_fast,
                 config_hash=digest if key is None else "",
-                warmup="" if warmup is None else warmup.paths.root.name,
+                warmup="" if warmup is None else warmup.name,
                 warmup_key=key or "",
                 **share,
             )
@@ -128,7 +129,7 @@ class SweepRun:
             launch,
             selection.mtimes,
             launcher.isolates,
-            {digest: job.point.config_hash for digest, job in selection.warmup_of.items()},
+            {digest: job.config_hash for digest, job in selection.warmup_of.items()},
             launcher.starts_in_turn,
         )
         launcher.ready = scheduler.ready
@@ -171,13 +172,16 @@ class GridSweeper(Sweeper):
         if sweep is None:
             given: Any = OmegaConf.to_container(config.hydra.overrides)
             overrides = [*given["hydra"], *given["task"]]
-            name = str(config.hydra.job.config_name)
-            sweep = SweepRun(Planner(hydra_context.config_loader, name, overrides).plan())
+            loader, name = hydra_context.config_loader, str(config.hydra.job.config_name)
+            sweep = self._planned(Planner(loader, name, overrides), loader, name)
         self.sweep_run = sweep
         place_sweep(config, sweep.plan.root)
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+
+    def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str) -> SweepRun:
+        return SweepRun(planner.plan())
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep; the arguments are in its plan already."""

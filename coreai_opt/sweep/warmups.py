@@ -44,7 +44,7 @@ def add_warmups(
         paths = RunPaths(root / f"warmup-{key[:8]}")
         warmup = SweepJob(replace(jobs[0].point, warmup_key=key), paths)
         if _add(selection, warmup, len(jobs), settings, {**code, "threads": threads}):
-            selection.warmup_of |= {job.point.config_hash: warmup for job in jobs}
+            selection.warmup_of |= {job.config_hash: warmup for job in jobs}
 
 
 def counted(number: int) -> str:
@@ -54,7 +54,7 @@ def counted(number: int) -> str:
 
 def _begins(job: SweepJob, selection: Selection) -> bool:
     """Return whether a job begins at its first step, in a process of this command."""
-    if selection.states[job.point.config_hash] in WAITED_FOR or job.point.problems:
+    if selection.states[job.config_hash] in WAITED_FOR or job.point.problems:
         return False
     begins_anew = job in selection.restarts or job.point.config.get("resume") == "never"
     return begins_anew or not checkpoint_files(job.paths.resume)
@@ -70,7 +70,7 @@ def _add(
     """Add a warm-up run if it is to be run, and return whether jobs can start from it."""
     # First: what is written after this look has another time.
     mtime_ns, state = warmup.mtime_ns(), warmup.state()
-    known, name = WarmupRun.at(warmup.paths.root), warmup.paths.root.name
+    known, name = WarmupRun.at(warmup.paths.root), warmup.name
     change = None if known is None else _change(known, here)
     is_kept = change is None and settings.retry != "all"
     if state == "completed" and known is not None and is_kept:
@@ -89,8 +89,8 @@ def _add(
         return False
     if change is not None and state not in WAITED_FOR:
         selection.sentences.append(f"{name} is trained again: {change}")
-    selection.mtimes[warmup.point.config_hash] = mtime_ns
-    selection.states[warmup.point.config_hash] = state
+    selection.mtimes[warmup.config_hash] = mtime_ns
+    selection.states[warmup.config_hash] = state
     selection.warmups.append(warmup)
     earlier = None if known is None else known.run
     can_go_on = state in ("interrupted", "failed") and not has_failed_by_itself(earlier, state)

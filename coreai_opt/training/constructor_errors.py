@@ -55,7 +55,9 @@ def is_about_arguments(error: BaseException, target: str) -> bool:
     last = frames[-1]
     if last.tb_frame.f_code not in codes:
         return False
-    return _is_raised_there(last) or _is_of_the_call(error, called)
+    # The line is a raise, and no call of something that is written in C.
+    is_raise = last.tb_frame.f_code.co_code[last.tb_lasti] == RAISE
+    return is_raise or _is_of_the_call(error, called)
 
 
 def place_of(error: BaseException) -> str:
@@ -90,11 +92,6 @@ def _codes(called: Any) -> Iterator[CodeType]:
             if (code := getattr(function, "__code__", None)) is not None:
                 yield code
             function = getattr(function, "__wrapped__", None)
-
-
-def _is_raised_there(trace: TracebackType) -> bool:
-    """Whether the line is a ``raise``, and no call of something that is written in C."""
-    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == RAISE
 
 
 def _is_of_the_call(error: BaseException, called: Any) -> bool:

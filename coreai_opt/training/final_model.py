@@ -36,20 +36,16 @@ class FinalValidation(pl.Callback):
             trainer.check_val_every_n_epoch, trainer.val_check_batch = None, 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restore(trainer)
+        if self._rhythm is not None:
+            trainer.check_val_every_n_epoch, trainer.val_check_batch = self._rhythm
+            self._rhythm = None
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restore(trainer)
+    on_train_epoch_end = on_validation_start
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._restore(trainer)
-
-    def _restore(self, trainer: pl.Trainer) -> None:
-        if self._rhythm is not None:
-            trainer.check_val_every_n_epoch, trainer.val_check_batch = self._rhythm
-            self._rhythm = None
+        self.on_validation_start(trainer, pl_module)
 
 
 def checkpoints_of(trainer: pl.Trainer) -> tuple[str | None, str | None]:

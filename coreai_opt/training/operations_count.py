@@ -25,22 +25,21 @@ class ExampleBatch(pl.Callback):
         self._is_decided = False
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *args: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        self._see(batch)
-
-    def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *args: Any
-    ) -> None:
-        self._see(batch)
-
-    def _see(self, batch: Any) -> None:
         if self._is_decided:
             return
         self._is_decided = True
         inputs = batch[0] if isinstance(batch, tuple | list) and batch else batch
         if isinstance(inputs, Tensor) and inputs.ndim > 0 and len(inputs) > 0:
             self.example = inputs[:1].detach().clone()
+
+    on_validation_batch_start = on_train_batch_start
 
 
 def count_operations(trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, int] | None:

@@ -233,16 +233,7 @@ def _export(objects: Objects, paths: RunPaths) -> dict[str, int]:
 
 
 def _sparsity(report: SparsityReport) -> dict[str, Any]:
-    layers = [
-        {
-            "name": layer.name,
-            "shape": list(layer.shape),
-            "elements": layer.elements,
-            "nonzero": layer.nonzero,
-            "target": layer.target,
-        }
-        for layer in report.layers
-    ]
+    known = ("name", "shape", "elements", "nonzero", "target")
     sparsity: dict[str, Any] = {
         "target": report.target,
         "achieved": report.achieved,
@@ -257,7 +248,7 @@ def _sparsity(report: SparsityReport) -> dict[str, Any]:
             }
             for kind in report.left_dense
         ],
-        "layers": layers,
+        "layers": [{name: getattr(layer, name) for name in known} for layer in report.layers],
     }
     return {**sparsity, "below_target": shortfall(sparsity) is not None}
 

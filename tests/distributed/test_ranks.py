@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from coreai_opt.cli.argv import replaced
+from coreai_opt.config.composing import flags_of
 from coreai_opt.config.errors import ConfigError
-from coreai_opt.config.schemas.trainer import processes_of, strategy_problem
+from coreai_opt.config.schemas.trainer import processes_of, strategy_problems
 from coreai_opt.config.validation import find_problems
 from coreai_opt.distributed import handoff as launch_notes
 from coreai_opt.distributed import ranks
@@ -174,15 +176,17 @@ def test_a_rank_is_given_the_run_and_not_the_sweep() -> None:
         "+hydra.job.env_set.MINE=1",
         "hydra.job.chdir=true",
     ]
-    flags = {"--config-name": "mine", "--config-dir": "my conf", "--config-path": None}
     task = ["model.hidden=[3,4]", "sweep_name='a b'", "+x=1", "~y"]
-    assert rank_arguments(flags, hydra, task) == [
-        "--config-name=mine",
-        "--config-dir=my conf",
+    assert rank_arguments(hydra, task) == [
         "+hydra.job.env_set.MINE=1",
         "hydra.job.chdir=true",
         *task,
     ]
+
+
+def test_a_rank_finds_the_config_that_was_named() -> None:
+    typed = Namespace(config_name="mine", config_dir="my conf", config_path=None)
+    assert flags_of(typed) == ["--config-name=mine", "--config-dir=my conf"]
 
 
 @pytest.mark.parametrize(
@@ -229,14 +233,14 @@ def test_strategies_that_train_copies_are_refused_in_a_sentence(
 
 def test_a_strategy_of_ones_own_that_trains_copies_is_refused() -> None:
     node = {"_target_": "my.DDPStrategy", "start_method": "fork"}
-    problem = strategy_problem({"strategy": node})
+    (problem,) = strategy_problems({"strategy": node})
     assert str(problem).startswith("trainer.strategy=my.DDPStrategy with start_method=fork: it ")
 
 
 @pytest.mark.parametrize("start", ["popen", None])
 def test_a_strategy_of_ones_own_that_runs_the_command_again_is_allowed(start: str | None) -> None:
     node = {"_target_": "my_forks.DDPStrategy"} | ({"start_method": start} if start else {})
-    assert strategy_problem({"strategy": node}) is None
+    assert strategy_problems({"strategy": node}) == []
 
 
 @pytest.fixture

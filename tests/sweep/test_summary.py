@@ -1,6 +1,5 @@
 """What is said at the end of a sweep."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +9,7 @@ from coreai_opt.sweep.summary import below_target
 def outcome(name: str, achieved: float, end: str = "completed") -> Any:
     layers = [{"elements": 1000, "nonzero": round(1000 * (1 - achieved)), "target": 0.9}]
     record = {"sparsity": {"target": 0.9, "achieved": achieved, "layers": layers}}
-    entry = SimpleNamespace(
-        paths=SimpleNamespace(root=Path("sweep", name)),
-        earlier=lambda: SimpleNamespace(record=record),
-    )
+    entry = SimpleNamespace(name=name, earlier=lambda: SimpleNamespace(record=record))
     return SimpleNamespace(entry=entry, end=end)
 
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from coreai_opt.config.errors import Problem
 from coreai_opt.config.groups import config_groups, find_group, root_knobs
 from coreai_opt.config.schemas.nodes import nodes
-from coreai_opt.config.schemas.settings import CheckpointSettings, ObjectiveSettings
+from coreai_opt.config.schemas.settings import CheckpointSettings, ObjectiveSettings, SweepSettings
 
-__all__ = ["AbsentProblem", "absent_problems", "unresolved"]
+__all__ = ["OWN_NODES", "AbsentProblem", "absent_problems", "keys_of_node", "unresolved"]
 
 # What every run is made of. A group that is not here may be missing: it is one thing less.
 MADE = ("data", "model", "trainer")
@@ -21,7 +21,13 @@ BELOW = {
     "objective": ("name", "mode"),
     "paths": ("output_root", "sweep_root", "run_dir"),
 }
-OWN: dict[str, type[BaseModel]] = {"checkpoint": CheckpointSettings, "objective": ObjectiveSettings}
+
+# Nodes of the primary config itself.
+OWN_NODES: dict[str, type[BaseModel]] = {
+    "objective": ObjectiveSettings,
+    "checkpoint": CheckpointSettings,
+    "sweep": SweepSettings,
+}
 
 NOT_FOUND = re.compile(r"Interpolation key '([^']+)' not found")
 
@@ -56,21 +62,23 @@ def absent_problems(values: Mapping[str, Any], problems: Iterable[Problem]) -> l
         values: the resolved config.
         problems: what cannot be read in it.
     """
-    lacking = [name for name in NEEDED if name not in values or _is_null_node(values, name)]
+    lacking = [
+        name for name in NEEDED if name not in values or (name in MADE and values[name] is None)
+    ]
     below = [
         f"{name}.{key}"
         for name, keys in BELOW.items()
         for key in keys
         if isinstance(values.get(name), Mapping) and key not in values[name]
     ]
-    found = [_needed(name) for name in (*lacking, *below)]
+    found = [_lacking(name, "every run needs it") for name in (*lacking, *below)]
     told = set(lacking)
     for problem in problems:
         if not isinstance(problem, AbsentProblem):
             found.append(problem)
         elif problem.absent not in told:
             told.add(problem.absent)
-            found.append(_referred(problem))
+            found.append(_lacking(problem.absent, f"{problem.key} refers to it"))
     return found + _without_target(values) + _optimizer(values)
 
 
@@ -80,23 +88,18 @@ def _is_known(key: str) -> bool:
     return find_group(key) is not None or key in {*NEEDED, *(knob.name for knob in knobs)}
 
 
-def _is_null_node(values: Mapping[str, Any], name: str) -> bool:
-    return name in MADE and values[name] is None
+def _lacking(name: str, why: str) -> Problem:
+    return Problem(name, f"{name} is not there, and {why}; allowed: {_allowed(name)}")
 
 
-def _needed(name: str) -> Problem:
-    return Problem(name, f"{name} is not there, and every run needs it; allowed: {_allowed(name)}")
-
-
-def _referred(problem: AbsentProblem) -> Problem:
-    name = problem.absent
-    sentence = f"{name} is not there, and {problem.key} refers to it"
-    return Problem(name, f"{sentence}; allowed: {_allowed(name)}")
+def keys_of_node(name: str, settings: type[BaseModel]) -> str:
+    """Return how the keys of a node are typed."""
+    return ", ".join(f"{name}.{key}=VALUE" for key in settings.model_fields)
 
 
 def _allowed(name: str) -> str:
-    if name in OWN:
-        return ", ".join(f"{name}.{key}=VALUE" for key in OWN[name].model_fields)
+    if name in OWN_NODES:
+        return keys_of_node(name, OWN_NODES[name])
     group = find_group(name)
     return f"{name}=VALUE" if group is None else f"{name}={', '.join(group.names())}"
 

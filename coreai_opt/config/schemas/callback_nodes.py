@@ -34,8 +34,8 @@ callbacks.a, and one of the two has to go; allowed: without callbacks.b, or sche
     if first is None:
         keys = [key for key in applying if known[key].get("masks_from") == "zeros"]
         return [_zeros_of_a_control(key) for key in keys]
-    others = [key for key, node in known.items() if key != first and _prunes(node)]
-    return [_second(first, key, str(known[key]["_target_"])) for key in others]
+    others = {key: node for key, node in known.items() if key != first and _prunes(node)}
+    return [_second(first, f"callbacks.{key}", node["_target_"]) for key, node in others.items()]
 
 
 def _prunes(node: Mapping[str, Any]) -> bool:
@@ -57,8 +57,7 @@ def _zeros_of_a_control(key: str) -> Problem:
     )
 
 
-def _second(first: str, second: str, target: str) -> Problem:
-    name = f"callbacks.{second}"
+def _second(first: str, name: str, target: object) -> Problem:
     return Problem(
         f"{name}._target_",
         f"{name}._target_={target}: it would prune the model beside callbacks.{first}, and one of "

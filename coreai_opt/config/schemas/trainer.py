@@ -5,7 +5,7 @@ from typing import Any
 
 from coreai_opt.config.errors import Problem
 
-__all__ = ["processes_of", "strategy_problem"]
+__all__ = ["processes_of", "strategy_problems"]
 
 # Strategies that copy this process, or let its threads work, and run no command again.
 WITHOUT_COMMAND = ("spawn", "fork", "notebook")
@@ -42,21 +42,18 @@ def processes_of(trainer: Mapping[str, Any]) -> int | None:
     return int(text) * nodes if text.isdecimal() else None
 
 
-def strategy_problem(trainer: Mapping[str, Any], name: str = "trainer.strategy") -> Problem | None:
+def strategy_problems(trainer: Any, name: str = "trainer.strategy") -> list[Problem]:
     """Return why a strategy is refused that shards weights, or trains in copies of this process.
 
-    Returns:
-        None = it does neither.
-
     Example:
-        >>> print(strategy_problem({"strategy": "fsdp"}))
+        >>> print(*strategy_problems({"strategy": "fsdp"}))
         trainer.strategy=fsdp: it shards the weights, and a mask needs the whole tensor; allowed: \
 auto, or ddp for several devices
-        >>> print(strategy_problem({"strategy": "ddp_spawn"}))
+        >>> print(*strategy_problems({"strategy": "ddp_spawn"}))
         trainer.strategy=ddp_spawn: it trains in processes that it spawns or forks, and the record \
 is made in this one; allowed: auto, or ddp for several devices
     """
-    strategy = trainer.get("strategy")
+    strategy = trainer.get("strategy") if isinstance(trainer, Mapping) else None
     node = strategy if isinstance(strategy, Mapping) else {"_target_": strategy}
     target, start = str(node.get("_target_")), str(node.get("start_method", ""))
     starts = start if isinstance(strategy, Mapping) else target
@@ -69,5 +66,6 @@ is made in this one; allowed: auto, or ddp for several devices
             "it trains in processes that it spawns or forks, and the record is made in this one"
         )
     else:
-        return None
-    return Problem(name, f"{name}={target}: {reason}; allowed: auto, or ddp for several devices")
+        return []
+    sentence = f"{name}={target}: {reason}; allowed: auto, or ddp for several devices"
+    return [Problem(name, sentence)]

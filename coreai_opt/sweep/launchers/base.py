@@ -94,7 +94,7 @@ class SweepLauncher:
         jobs = [
             [
                 *entry.point.overrides,
-                f"hydra.sweep.subdir='{entry.paths.root.name}'",
+                f"hydra.sweep.subdir='{entry.name}'",
                 environment.override(),
             ]
             for entry, environment in zip(entries, environments, strict=True)

@@ -1,6 +1,6 @@
 """Warnings and hints of a preview."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from coreai_opt.report.formatting import n_m_patterns
 from coreai_opt.sweep.preview.planned import PlannedGroup, Preview, label_of
@@ -52,8 +52,7 @@ def _late(preview: Preview) -> list[str]:
     ]
 
 
-def _few_seeds(groups: Iterable[PlannedGroup]) -> list[str]:
-    groups = list(groups)
+def _few_seeds(groups: Sequence[PlannedGroup]) -> list[str]:
     few = [group for group in groups if len(set(group.seeds)) < FEWEST_SEEDS]
     if not few:
         return []

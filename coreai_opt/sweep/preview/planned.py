@@ -1,5 +1,6 @@
 """Planned runs as plain data: the runs of a plan and their status."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -125,12 +126,9 @@ class PlannedGroup:
         return tuple(str(run.point.config.get(SEED)) for run in self.runs)
 
     @property
-    def states(self) -> dict[str, int]:
+    def states(self) -> Mapping[str, int]:
         """Number of runs by status."""
-        counts: dict[str, int] = {}
-        for run in self.runs:
-            counts[run.standing.text] = counts.get(run.standing.text, 0) + 1
-        return counts
+        return Counter(run.standing.text for run in self.runs)
 
 
 def seed_groups(runs: Iterable[PlannedRun]) -> list[PlannedGroup]:

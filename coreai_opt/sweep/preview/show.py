@@ -82,10 +82,10 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
     known = len(selection.sentences)
     add_warmups(selection, plan.root, plan.settings)
     history = _history(plan.config, plan.root)
-    chosen = {entry.point.config_hash for entry in selection.to_run}
+    chosen = {entry.config_hash for entry in selection.to_run}
     runs = []
     for entry in entries:
-        state, digest = selection.states[entry.point.config_hash], entry.point.config_hash
+        state, digest = selection.states[entry.config_hash], entry.config_hash
         will_run = digest in chosen and state not in WAITED_FOR
         how = standing(entry.paths, state, will_run, resume)
         runs.append(planned_run(entry.point, how, history))

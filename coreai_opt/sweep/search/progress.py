@@ -51,8 +51,8 @@ class SearchProgress(SweepProgress):
         """Take in the points that are run next."""
         for sentence in selection.sentences:
             self._say_once(sentence)
-        self._open.update({entry.point.config_hash: entry for entry in selection.to_run})
-        self._warmups.update({entry.point.config_hash: entry for entry in selection.warmups})
+        self._open.update({entry.config_hash: entry for entry in selection.to_run})
+        self._warmups.update({entry.config_hash: entry for entry in selection.warmups})
 
     def known(self, number: int, outcome: Outcome) -> None:
         """Count a trial whose experiment has been run before."""

@@ -36,6 +36,11 @@ class SearchRun(SweepRun):
         fitting: overrides that Hydra can compose with.
     """
 
+    # Of the search that is at work.
+    _study: SearchStudy
+    _board: SearchProgress
+    _launcher: SweepLauncher
+
     def __init__(self, plan: Plan, space: Space, fitting: Sequence[str]) -> None:
         super().__init__(plan, fitting)
         self.space = space
@@ -67,11 +72,13 @@ class SearchRun(SweepRun):
                 on a search in this directory.
         """
         self.check_ranks(launcher)
+        self._launcher = launcher
         with _alone_in(self.plan.root):
             space = self.space.distributions
             study = SearchStudy(self._settings, self.plan.name, space, self._config)
+            self._study = study
             study.close_interrupted()
-            said = self._look_back(study)
+            said = self._look_back()
             keeps_failed = self.plan.settings.retry == "none"
             done = study.counted(keeps_failed)
             to_make = max(0, self._settings.n_trials - done)
@@ -79,26 +86,25 @@ class SearchRun(SweepRun):
             self.folder.enter(self.plan, [])
             self.save_config()
             try:
-                with search_progress(self.plan, to_make) as board:
-                    board.open(study.name, done, again, said)
-                    self._search(study, board, launcher, to_make)
+                with search_progress(self.plan, to_make) as self._board:
+                    self._board.open(study.name, done, again, said)
+                    self._search(to_make)
             finally:
                 self.folder.stop(self.command_id).unlink(missing_ok=True)
-                self._conclude(study)
+                self._conclude()
         return []
 
-    def _look_back(self, study: SearchStudy) -> list[str]:
+    def _look_back(self) -> list[str]:
         """Begin anew where the settings ask for it, and return sentences on earlier trials."""
         settings = self.plan.settings
-        points = {
-            one.config_hash: one for one in map(self._earlier_point, study.completed()) if one
-        }
+        earlier = map(self._earlier_point, self._study.completed())
+        points = {one.config_hash: one for one in earlier if one}
         selection = select(self.folder.entries(points.values()), settings)
         changed = [one for one in selection.to_run if one.state() == "completed"]
         said = [*self.plan.told, *selection.sentences]
         if not changed:
             return said
-        kept = study.begin_anew()
+        kept = self._study.begin_anew()
         return [*said, f"the study begins anew; its trials are kept as {kept!r}"]
 
     def _earlier_point(self, trial: FrozenTrial) -> Point | None:
@@ -106,34 +112,27 @@ class SearchRun(SweepRun):
             return self.space.point(trial.params)
         return None
 
-    def _search(
-        self, study: SearchStudy, board: SearchProgress, launcher: SweepLauncher, to_make: int
-    ) -> None:
+    def _search(self, to_make: int) -> None:
         while to_make > 0:
             size = min(self._settings.n_jobs, to_make)
             to_make -= size
             points: dict[Trial, Point] = {}
-            for trial in study.ask(size):
+            for trial in self._study.ask(size):
                 try:
                     points[trial] = self.space.point(trial.params)
                 except ConfigError as error:
-                    board.refused(trial.number, study.refuse(trial, error))
-            failed = self._run_points(study, board, launcher, points)
+                    self._board.refused(trial.number, self._study.refuse(trial, error))
+            failed = self._run_points(points)
             if failed and self.plan.settings.fail_fast:
-                board.say("the search ends: a run has failed (sweep.fail_fast=true)")
+                self._board.say("the search ends: a run has failed (sweep.fail_fast=true)")
                 return
             if failed > self._settings.max_failure_rate * size:
                 given = f"{NODE}.max_failure_rate={self._settings.max_failure_rate:g}"
-                board.say(f"the search ends: {failed} of {size} trials have failed ({given})")
+                told = f"{failed} of {size} trials have failed ({given})"
+                self._board.say(f"the search ends: {told}")
                 return
 
-    def _run_points(
-        self,
-        study: SearchStudy,
-        board: SearchProgress,
-        launcher: SweepLauncher,
-        points: Mapping[Trial, Point],
-    ) -> int:
+    def _run_points(self, points: Mapping[Trial, Point]) -> int:
         """Run the points that have not been run, tell the study, and return how many failed."""
         new = {
             one.config_hash: one for one in points.values() if one.config_hash not in self._settled
@@ -141,41 +140,35 @@ class SearchRun(SweepRun):
         entries = self.folder.entries(new.values())
         selection = select(entries, self.plan.settings)
         self.folder.enter(self.plan, entries)
-        scheduler = self.scheduler(launcher, selection)
-        board.add(selection)
+        scheduler = self.scheduler(self._launcher, selection)
+        self._board.add(selection)
         try:
-            scheduler.run([*selection.warmups, *selection.to_run], board.listener)
+            scheduler.run([*selection.warmups, *selection.to_run], self._board.listener)
         finally:
             for outcome in [*selection.settled, *scheduler.outcomes]:
-                self._settled[outcome.entry.point.config_hash] = outcome
+                self._settled[outcome.entry.config_hash] = outcome
                 self.outcomes.append(outcome)
             print_queue(selection)
-            told = self._tell(study, board, points, new)
-        return told
+            failed = self._tell(points, set(new))
+        return failed
 
-    def _tell(
-        self,
-        study: SearchStudy,
-        board: SearchProgress,
-        points: Mapping[Trial, Point],
-        new: Mapping[str, Point],
-    ) -> int:
+    def _tell(self, points: Mapping[Trial, Point], fresh: set[str]) -> int:
         """Tell how trials ended, but those that a signal has left, and return how many failed."""
-        failed, fresh = 0, set(new)
+        failed = 0
         for trial, point in points.items():
             outcome = self._settled.get(point.config_hash)
             if outcome is None:
                 continue
             if point.config_hash not in fresh or outcome.was_done:
-                board.known(trial.number, outcome)
+                self._board.known(trial.number, outcome)
             fresh.discard(point.config_hash)
-            without = study.tell(trial, outcome)
+            without = self._study.tell(trial, outcome)
             if without is not None:
-                board.say(f"trial {trial.number} ({outcome.entry.paths.root.name}): {without}")
+                self._board.say(f"trial {trial.number} ({outcome.entry.name}): {without}")
             failed += outcome.end == "failed" or without is not None
         return failed
 
-    def _conclude(self, study: SearchStudy) -> None:
+    def _conclude(self) -> None:
         points = tuple(outcome.entry.point for outcome in self.outcomes)
         # A point that failed is run again alone, by the sweeper that searches nothing.
         command = tuple(one for one in self.plan.command if not one.startswith(_OF_THE_SEARCH))
@@ -183,12 +176,10 @@ class SearchRun(SweepRun):
             command = (*command, "hydra/sweeper=grid")  # a file has chosen the search
         if points:
             print_summary(replace(self.plan, points=points, command=command), self.outcomes)
-        best = best_of(study)
+        best, objectives = best_of(self._study), self._settings.objectives
         self._has_values = bool(best)
-        print_best(best, self._settings.objectives, study.name)
-        write_results(
-            best, self.plan.root / "optimization_results.yaml", len(self._settings.objectives)
-        )
+        print_best(best, objectives, self._study.name)
+        write_results(best, self.plan.root / "optimization_results.yaml", len(objectives))
 
 
 _OF_THE_SEARCH = ("hydra/sweeper", "hydra.sweeper")

@@ -134,8 +134,8 @@ class SearchStudy:
         run = outcome.entry.earlier()
         record = {} if run is None else run.record
         trial.set_user_attr("run_id", record.get("run_id"))
-        trial.set_user_attr("run_folder", outcome.entry.paths.root.name)
-        trial.set_user_attr("config_hash", outcome.entry.point.config_hash)
+        trial.set_user_attr("run_folder", outcome.entry.name)
+        trial.set_user_attr("config_hash", outcome.entry.config_hash)
         trial.set_user_attr(STATUS, outcome.end)
         values = {name: value_of(record, name) for name in self._settings.objectives}
         missing = [name for name, value in values.items() if value is None]

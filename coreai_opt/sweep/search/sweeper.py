@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.launchers.select import sweep_launcher
 from coreai_opt.sweep.plan import Planner
-from coreai_opt.sweep.sweeper import GridSweeper, current_sweep
+from coreai_opt.sweep.sweeper import GridSweeper, SweepRun
 
 if TYPE_CHECKING:
     from coreai_opt.sweep.search.run import SearchRun
@@ -26,6 +26,8 @@ class OptunaSearch(GridSweeper):
     The settings are read when the sweep's directory is known, not here.
     """
 
+    sweep_run: "SearchRun"
+
     def __init__(self, **settings: Any) -> None:
         super().__init__()
 
@@ -33,35 +35,24 @@ class OptunaSearch(GridSweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Take Hydra's objects, and check the settings of the search."""
-        token = None
-        if current_sweep.get() is None:
-            overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
-            name = str(config.hydra.job.config_name)
-            planner = Planner(hydra_context.config_loader, name, overrides)
-            found = planned_search(planner, hydra_context.config_loader, name)
-            token = current_sweep.set(found)
-        try:
-            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        finally:
-            if token is not None:
-                current_sweep.reset(token)
-        self._search.configure(config)
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.sweep_run.configure(config)
+
+    def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str) -> SweepRun:
+        search = planned_search(planner, loader, config_name)
+        assert search is not None  # this sweeper is chosen
+        return search
 
     def sweep(self, arguments: list[str]) -> Any:
         """Search; the arguments are in the plan already."""
         assert self._launcher is not None
-        search = self._search
+        search = self.sweep_run
         if problems := search.folder.problems(search.plan):
             raise ConfigError(problems)
         search.plan.root.mkdir(parents=True, exist_ok=True)
         search.config = self._config
         search.run(sweep_launcher(self._launcher, search.plan.config))
         return []
-
-    @property
-    def _search(self) -> "SearchRun":
-        search: Any = self.sweep_run
-        return search  # type: ignore[no-any-return]
 
 
 def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> "SearchRun | None":
