@@ -178,7 +178,9 @@ SAVING: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("is_pruned", "every_epoch"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(
+    ("is_pruned", "every_epoch"), [pytest.param(False, 1, marks=pytest.mark.slow), (True, 2)]
+)
 @pytest.mark.parametrize("settings", SAVING, ids=str)
 def test_a_model_at_target_is_saved_as_lightning_does(
     tmp_path: Path, is_pruned: bool, settings: dict[str, Any], every_epoch: int
