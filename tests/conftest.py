@@ -155,7 +155,7 @@ def work(tmp_path: Path) -> Path:
 def command(work: Path) -> Command:
     """Run ``python train.py ARGUMENTS`` as a user does, in a directory of its own."""
 
-    def run(*arguments: str, timeout: float = 100) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: str, timeout: float = 180) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, str(ROOT / "train.py"), *arguments],
             cwd=work,

@@ -279,7 +279,7 @@ def test_ctrl_c_leaves_the_jobs_in_the_queue_and_says_so(slurm: Slurm, tmp_path:
     with sweep.started() as process:
         wait_for(process, lambda: sweep.trains(1), "training")
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 130, errors
     assert "2 jobs stay in SLURM's queue, and the same command takes up what they do" in out
     told = next(line for line in out.splitlines() if line.startswith("  scancel "))
@@ -305,7 +305,7 @@ def test_settings_that_the_cluster_does_not_take_are_one_sentence(
         ("trainer=default", "hydra.launcher.gpus_per_node=null, or trainer=cpu"),
     ):
         with Sweep(tmp_path, slurm, [*LONG, "seed=1,2", setting]).started() as process:
-            out, errors = process.communicate(timeout=60)
+            out, errors = process.communicate(timeout=180)
         assert process.returncode == 1, (out, errors)
         assert said in errors
         assert errors.startswith("error: hydra/launcher=slurm: the jobs were not taken: ")
@@ -349,7 +349,7 @@ def test_a_run_in_two_tasks_is_requeued_and_goes_on_exactly(slurm: Slurm, tmp_pa
 def test_tasks_and_processes_have_to_be_as_many(slurm: Slurm, tmp_path: Path) -> None:
     for more in (["trainer=ddp", "trainer.accelerator=cpu"], ["hydra.launcher.tasks_per_node=2"]):
         with Sweep(tmp_path, slurm, [*more, "seed=1,2"]).started() as process:
-            out, errors = process.communicate(timeout=60)
+            out, errors = process.communicate(timeout=180)
         assert (process.returncode, out) == (1, "")
         assert re.match(r"error: a job has \d tasks \(hydra.launcher.tasks_per_node times", errors)
     assert not list(tmp_path.glob("multirun/*/seed-*"))

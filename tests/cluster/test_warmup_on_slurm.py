@@ -146,7 +146,7 @@ def test_a_command_that_ends_during_a_warm_up_says_that_its_runs_are_not_submitt
     with sweeping(slurm, tmp_path, *SWEEP) as process:
         wait_for(process, lambda: trains(sweep), "a warm-up that trains")
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 130, errors
     assert "2 runs wait for the dense warm-up, not submitted yet: run the same command again" in out
     with sweeping(slurm, tmp_path, *SWEEP) as process:

@@ -107,7 +107,7 @@ def typed(folder: Path, *arguments: str, allowed: str = "") -> "subprocess.Compl
         env={**os.environ, VARIABLE: allowed},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=180,
     )
 
 

@@ -49,7 +49,7 @@ def started(
 
 def wait_for(process: Process, condition: Callable[[], object], what: str) -> None:
     """Wait until something is there; a process that has ended before is a failure."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         if condition():
             return
@@ -94,7 +94,7 @@ def in_terminal(command: list[str], cwd: Path, given: dict[str, str] | None = No
     )
     os.close(follower)
     written = b""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         ready, _, _ = select.select([leader], [], [], 1)
         try:

@@ -25,7 +25,7 @@ def script(*arguments: object, path: str | None = None) -> Completed:
         env={**os.environ, "PATH": path or os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=180,
     )
 
 

@@ -71,7 +71,7 @@ def test_options_in_a_directory_of_the_users_own_are_known(refused: Refused, wor
 @pytest.mark.slow
 def test_a_closed_pipe_leaves_the_run_completed(work: Path) -> None:
     script = f"'{sys.executable}' '{ROOT / 'train.py'}' {' '.join(QUICK)} | true"
-    subprocess.run(["bash", "-c", script], cwd=work, check=True, capture_output=True, timeout=100)
+    subprocess.run(["bash", "-c", script], cwd=work, check=True, capture_output=True, timeout=180)
     assert only_record(work)["status"] == "completed"
 
 

@@ -60,7 +60,7 @@ def test_ranks_prune_alike(tmp_path: Path, criterion: str, allocation: str) -> N
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, str(program), criterion, allocation, str(tmp_path)]
     done = subprocess.run(
-        arguments, env=environment, capture_output=True, text=True, timeout=110, cwd=tmp_path
+        arguments, env=environment, capture_output=True, text=True, timeout=180, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     (state, moments), (other, other_moments) = [

@@ -106,7 +106,7 @@ def run(folder: Path, *arguments: object) -> list[dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(program), str(folder), *map(str, arguments)]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=100, cwd=folder
+        command, env=environment, capture_output=True, text=True, timeout=180, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in (0, 1)]
