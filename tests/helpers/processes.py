@@ -79,6 +79,13 @@ def facts(work: Path) -> dict[str, tuple[str, int]]:
     return {name: (one["status"], one["attempts"]) for name, one in records.items()}
 
 
+def progress_of(work: Path, seed: int) -> dict[str, Any]:
+    """Return the sign of life of the run of a seed in a sweep, nothing before there is one."""
+    for path in work.glob(f"multirun/*/seed-{seed}_*/progress.json"):
+        return dict(json.loads(path.read_text()))
+    return {}
+
+
 def checkpoints(work: Path) -> list[Path]:
     """Return the files that a run below a directory can go on from, the newest first."""
     return sorted(work.glob("outputs/*/*/resume/step-*.ckpt"), reverse=True)

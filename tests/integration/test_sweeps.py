@@ -1,6 +1,5 @@
 """Real sweeps through the real command line: run again, killed, with a full disk, two at once."""
 
-import json
 import os
 import re
 import shlex
@@ -11,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,6 +22,7 @@ from tests.helpers.processes import (
     facts,
     folders,
     in_terminal,
+    progress_of,
     record_in,
     started,
     wait_for,
@@ -92,12 +91,6 @@ def interrupted(process: Process, work: Path, seed: int) -> None:
     """Press Ctrl-C when the run of a seed has begun to train."""
     wait_for(process, lambda: progress_of(work, seed).get("step", 0) > 0, "step")
     process.send_signal(signal.SIGINT)
-
-
-def progress_of(work: Path, seed: int) -> dict[str, Any]:
-    for path in work.glob(f"multirun/*/seed-{seed}_*/progress.json"):
-        return dict(json.loads(path.read_text()))
-    return {}
 
 
 def test_ctrl_c_ends_one_run_and_the_second_one_the_sweep(work: Path) -> None:

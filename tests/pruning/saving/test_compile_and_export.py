@@ -1,7 +1,7 @@
 """Prepared models in torch.compile and torch.export, and their state in other dtypes and copies."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,6 @@ from tests.helpers.pruning.models import Language, Tied
 RAMP = PolynomialDecaySchedule(total_iters=8, power=1)
 GAPS = PolynomialDecaySchedule(total_iters=12, power=2, update_frequency=3)
 LAST = 13
-
-
-@pytest.fixture
-def _compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
 
 
 def net(seed: int = 0) -> nn.Sequential:
