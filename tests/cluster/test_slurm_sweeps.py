@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.helpers.launchers import one_thread
 from tests.helpers.processes import Process, in_terminal, record_in, started, wait_for
-from tests.helpers.slurm import Slurm, running, wait_until
+from tests.helpers.slurm import IDLE, Slurm, running, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -41,19 +41,6 @@ class Hog(pl.Callback):
     def on_train_epoch_start(self, trainer, pl_module):
         if os.environ["PL_GLOBAL_SEED"] == "4" and trainer.current_epoch == 3:
             self.taken = bytearray(os.urandom(1 << 20)) * 3000
-"""
-
-
-# Trains for longer than it computes, so that there is time to disturb it on any machine.
-IDLE = """
-import time
-
-import pytorch_lightning as pl
-
-
-class Idle(pl.Callback):
-    def on_train_epoch_start(self, trainer, pl_module):
-        time.sleep(0.5)
 """
 
 

@@ -47,6 +47,22 @@ def started(
         process.communicate()
 
 
+def run_ranks(folder: Path, program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run a program whose Trainer starts its ranks, in a folder; it must succeed."""
+    path = folder / "program.py"
+    path.write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(path), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def wait_for(process: Process, condition: Callable[[], object], what: str) -> None:
     """Wait until something is there; a process that has ended before is a failure."""
     deadline = time.monotonic() + 180

@@ -15,6 +15,18 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "slurm-dev-cluster"
 
+# A callback that trains for longer than it computes: there is time to disturb it on any machine.
+IDLE = """
+import time
+
+import pytorch_lightning as pl
+
+
+class Idle(pl.Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        time.sleep(0.5)
+"""
+
 Completed = subprocess.CompletedProcess[str]
 
 
