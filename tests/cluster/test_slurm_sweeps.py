@@ -220,7 +220,7 @@ def test_a_job_that_is_preempted_goes_on_exactly(
         job = slurm.sbatch(
             "--partition=high", "--nodes=2", "--exclusive", "--time=5", "--wrap=srun sleep 1"
         )
-        wait_until(lambda: slurm.state(job) in ("RUNNING", "COMPLETED"), "preemption", 100)
+        wait_until(lambda: slurm.state(job) in ("RUNNING", "COMPLETED"), "preemption")
         out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, (out, errors)
     for seed in (1, 2):
@@ -308,7 +308,7 @@ def test_the_jobs_of_a_node_that_goes_down_go_on_exactly(
             wait_for(process, lambda: all(map(sweep.trains, (1, 2, 3))), "training")
             cluster.kill_node("n1")
             on_n1 = "squeue --noheader --states=all --array --format=%T|%r"
-            wait_until(lambda: "PENDING" in cluster.run(*on_n1.split()), "a requeue", 100)
+            wait_until(lambda: "PENDING" in cluster.run(*on_n1.split()), "a requeue")
             cluster.start_node("n1")
             out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, (out, errors)

@@ -78,7 +78,7 @@ def processes_with(*words: str) -> set[int]:
     return found
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 180) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():
