@@ -75,6 +75,6 @@ def test_a_sweep_from_python_is_the_commands(command: Command, work: Path) -> No
     assert "powr=1: there is no key 'powr'" in done.stdout
     name = done.stdout.splitlines()[-1]
     given = ["experiment=quick", "trainer.max_epochs=2", "total_iters=30"]
-    again = command("-m", *given, "schedule=poly,none", "optimizer=sgd", "power=2", timeout=60)
+    again = command("-m", *given, "schedule=poly,none", "optimizer=sgd", "power=2", timeout=180)
     assert f"sweep {name} in " in again.stdout
     assert ": 2 runs, 2 done before\n" in again.stdout

@@ -61,7 +61,7 @@ def test_a_job_that_takes_more_memory_than_it_asked_for_is_killed(
 ) -> None:
     take = "import time; block = b'x' * 600_000_000; time.sleep(60)"
     job = slurm.sbatch("--mem=200M", f'--wrap=exec python -c "{take}"', cwd=tmp_path)
-    wait_until(lambda: slurm.state(job) == "FAILED", "the job has ended", timeout_s=30)
+    wait_until(lambda: slurm.state(job) == "FAILED", "the job has ended")
     [output] = tmp_path.iterdir()
     assert "exceeded memory limit" in output.read_text()
 

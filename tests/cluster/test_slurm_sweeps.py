@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.helpers.launchers import one_thread
 from tests.helpers.processes import Process, in_terminal, record_in, started, wait_for
-from tests.helpers.slurm import Slurm, running, wait_until
+from tests.helpers.slurm import IDLE, Slurm, running, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -41,19 +41,6 @@ class Hog(pl.Callback):
     def on_train_epoch_start(self, trainer, pl_module):
         if os.environ["PL_GLOBAL_SEED"] == "4" and trainer.current_epoch == 3:
             self.taken = bytearray(os.urandom(1 << 20)) * 3000
-"""
-
-
-# Trains for longer than it computes, so that there is time to disturb it on any machine.
-IDLE = """
-import time
-
-import pytorch_lightning as pl
-
-
-class Idle(pl.Callback):
-    def on_train_epoch_start(self, trainer, pl_module):
-        time.sleep(0.5)
 """
 
 
@@ -233,7 +220,7 @@ def test_a_job_that_is_preempted_goes_on_exactly(
         job = slurm.sbatch(
             "--partition=high", "--nodes=2", "--exclusive", "--time=5", "--wrap=srun sleep 1"
         )
-        wait_until(lambda: slurm.state(job) in ("RUNNING", "COMPLETED"), "preemption", 100)
+        wait_until(lambda: slurm.state(job) in ("RUNNING", "COMPLETED"), "preemption")
         out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, (out, errors)
     for seed in (1, 2):
@@ -279,7 +266,7 @@ def test_ctrl_c_leaves_the_jobs_in_the_queue_and_says_so(slurm: Slurm, tmp_path:
     with sweep.started() as process:
         wait_for(process, lambda: sweep.trains(1), "training")
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 130, errors
     assert "2 jobs stay in SLURM's queue, and the same command takes up what they do" in out
     told = next(line for line in out.splitlines() if line.startswith("  scancel "))
@@ -305,7 +292,7 @@ def test_settings_that_the_cluster_does_not_take_are_one_sentence(
         ("trainer=default", "hydra.launcher.gpus_per_node=null, or trainer=cpu"),
     ):
         with Sweep(tmp_path, slurm, [*LONG, "seed=1,2", setting]).started() as process:
-            out, errors = process.communicate(timeout=60)
+            out, errors = process.communicate(timeout=180)
         assert process.returncode == 1, (out, errors)
         assert said in errors
         assert errors.startswith("error: hydra/launcher=slurm: the jobs were not taken: ")
@@ -321,7 +308,7 @@ def test_the_jobs_of_a_node_that_goes_down_go_on_exactly(
             wait_for(process, lambda: all(map(sweep.trains, (1, 2, 3))), "training")
             cluster.kill_node("n1")
             on_n1 = "squeue --noheader --states=all --array --format=%T|%r"
-            wait_until(lambda: "PENDING" in cluster.run(*on_n1.split()), "a requeue", 100)
+            wait_until(lambda: "PENDING" in cluster.run(*on_n1.split()), "a requeue")
             cluster.start_node("n1")
             out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, (out, errors)
@@ -349,7 +336,7 @@ def test_a_run_in_two_tasks_is_requeued_and_goes_on_exactly(slurm: Slurm, tmp_pa
 def test_tasks_and_processes_have_to_be_as_many(slurm: Slurm, tmp_path: Path) -> None:
     for more in (["trainer=ddp", "trainer.accelerator=cpu"], ["hydra.launcher.tasks_per_node=2"]):
         with Sweep(tmp_path, slurm, [*more, "seed=1,2"]).started() as process:
-            out, errors = process.communicate(timeout=60)
+            out, errors = process.communicate(timeout=180)
         assert (process.returncode, out) == (1, "")
         assert re.match(r"error: a job has \d tasks \(hydra.launcher.tasks_per_node times", errors)
     assert not list(tmp_path.glob("multirun/*/seed-*"))

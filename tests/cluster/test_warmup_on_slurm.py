@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.launchers import one_thread
 from tests.helpers.processes import Process, record_in, started, wait_for
 from tests.helpers.same_runs import differences
-from tests.helpers.slurm import Slurm
+from tests.helpers.slurm import IDLE, Slurm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -47,18 +47,6 @@ TWO_TASKS = [
     "trainer.max_epochs=6",
     "begin_step=80",
 ]
-
-# Trains for longer than it computes, so that there is time to disturb it on any machine.
-IDLE = """
-import time
-
-import pytorch_lightning as pl
-
-
-class Idle(pl.Callback):
-    def on_train_epoch_start(self, trainer, pl_module):
-        time.sleep(0.5)
-"""
 
 
 def jobs(sweep: Path) -> dict[str, dict[str, Any]]:
@@ -146,7 +134,7 @@ def test_a_command_that_ends_during_a_warm_up_says_that_its_runs_are_not_submitt
     with sweeping(slurm, tmp_path, *SWEEP) as process:
         wait_for(process, lambda: trains(sweep), "a warm-up that trains")
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 130, errors
     assert "2 runs wait for the dense warm-up, not submitted yet: run the same command again" in out
     with sweeping(slurm, tmp_path, *SWEEP) as process:

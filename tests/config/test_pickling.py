@@ -91,7 +91,7 @@ def test_a_process_that_knows_nothing_of_us_reads_it(compose_config: Any, tmp_pa
     path = tmp_path / "config.pickle"
     path.write_bytes(pickle.dumps(compose_config(*CHOSEN)))
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("coreai_opt.pruning.config.PolynomialDecaySchedule")
@@ -136,7 +136,7 @@ def test_an_app_spawns_processes_with_it_and_hydra_runs_it_again(tmp_path: Path)
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=180,
         )
         assert done.returncode == 0, done.stderr
         return [line for line in done.stdout.splitlines() if not line.startswith("[")]
@@ -151,4 +151,4 @@ def test_other_classes_of_the_process_are_pickled_as_before() -> None:
     program = "import copyreg, re; before = set(copyreg.dispatch_table)\n"
     program += "import coreai_opt.config.schemas.nodes as ours\n"
     program += "assert set(copyreg.dispatch_table) - before == {ours.SchemaType}"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=180)

@@ -107,7 +107,7 @@ def typed(folder: Path, *arguments: str, allowed: str = "") -> "subprocess.Compl
         env={**os.environ, VARIABLE: allowed},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=180,
     )
 
 
@@ -122,7 +122,16 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("arguments", CASES.values(), ids=CASES.keys())
+QUICK = ("a run", "by reference", "in a sweep's point")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(line, id=name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name, line in CASES.items()
+    ],
+)
 def test_a_command_makes_nothing_that_is_not_allowed(work: Path, arguments: list[str]) -> None:
     done = typed(work, *arguments)
     assert done.returncode == 1, done.stderr

@@ -34,21 +34,6 @@ NEW = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("package", "tools"),
-    [
-        ("torch", ["`torch.nn.utils.prune`", "`torch.ao.pruning`"]),
-        ("pytorch-lightning", ["Lightning `ModelPruning`"]),
-    ],
-)
-def test_the_page_is_about_the_versions_that_are_pinned(package: str, tools: list[str]) -> None:
-    pins = (ROOT / "constraints.txt").read_text()
-    pin = re.search(rf"^{package}==(\S+)$", pins, re.MULTILINE)
-    assert pin is not None
-    for tool in tools:
-        assert f"\n| {tool} | {pin[1]} |" in PAGE
-
-
 def rows() -> list[list[str]]:
     """Return the cells of the table, without its header."""
     table = re.findall(r"^\| .* \|$", PAGE, re.MULTILINE)

@@ -1,9 +1,10 @@
 """The reference of the config: nothing is left out, and the ranges that it gives are enforced."""
 
-import importlib.util
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,12 +33,7 @@ TINY = 2.0**-20
 
 @pytest.fixture(scope="module")
 def reference() -> Any:
-    spec = importlib.util.spec_from_file_location("config_reference", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(str(SCRIPT)))
 
 
 def kinds(annotation: Any) -> str:

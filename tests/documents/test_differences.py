@@ -5,7 +5,7 @@ import re
 import pytest
 
 from coreai_opt.pruning.config import PolynomialDecaySchedule
-from coreai_opt.pruning.spec import NMStructured, PruningScheme
+from coreai_opt.pruning.spec import NMStructured
 from tests.conftest import ROOT
 
 
@@ -31,12 +31,3 @@ def test_what_n_of_m_counts_is_what_the_page_says() -> None:
         scheme = NMStructured(n=int(n), m=int(m))
         pruned = scheme.pruned_elements((4, 8), 1.0)
         assert (kept, int(zeros)) == (n, 100 * pruned / 32)
-
-
-def test_the_keys_of_the_open_change_are_free() -> None:
-    keys = PruningScheme.list_registry_keys()
-    assert {"n_m", "block"} <= set(keys)
-    for key in ("n_m_structured", "block_structured"):
-        assert key not in keys
-        with pytest.raises(ValueError, match=key):
-            PruningScheme.maybe_build_from_dict({"type": key})

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from tests.conftest import ROOT
+from tests.helpers.lightning import zeros
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -30,10 +31,6 @@ def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     program = [sys.executable, *arguments]
     return subprocess.run(program, cwd=cwd, env=environment, capture_output=True, text=True)
-
-
-def zeros(weight: torch.Tensor) -> float:
-    return float((weight == 0).sum()) / weight.numel()
 
 
 def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:

@@ -1,13 +1,14 @@
 """The documentation as a site: built from the pages, with links that lead somewhere."""
 
-import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,14 +24,7 @@ HOOKS = ROOT / "scripts" / "mkdocs_hooks.py"
 
 @pytest.fixture(scope="module")
 def hooks() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "mkdocs_hooks", CONFIG.with_suffix("").parent / "mkdocs_hooks.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(str(HOOKS)))
 
 
 def build(config: Path, out: Path) -> "subprocess.CompletedProcess[str]":
@@ -52,16 +46,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize(
-    ("link", "warning"),
-    [
-        ("record.md#nowhere", "does not contain an anchor '#nowhere'"),
-        ("nothing.md", "the target is not found"),
-        ("/record.md", "contains an absolute link"),
-    ],
-    ids=["anchor", "page", "absolute"],
-)
-def test_a_broken_link_is_an_error(tmp_path: Path, link: str, warning: str) -> None:
+BROKEN = {
+    "record.md#nowhere": "does not contain an anchor '#nowhere'",
+    "nothing.md": "the target is not found",
+    "/record.md": "contains an absolute link",
+}
+
+
+def test_a_broken_link_is_an_error(tmp_path: Path) -> None:
     for folder in ("docs", "scripts"):
         (tmp_path / folder).mkdir()
     # The same settings with two pages of their own, and nothing from elsewhere.
@@ -76,10 +68,10 @@ def test_a_broken_link_is_an_error(tmp_path: Path, link: str, warning: str) -> N
     page = tmp_path / "docs" / "index.md"
     page.write_text("# Start\n\n[a](record.md#record)\n")
     assert build(config, tmp_path / "site").returncode == 0
-    page.write_text(f"# Start\n\n[a]({link})\n")
+    page.write_text("# Start\n\n" + "\n".join(f"[a]({link})" for link in BROKEN))
     done = build(config, tmp_path / "site")
     assert done.returncode == 1
-    assert warning in done.stderr
+    assert [said for said in BROKEN.values() if said not in done.stderr] == []
 
 
 def test_the_script_builds_as_the_tests_do() -> None:

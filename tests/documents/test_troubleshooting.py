@@ -171,7 +171,7 @@ def test_what_is_said_of_a_run_that_was_killed(work: Path) -> None:
     about = {line: said for (line, *_), said in SYMPTOMS if KILLED in line}
     again, other, late = about
     run = subprocess.Popen([sys.executable, ROOT / "train.py", *shlex.split(again)[2:]], cwd=work)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
 
     def at_work() -> bool:
         progress = work / KILLED / "progress.json"  # how many steps there are comes a second later

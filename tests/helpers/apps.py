@@ -140,7 +140,7 @@ class Home:
             env={**clean, "OMP_NUM_THREADS": "1", **variables},
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=180,
         )
 
 

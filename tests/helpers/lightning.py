@@ -180,13 +180,28 @@ def make_trainer(root: Path, *callbacks: pl.Callback, **settings: Any) -> pl.Tra
 
 
 def steps_asked(
-    root: Path, module: pl.LightningModule, *, batches: int = 8, interval: Any = "step", **kw: Any
+    root: Path,
+    module: pl.LightningModule,
+    *callbacks: pl.Callback,
+    batches: int = 8,
+    interval: Any = "step",
+    **kw: Any,
 ) -> list[int]:
     """Return the steps that the schedule is asked for in a whole training."""
     schedule = RecordingSchedule()
     pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval=interval)
-    make_trainer(root, pruning, **kw).fit(module, loader(batches))
+    make_trainer(root, pruning, *callbacks, **kw).fit(module, loader(batches))
     return schedule.asked
+
+
+def tape_of(
+    root: Path, module: pl.LightningModule, *, batches: int = 8, interval: Any = "step", **kw: Any
+) -> list[int]:
+    """Return the last step that the schedule was asked for, after each batch."""
+    tape = Tape(RecordingSchedule())
+    pruning = ScheduledPruning(tape.schedule, config=FIRST_LAYER, interval=interval)
+    make_trainer(root, pruning, tape, **kw).fit(module, loader(batches))
+    return tape.after_batch
 
 
 def zeros(weight: Tensor) -> float:

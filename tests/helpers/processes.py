@@ -47,9 +47,25 @@ def started(
         process.communicate()
 
 
+def run_ranks(folder: Path, program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run a program whose Trainer starts its ranks, in a folder; it must succeed."""
+    path = folder / "program.py"
+    path.write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(path), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def wait_for(process: Process, condition: Callable[[], object], what: str) -> None:
     """Wait until something is there; a process that has ended before is a failure."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         if condition():
             return
@@ -79,6 +95,13 @@ def facts(work: Path) -> dict[str, tuple[str, int]]:
     return {name: (one["status"], one["attempts"]) for name, one in records.items()}
 
 
+def progress_of(work: Path, seed: int) -> dict[str, Any]:
+    """Return the sign of life of the run of a seed in a sweep, nothing before there is one."""
+    for path in work.glob(f"multirun/*/seed-{seed}_*/progress.json"):
+        return dict(json.loads(path.read_text()))
+    return {}
+
+
 def checkpoints(work: Path) -> list[Path]:
     """Return the files that a run below a directory can go on from, the newest first."""
     return sorted(work.glob("outputs/*/*/resume/step-*.ckpt"), reverse=True)
@@ -94,7 +117,7 @@ def in_terminal(command: list[str], cwd: Path, given: dict[str, str] | None = No
     )
     os.close(follower)
     written = b""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         ready, _, _ = select.select([leader], [], [], 1)
         try:

@@ -18,6 +18,7 @@ QUICK = [
     "trainer.max_epochs=3",
     "trainer.accelerator=cpu",
     "trainer.log_every_n_steps=2",
+    "+trainer.limit_test_batches=4",  # of 103
     "total_iters=8",
 ]
 

@@ -15,6 +15,18 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "slurm-dev-cluster"
 
+# A callback that trains for longer than it computes: there is time to disturb it on any machine.
+IDLE = """
+import time
+
+import pytorch_lightning as pl
+
+
+class Idle(pl.Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        time.sleep(0.5)
+"""
+
 Completed = subprocess.CompletedProcess[str]
 
 
@@ -25,7 +37,7 @@ def script(*arguments: object, path: str | None = None) -> Completed:
         env={**os.environ, "PATH": path or os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=180,
     )
 
 
@@ -66,7 +78,7 @@ def processes_with(*words: str) -> set[int]:
     return found
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 180) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():

@@ -57,7 +57,7 @@ def run(directory: Path, *arguments: str) -> list[str]:
         )
         for rank in "01"
     ]
-    return [rank.communicate(timeout=100)[0] for rank in ranks]
+    return [rank.communicate(timeout=180)[0] for rank in ranks]
 
 
 def states(directory: Path) -> list[dict[str, torch.Tensor]]:

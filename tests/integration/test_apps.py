@@ -10,7 +10,6 @@ from tests.helpers.apps import (
     DICT_GROUP,
     EVAL_SCRIPT,
     HARD_CODED,
-    LIST_ROOT,
     OWN_EMA,
     REGISTRY,
     App,
@@ -23,15 +22,10 @@ from tests.helpers.apps import (
 )
 from tests.integration.conftest import Pruned
 
-pytestmark = pytest.mark.timeout(300)
-
-slow = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize(
-    "app",
-    [pytest.param(app, id=app.name, marks=() if app is LIST_ROOT else slow) for app in APPS],
-)
+@pytest.mark.parametrize("app", APPS, ids=lambda app: app.name)
 def test_the_one_line_prunes_what_the_app_itself_writes(
     home: Home, pruned: Pruned, app: App
 ) -> None:
@@ -43,7 +37,6 @@ def test_the_one_line_prunes_what_the_app_itself_writes(
     assert "below the target" not in shown
 
 
-@slow
 def test_the_test_phase_and_the_eval_script_see_the_same_pruned_network(
     home: Home, pruned: Pruned
 ) -> None:
@@ -59,7 +52,6 @@ def accuracy(completed: Completed) -> float:
     return float(shown)
 
 
-@slow
 def test_a_script_without_lightning_loads_and_exports_the_pruned_network(
     home: Home, pruned: Pruned
 ) -> None:
@@ -76,7 +68,6 @@ def test_a_script_without_lightning_loads_and_exports_the_pruned_network(
     assert [int(n) for n in counted.stdout.split()] == [expected[n] for n in EVAL_SCRIPT.pruned]
 
 
-@slow
 def test_a_sweep_over_schedules_has_a_dense_control_and_the_same_keys(
     home: Home, tmp_path: Path
 ) -> None:
@@ -96,7 +87,6 @@ def test_a_sweep_over_schedules_has_a_dense_control_and_the_same_keys(
                 assert_at_target(home, REGISTRY, file)
 
 
-@slow
 def test_going_on_in_mid_ramp_goes_on_with_the_ramp(home: Home, pruned: Pruned) -> None:
     """In the checkpoints that follow the ramp has come as far as without a break."""
     where, _ = pruned(OWN_EMA)
@@ -114,7 +104,6 @@ def test_going_on_in_mid_ramp_goes_on_with_the_ramp(home: Home, pruned: Pruned) 
     assert_at_target(home, OWN_EMA, where / "again" / "last.ckpt")
 
 
-@slow
 def test_every_fold_is_pruned_by_itself(home: Home, pruned: Pruned) -> None:
     where, _ = pruned(HARD_CODED)
     first, second = (

@@ -17,30 +17,17 @@ QUICK = ["experiment=quick", "trainer.accelerator=cpu"]
 
 BAD_INPUT = {
     ("power=-1",): ["power=-1: should be greater than 0", "allowed: exponent of the ramp, > 0"],
-    ("power=abc",): ["power=abc: should be a valid number", "exponent of the ramp, > 0"],
     ("powr=2",): ["powr=2: there is no key 'powr'", "did you mean 'power'?"],
     ("schedule=plo",): ["schedule=plo: there is no such option", "did you mean 'poly'?"],
     ("schedule=constant", "power=2"): ["power=2: schedule=constant has no 'power'", "begin_step"],
-    ("target_sparsity=1.5",): ["target_sparsity=1.5: should be less than or equal to 1", "0 to 1"],
-    ("total_iters=0",): ["total_iters=0: should be greater than 0", ">= 1"],
-    ("total_iters=10.5",): ["total_iters=10.5: should be a valid integer", ">= 1"],
     ("total_iters=100000",): ["total_iters=100000: the ramp ends after 100000", "has 550"],
-    ("data.batch_size=0",): ["data.batch_size=0: should be greater than or equal to 1", ">= 1"],
     ("data.batch_size=abc",): ["data.batch_size=abc", "could not be converted to Integer", ">= 1"],
     ("model._target_=nowhere.Net",): ["nowhere.Net cannot be imported", "my.module.Class"],
-    ("model._target_=coreai_opt.models.MPL",): ["has no 'MPL'", "did you mean 'MLP'?"],
     ("paths.output_root=/proc/none",): ["run directory cannot be written", "/proc/none"],
     ("power",): ["power: not of the form KEY=VALUE"],
     ("optimizer.lr=[1",): ["optimizer.lr=[1: not of the form KEY=VALUE"],
     ("-m", "power=1,-1"): ["power=-1: should be greater than 0"],
-    ("schedule=exponential", "rate=0"): ["rate=0: should be greater than 0", "decay over the ramp"],
-    ("schedule=exponential", "rate=abc"): ["rate=abc: should be a valid number", "> 0"],
     ("schedule=constant", "rate=3"): ["rate=3: schedule=constant has no 'rate'", "=exponential"],
-    ("schedule=multistep", "milestones=[20,10]"): ["[20, 10] is not strictly increasing"],
-    ("schedule=multistep", "milestones=5"): ["milestones=5: should be a valid tuple", "list of"],
-    ("schedule=multistep", "levels=[0.5]"): ["levels: [0.5] should have as many values"],
-    ("schedule=multistep", "milestones=[1,2]", "levels=[0.5,0.9]"): ["levels: [0.5, 0.9] ends at"],
-    ("schedule=multistep", "experiment=quick"): ["reached at milestone 400", "has 300 steps"],
     ("schedule=null",): ["schedule=null: not the name of an option", "constant, cosine, cubic"],
     ("--run", "--multirun"): ["Only one of --run, --multirun"],
     ("preview=maybe",): ["preview=maybe: neither true nor false"],
@@ -84,7 +71,7 @@ def test_options_in_a_directory_of_the_users_own_are_known(refused: Refused, wor
 @pytest.mark.slow
 def test_a_closed_pipe_leaves_the_run_completed(work: Path) -> None:
     script = f"'{sys.executable}' '{ROOT / 'train.py'}' {' '.join(QUICK)} | true"
-    subprocess.run(["bash", "-c", script], cwd=work, check=True, capture_output=True, timeout=100)
+    subprocess.run(["bash", "-c", script], cwd=work, check=True, capture_output=True, timeout=180)
     assert only_record(work)["status"] == "completed"
 
 

@@ -40,7 +40,7 @@ def group(work: Path, *arguments: str) -> Iterator[Process]:
     )
     try:
         yield process
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 180
         while (left := members(process)) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert not left, f"left behind: {left}"
@@ -59,7 +59,7 @@ def members(process: Process) -> list[int]:
 
 def finished(work: Path, *arguments: str) -> str:
     with group(work, *arguments) as process:
-        out, errors = process.communicate(timeout=150)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     return out
@@ -124,7 +124,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_that_was_not(
             process.send_signal(number)
         else:
             os.killpg(process.pid, number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), errors
     assert "Traceback" not in errors
     assert errors.count("interrupted (the same command goes on") == (number != signal.SIGKILL)
@@ -195,7 +195,7 @@ def test_a_run_that_fails_or_is_stopped_takes_no_other_with_it(work: Path) -> No
 
 def test_workers_are_told_how_it_is_done(work: Path) -> None:
     with group(work, "-m", *TWO, "seed=1,2", "hydra/launcher=joblib") as process:
-        out, errors = process.communicate(timeout=100)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 1
     assert (
         "a worker of hydra/launcher=joblib cannot start the other ranks; allowed: the"

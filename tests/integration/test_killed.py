@@ -30,7 +30,7 @@ def kill_until_done(work: Path, moments: random.Random) -> int:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=moments.uniform(0, 0.15))
                 process.kill()
-            out, errors = process.communicate(timeout=100)
+            out, errors = process.communicate(timeout=180)
         assert "Traceback" not in errors
         if process.returncode == 0:
             assert out.startswith("goes on in ")
@@ -45,7 +45,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
     whole = tmp_path / "whole"
     whole.mkdir()
     with started(whole, *LONG) as process:
-        process.communicate(timeout=100)
+        process.communicate(timeout=180)
     assert kill_until_done(work, random.Random(1)) >= KILLS
     (root,), (expected,) = runs(work), runs(whole)
     record = record_in(root)
@@ -82,11 +82,11 @@ def test_a_run_that_is_killed_while_it_writes_goes_on_from_the_last_whole_file(
     program.write_text(PROGRAM.format(script=str(ROOT / "train.py"), flushes=flushes))
     given = [*QUICK, "checkpoint.every_n_steps=1"]
     with started(work, *given, program=program) as process:
-        process.communicate(timeout=100)
+        process.communicate(timeout=180)
     assert process.returncode == -9
     assert bool(list(work.glob("outputs/*/*/resume/.step-*"))) == (flushes % 2 == 1)
     with started(work, *given) as process:
-        out, errors = process.communicate(timeout=100)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     (root,) = runs(work)[:1]
     assert ("goes on in " in out) == (step is not None)

@@ -70,7 +70,7 @@ def test_ctrl_c_ends_the_run_and_the_search_goes_on(work: Path, command: Command
     with started(work, *THREE) as process:
         wait_for(process, lambda: is_begun(work, 1), "first run")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=180)
     assert process.returncode == 2, err
     assert "3 runs, 2 completed, 1 interrupted" in out
     assert [trial.state.name for trial in study_of(work).trials] == ["FAIL", *["COMPLETE"] * 2]
@@ -85,7 +85,7 @@ def test_the_second_ctrl_c_ends_the_search(work: Path, command: Command) -> None
         for number in (1, 2):
             wait_for(process, lambda number=number: is_begun(work, number), f"run {number}")
             process.send_signal(signal.SIGINT)
-        process.communicate(timeout=90)
+        process.communicate(timeout=180)
     assert process.returncode == 130
     assert len(folders(work)) == 2
     done = command(*THREE)

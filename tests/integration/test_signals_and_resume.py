@@ -28,7 +28,7 @@ def stopped(work: Path, *arguments: str, number: signal.Signals = signal.SIGTERM
             "checkpoint",
         )
         process.send_signal(number)
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 128 + number, errors
     assert "Traceback" not in errors
     return out + errors
@@ -70,7 +70,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(work: Path) -> None:
         time.sleep(1)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     (root,) = runs(work)
@@ -98,7 +98,7 @@ def test_the_handler_of_a_launcher_is_called_when_the_record_is_written(
     with started(work, *LONG, program=program) as process:
         wait_for(process, lambda: checkpoints(work), "checkpoint")
         process.send_signal(signal.SIGUSR2)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert process.returncode == code, errors
     assert (work / "requeued").read_text() == str(int(signal.SIGUSR2))
     (root,) = runs(work)
@@ -117,7 +117,7 @@ def test_a_signal_before_the_training_ends_the_run_at_once(work: Path) -> None:
     with started(work, *LONG) as process:
         wait_for(process, lambda: list(work.glob("outputs/*/*/progress.json")), "heartbeat")
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert process.returncode == 143, errors
     assert "interrupted (no checkpoint)" in errors
     assert "Traceback" not in errors
@@ -144,7 +144,7 @@ def test_a_signal_during_the_test_leaves_the_trained_model_to_go_on_with(
         wait_for(process, (work / "tests").exists, "test")
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert process.returncode == 143, errors
     assert "interrupted (the same command goes on from step 300)" in errors
     done = command(*given)
@@ -161,7 +161,7 @@ def interrupted(work: Path) -> Path:
     with started(work, *LONG) as process:
         wait_for(process, lambda: list(work.glob("outputs/*/*/checkpoints/best.ckpt")), "best.ckpt")
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
     (root,) = runs(work)
     return root.relative_to(work)
 
@@ -230,13 +230,13 @@ def test_a_sweep_in_a_directory_of_its_own_goes_on(work: Path) -> None:
     with started(work, *given) as process:
         wait_for(process, lambda: list(sweep.glob("seed-2_*/resume/*.ckpt")), "checkpoint")
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert process.returncode == 143, errors
     assert "interrupted (the same sweep goes on from step" in errors
     (one,), (two,) = (list(sweep.glob(f"seed-{seed}_*")) for seed in (1, 2))
     first = (one / "result.json").read_bytes()
     with started(work, *given) as process:
-        out, errors = process.communicate(timeout=100)
+        out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     assert ": 2 runs, 1 done before, 1 to go on with\n" in out
     assert f"goes on in {two} from step" in out

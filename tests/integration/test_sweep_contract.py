@@ -14,7 +14,7 @@ import pytest
 from coreai_opt.report.__main__ import main as report
 from tests.conftest import ROOT
 from tests.helpers.launchers import LAUNCHERS, MINE, NOTE, Chosen, chosen, needed, one_thread
-from tests.helpers.processes import Process, facts, folders, record_in, started
+from tests.helpers.processes import Process, facts, folders, progress_of, record_in, started
 
 SHORT = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=2", "total_iters=30", "warmup=off"]
 LONG = ["experiment=quick", "trainer=cpu", "trainer.max_epochs=15", "total_iters=60", "warmup=off"]
@@ -85,12 +85,6 @@ def test_a_config_that_comes_out_otherwise_in_the_job_is_trained_once(
         assert [record["attempts"] for record in records] == [1, 1]
         assert again in (None, [record["finished"] for record in records])
         again = [record["finished"] for record in records]
-
-
-def progress_of(work: Path, seed: int) -> dict[str, Any]:
-    for path in work.glob(f"multirun/*/seed-{seed}_*/progress.json"):
-        return dict(json.loads(path.read_text()))
-    return {}
 
 
 def has_checkpoint(work: Path, seed: int) -> bool:

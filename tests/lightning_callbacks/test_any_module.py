@@ -75,10 +75,6 @@ class Run:
         return self
 
 
-def state(module: nn.Module) -> dict[str, torch.Tensor]:
-    return module.state_dict()
-
-
 def compiled() -> Any:
     return torch.compile(TinyModule(), backend="eager")
 
@@ -132,7 +128,7 @@ def test_a_module_is_pruned_and_goes_on_from_its_checkpoint(
             parameter += 1  # all has to come from the checkpoint
     later.fit(tmp_path / "last.ckpt")
     assert later.pruning.clock == whole.pruning.clock
-    expected, found = state(whole.module), state(later.module)
+    expected, found = whole.module.state_dict(), later.module.state_dict()
     assert list(found) == list(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -174,7 +170,7 @@ def test_such_a_module_goes_on_within_an_epoch(tmp_path: Path, make: Make) -> No
         run.fit()
     later = ResumableCheckpoint(tmp_path / "resume")
     resumed = Run(tmp_path / "first", make, later).fit(later.newest())
-    expected, found = state(whole.module), state(resumed.module)
+    expected, found = whole.module.state_dict(), resumed.module.state_dict()
     assert resumed.watch.clocks == list(range(13, 33))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -221,7 +217,7 @@ def test_a_checkpoint_is_evaluated_whatever_is_frozen_then(
     change(module)
     trainer = make_trainer(tmp_path, *kept, max_epochs=1)
     trainer.test(module, loader(2), ckpt_path=tmp_path / "last.ckpt", verbose=False)
-    found, expected = state(module), state(run.module)
+    found, expected = module.state_dict(), run.module.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 

@@ -1,8 +1,5 @@
 """Two processes whose masks or steps differ end with an error that says where."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +11,8 @@ from coreai_opt.pruning.masks.agreement import MaskMismatchError, deviating_rank
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks._lightning import ranks as ranks
 from lightning_callbacks._lightning.ranks import StepMismatchError
-from tests.conftest import ROOT
 from tests.helpers.lightning import TinyModule, loader, make_trainer
+from tests.helpers.processes import run_ranks
 
 
 @given(
@@ -156,14 +153,7 @@ main()
 def test_both_ranks_say_which_rank_and_layer_differ(
     tmp_path: Path, what: str, at: int, told: str
 ) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(program), what, str(at)]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=100, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(tmp_path, PROGRAM, what, at)
     where = {
         "mask": "'second.weight' on rank 1;",
         "weight": "'first.weight' on rank 1;",

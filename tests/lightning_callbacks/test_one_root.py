@@ -30,7 +30,7 @@ import lightning_callbacks._resume.dataloader_state, lightning_callbacks.resumab
 
 def python(*lines: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-W", "ignore", "-c", "\n".join(lines)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
 
 
 def test_without_lightning_a_callback_says_what_to_install() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from coreai_opt.pruning.model.targets import pruned_tensors
 from lightning_callbacks import ScheduledPruning
@@ -131,7 +131,7 @@ def test_a_checkpoint_is_evaluated_as_any_other(tmp_path: Path, verb: str) -> No
     )
     getattr(trainer, verb)(module, loader(), ckpt_path=path)
     assert names_of(module) == []
-    assert all(map(torch.equal, state(module).values(), state(trained).values()))
+    assert all(map(torch.equal, module.state_dict().values(), trained.state_dict().values()))
 
 
 def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
@@ -146,7 +146,3 @@ def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
     trainer.fit(EvaluatedModule(), loader(), loader(2), ckpt_path=path, weights_only=True)
     assert pruning.pruner is not None
     assert pruning.pruner.step_count == 24
-
-
-def state(module: nn.Module) -> dict[str, Tensor]:
-    return module.state_dict()

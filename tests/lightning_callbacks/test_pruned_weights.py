@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from coreai_opt.pruning import MagnitudePruner, PruningError
 from lightning_callbacks import PrunedWeights, ScheduledPruning, TargetGate
 from lightning_callbacks.pruned_weights import WeightsBelowTargetWarning
+from tests.helpers.gating import NeverAtTarget
 from tests.helpers.lightning import EvaluatedModule, linear_ramp, loader, make_trainer, zeros
 from tests.helpers.lightning_modules import Adversarial, CompiledPart, Late, Recurrent
 
@@ -173,12 +174,8 @@ class _Worse(pl.Callback):
 
 
 def test_a_target_that_is_not_reached_is_told_of(tmp_path: Path) -> None:
-    class Half:
-        def compute_sparsity(self, step: int, target: float, prev: float | None = None) -> float:
-            return target / 2
-
     text = r"the weights are below the target: sparsity 0.5000 of 192 weights \(target 1.0000\)"
-    pruning = ScheduledPruning(Half(), 1.0)
+    pruning = ScheduledPruning(NeverAtTarget(), 1.0)
     with pytest.warns(WeightsBelowTargetWarning, match=text):
         fit(tmp_path, PrunedWeights(), pruning, target=0)
 

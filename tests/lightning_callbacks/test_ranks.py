@@ -1,14 +1,11 @@
 """Two processes train one model: their masks, weights and optimizers have to stay the same."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.helpers.processes import run_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -55,14 +52,7 @@ main()
     [("default", "uniform"), ("random", "erdos_renyi"), ("taylor", "global")],
 )
 def test_ranks_prune_alike(tmp_path: Path, criterion: str, allocation: str) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, str(program), criterion, allocation, str(tmp_path)]
-    done = subprocess.run(
-        arguments, env=environment, capture_output=True, text=True, timeout=110, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(tmp_path, PROGRAM, criterion, allocation, tmp_path)
     (state, moments), (other, other_moments) = [
         torch.load(tmp_path / f"rank{rank}.pt", weights_only=False) for rank in (0, 1)
     ]

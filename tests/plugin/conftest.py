@@ -123,7 +123,7 @@ def app(tmp_path: Path) -> MakeApp:
                 cwd=folder if module else elsewhere,
                 capture_output=True,
                 text=True,
-                timeout=100,
+                timeout=180,
                 env=environment(),
             )
             return Said(done.returncode, done.stdout, done.stderr)

@@ -78,8 +78,13 @@ def test_an_app_may_choose_it_for_good(app: MakeApp) -> None:
     assert with_file("+experiment=a").config["prune"]["schedule"] == "cosine"
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("group", ["prune", "coreai_prune", "prune_typed"])
+@pytest.mark.parametrize(
+    ("group", "schedule"),
+    [
+        *(("prune", schedule) for schedule in SCHEDULES),
+        *((group, "poly") for group in ("coreai_prune", "prune_typed")),
+    ],
+)
 def test_every_option_composes(job: Job, group: str, schedule: str) -> None:
     with job(f"+{group}={schedule}") as config:
         node = config.hydra.callbacks.prune

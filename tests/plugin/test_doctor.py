@@ -17,7 +17,7 @@ def ask(tmp_path: Path, **environment: str) -> "subprocess.CompletedProcess[str]
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=180,
     )
 
 

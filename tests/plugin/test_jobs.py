@@ -55,15 +55,11 @@ def test_a_bad_sweep_ends_before_its_first_job(app: MakeApp, tmp_path: Path) -> 
     assert len(app(config=swept)("-m", "+prune=poly").told("CONFIG")) == 2
 
 
-def test_a_job_says_at_its_start_what_it_does(app: MakeApp) -> None:
-    said = app()("+prune=poly", "prune.pattern=n_m", quiet=False)
+def test_a_job_says_what_it_does_and_that_nothing_was_pruned(app: MakeApp) -> None:
+    ask = app()
+    said = ask("+prune=poly", "prune.pattern=n_m", quiet=False)
     begun = "prune: schedule=poly target_sparsity=0.9 pattern=n_m, whose n and m make the target 0"
     assert f"[INFO] - {begun}.5\n" in said.out
-
-
-def test_a_job_in_which_nothing_was_pruned_says_so(app: MakeApp) -> None:
-    ask = app()
-    said = ask("+prune=poly", quiet=False)
     assert said.code == 0
     assert said.err == f"warning: {NOTHING}\n"
     assert "nothing was pruned" not in said.out
@@ -94,6 +90,7 @@ def test_the_values_of_a_job_are_its_own(app: MakeApp, tmp_path: Path) -> None:
     assert lines[1].startswith("error: prune.power cannot be read: Interpolation key 'nothing' not")
 
 
+@pytest.mark.slow
 def test_a_node_that_was_put_away(app: MakeApp) -> None:
     said = app()("+prune=poly", "prune=null")
     assert said.code == 1

@@ -27,7 +27,13 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize(("files", "where"), OWN.values(), ids=OWN.keys())
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [
+        pytest.param(*given, id=name, marks=[] if name == "an experiment" else [pytest.mark.slow])
+        for name, given in OWN.items()
+    ],
+)
 def test_a_value_in_any_file_of_a_job_is_refused(
     app: MakeApp, files: dict[str, str], where: str
 ) -> None:

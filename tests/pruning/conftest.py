@@ -1,6 +1,17 @@
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from coreai_opt.pruning.masks import masking
+
+
+@pytest.fixture
+def _compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
 
 
 @pytest.fixture(params=["as-large", "as-small"])

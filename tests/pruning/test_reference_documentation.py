@@ -20,7 +20,6 @@ from coreai_opt.pruning import (
     PruningSpec,
 )
 from coreai_opt.pruning.config import (
-    OpMagnitudePrunerConfig,
     PolynomialDecaySchedule,
 )
 
@@ -107,66 +106,6 @@ def test_more_for_linear_layers(tmp_path: Path) -> None:
     path.write_text(GLOBAL_AND_LINEAR)
     for known in (config, MagnitudePrunerConfig.from_yaml(str(path))):
         assert pruned(known) == (36, 960)
-
-
-def test_types_by_their_paths() -> None:
-    config = MagnitudePrunerConfig(
-        module_type_configs={
-            "torch.nn.modules.linear.Linear": linear_at(0.75),
-            "torch.nn.modules.conv.Conv2d": linear_at(0.25),
-        }
-    )
-    assert pruned(config) == (18, 960)
-    assert pruned(MagnitudePrunerConfig.from_dict(config.to_dict())) == (18, 960)
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (MagnitudePrunerConfig(module_name_configs={"model.0": None}), (0, 640)),
-        (
-            MagnitudePrunerConfig(module_type_configs={"torch.nn.modules.linear.Linear": None}),
-            (36, 0),
-        ),
-        (
-            MagnitudePrunerConfig(
-                global_config=None,
-                module_type_configs={"torch.nn.modules.linear.Linear": linear_at(0.75)},
-            ),
-            (0, 960),
-        ),
-        (
-            MagnitudePrunerConfig(
-                global_config=ModuleMagnitudePrunerConfig(op_type_config={"linear": None})
-            ),
-            (36, 0),
-        ),
-        (
-            MagnitudePrunerConfig(
-                global_config=ModuleMagnitudePrunerConfig(
-                    op_state_spec=None,
-                    op_name_config={
-                        r"model\.4\.linear": OpMagnitudePrunerConfig(
-                            op_state_spec={"weight": PruningSpec(target_sparsity=0.75)}
-                        )
-                    },
-                )
-            ),
-            (0, 960),
-        ),
-        (MagnitudePrunerConfig().only_for(nn.Linear), (0, 640)),
-        (MagnitudePrunerConfig().without(nn.Linear), (36, 0)),
-        (MagnitudePrunerConfig().set_module_name("model.4", None), (36, 0)),
-        (
-            MagnitudePrunerConfig().set_global(None).set_module_name("model.0", linear_at(1)),
-            (72, 0),
-        ),
-    ],
-)
-def test_what_is_left_out_and_what_alone_is_pruned(
-    config: MagnitudePrunerConfig, expected: tuple[int, int]
-) -> None:
-    assert pruned(config) == expected
 
 
 def fine_tuned(epochs: int, **fields: Any) -> MagnitudePrunerConfig:

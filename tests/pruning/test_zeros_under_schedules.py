@@ -17,8 +17,9 @@ from coreai_opt.pruning.spec import (
     PruneImplBase,
     Unstructured,
 )
+from tests.helpers.pruning import asking
 from tests.helpers.pruning.in_place import CountingImpl
-from tests.helpers.pruning.sparse_starts import RAMP, asking, counts, net, started, train, zeros_of
+from tests.helpers.pruning.sparse_starts import RAMP, counts, net, started, train, zeros_of
 
 WHOLE = ChannelStructured(axis=0)
 

@@ -268,6 +268,7 @@ def test_where_runs_differ_in_their_environment_is_said(tmp_path: Path) -> None:
     assert any("aaaaaaaaaaaa: 1" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_a_thousand_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_sweep(tmp_path, runs=1000)
     report(tmp_path, "--no-figures")

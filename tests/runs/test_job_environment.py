@@ -20,8 +20,7 @@ from tests.helpers.stub_launchers import complete, fail
 @pytest.fixture
 def entry(plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepJob:
     monkeypatch.setattr(run_module, "_in_sweep", lambda: True)
-    made = plan("power=1,2", f"paths.sweep_root={tmp_path}")
-    return SweepFolder(made.root).entries(made.points)[0]
+    return SweepFolder(tmp_path / "sweep").entries(plan("power=1,2").points)[0]
 
 
 @pytest.fixture

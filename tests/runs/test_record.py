@@ -1,7 +1,6 @@
 """The record is never half a file, and the heartbeat beats."""
 
 import json
-import signal
 import threading
 import time
 from pathlib import Path
@@ -13,7 +12,6 @@ from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process
 from coreai_opt.runs.record import Heartbeat, Progress, Record, write_json
-from coreai_opt.runs.signals import Interrupted, exit_code_of
 
 
 def test_a_record_is_there_from_the_start(tmp_path: Path) -> None:
@@ -91,28 +89,6 @@ def test_json_replaces_the_old_file_in_one_move(tmp_path: Path) -> None:
 def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [float("nan"), float("inf"), 1.5], "b": {"c": 2}})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, None, 1.5], "b": {"c": 2}}
-
-
-def nested(inner: BaseException, outer: BaseException) -> BaseException:
-    outer.__context__ = inner
-    return outer
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (KeyboardInterrupt(), 130),
-        (nested(KeyboardInterrupt(), SystemExit(1)), 130),
-        (Interrupted(signal.SIGTERM), 143),
-        (nested(Interrupted(signal.SIGINT), RuntimeError()), 130),
-        (Interrupted(signal.SIGUSR2), 140),
-        (SystemExit(1), None),
-        (ValueError(), None),
-    ],
-    ids=repr,
-)
-def test_exit_codes(error: BaseException, code: int | None) -> None:
-    assert exit_code_of(error) == code
 
 
 def test_paths_in_the_record_are_relative_to_the_run(tmp_path: Path) -> None:

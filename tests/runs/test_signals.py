@@ -195,9 +195,10 @@ def test_codes_are_those_of_a_shell() -> None:
     assert exit_code_of(SIGTERMException()) == 143
     assert exit_code_of(Interrupted(signal.SIGUSR2)) == 140
     assert exit_code_of(ValueError()) is exit_code_of(SystemExit(3)) is None
-    caused = SystemExit(1)
+    caused, meanwhile = SystemExit(1), RuntimeError()
     caused.__cause__ = KeyboardInterrupt()
-    assert exit_code_of(caused) == 130
+    meanwhile.__context__ = Interrupted(signal.SIGINT)
+    assert exit_code_of(caused) == exit_code_of(meanwhile) == 130
 
 
 def test_a_signal_waits_for_what_must_not_be_broken_off() -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,7 +113,7 @@ def test_jobs_that_are_left_compute_as_they_did_beside_the_others(
     plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
-    made = plan("seed=1,2,3,4", f"paths.sweep_root={tmp_path}")
+    made = replace(plan("seed=1,2,3,4"), root=tmp_path / "sweep")
     first, *others = SweepFolder(made.root).entries(made.points)
     for entry in others:
         complete(entry)
@@ -190,8 +191,7 @@ def test_each_launcher_composes_and_is_commented(name: str, command: Command) ->
 
 @pytest.fixture
 def entries(plan: Callable[..., Plan], tmp_path: Path) -> list[SweepJob]:
-    made = plan("power=1,2", f"paths.sweep_root={tmp_path}")
-    return SweepFolder(made.root).entries(made.points)
+    return SweepFolder(tmp_path / "sweep").entries(plan("power=1,2").points)
 
 
 class Sbatch:
@@ -231,8 +231,7 @@ def sbatch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[Sbatch, Slu
 def test_a_sweep_is_submitted_in_arrays_that_the_cluster_takes(
     plan: Callable[..., Plan], tmp_path: Path, sbatch: Any
 ) -> None:
-    made = plan("power=1,2,3,4,5", f"paths.sweep_root={tmp_path}")
-    points = SweepFolder(made.root).entries(made.points)
+    points = SweepFolder(tmp_path / "sweep").entries(plan("power=1,2,3,4,5").points)
     cluster, launcher = sbatch(9)
     assert launcher.launch(points, [None] * 5) == []
     assert cluster.arrays == [2, 2, 1]

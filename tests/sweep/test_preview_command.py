@@ -70,7 +70,7 @@ def test_nothing_heavy_is_imported(work: Path) -> None:
     )
     arguments = [str(ROOT / "train.py"), "-m", "preview=true", "power=1,2", "seed=1,2,3"]
     program = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(program, cwd=work, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(program, cwd=work, capture_output=True, text=True, timeout=180)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "heavy: []"
 

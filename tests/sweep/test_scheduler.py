@@ -28,8 +28,7 @@ A, B, C = "power=1", "power=2", "power=3"
 
 @pytest.fixture
 def entries(plan: Callable[..., Plan], tmp_path: Any) -> list[SweepJob]:
-    made = plan("power=1,2,3", f"paths.sweep_root={tmp_path}")
-    return SweepFolder(made.root).entries(made.points)
+    return SweepFolder(tmp_path / "sweep").entries(plan("power=1,2,3").points)
 
 
 @pytest.fixture(autouse=True)

@@ -123,7 +123,8 @@ class Killed(BaseException):
     """The process is gone: nothing that is caught."""
 
 
-def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
+def killed_at_the_second(tmp_path: Path, *command: str) -> tuple[list[float], Any]:
+    """The points that were at work in a search, and its value for the search that goes on."""
     seen: list[float] = []
 
     def value(config: Mapping[str, Any]) -> float:
@@ -132,9 +133,14 @@ def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
             raise Killed
         return closeness(config)
 
-    command = (POWER, "hydra.sweeper.n_trials=3")
     with pytest.raises(Killed):
         search(tmp_path, *command, stub=Stub(value))
+    return seen, value
+
+
+def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
+    command = (POWER, "hydra.sweeper.n_trials=3")
+    seen, value = killed_at_the_second(tmp_path, *command)
     run, _ = search(tmp_path, *command, stub=Stub(value))
     # The point that was at work is the first one.
     assert seen[2] == seen[1]
@@ -143,17 +149,8 @@ def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
 
 
 def test_what_has_completed_in_a_batch_counts_when_the_search_is_killed(tmp_path: Path) -> None:
-    seen: list[float] = []
-
-    def value(config: Mapping[str, Any]) -> float:
-        seen.append(config["schedule"]["power"])
-        if len(seen) == 2:
-            raise Killed
-        return closeness(config)
-
     command = (POWER, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
-    with pytest.raises(Killed):
-        search(tmp_path, *command, stub=Stub(value))
+    seen, value = killed_at_the_second(tmp_path, *command)
     _, stub = search(tmp_path, *command, stub=Stub(value))
     assert len(seen) == 3  # the first run is found in its directory
     assert len(stub.folders) == 1

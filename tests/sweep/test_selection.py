@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ Planning = Callable[..., Plan]
 
 @pytest.fixture
 def made(plan: Planning, tmp_path: Path) -> Plan:
-    return plan("power=1,2,3,4,5", f"paths.sweep_root={tmp_path}")
+    return replace(plan("power=1,2,3,4,5"), root=tmp_path / "sweep")
 
 
 @pytest.fixture

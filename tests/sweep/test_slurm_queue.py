@@ -171,8 +171,7 @@ def test_what_a_job_has_raised_counts() -> None:
 
 @pytest.fixture
 def entries(plan: Callable[..., Plan], tmp_path: Path) -> list[SweepJob]:
-    made = plan("power=1,2", f"paths.sweep_root={tmp_path}")
-    return SweepFolder(made.root).entries(made.points)
+    return SweepFolder(tmp_path / "sweep").entries(plan("power=1,2").points)
 
 
 class Cluster:

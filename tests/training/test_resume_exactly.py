@@ -33,7 +33,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("overrides", "stops"), CASES.items())
+@pytest.mark.parametrize(
+    ("overrides", "stops"),
+    [
+        pytest.param(*case, marks=[pytest.mark.slow] * (index in (3, 4, 5, 6, 8)))
+        for index, case in enumerate(CASES.items())
+    ],
+)
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     compose_config: Any, tmp_path: Path, overrides: str, stops: list[int]
 ) -> None:

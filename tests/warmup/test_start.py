@@ -95,7 +95,7 @@ CASES: dict[str, tuple[list[str], list[str], list[str], int]] = {
 }
 
 
-QUICK_CASES = ("within an epoch", "nothing logged yet", "epochs", "taylor", "tensorboard")
+QUICK_CASES = ("within an epoch", "tensorboard")
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,15 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
+from coreai_opt.pruning import (
+    MagnitudePruner,
+    MagnitudePrunerConfig,
+    ModuleMagnitudePrunerConfig,
+    PruningSpec,
+)
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.spec import PruneImplBase
@@ -22,6 +28,14 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(7, 9), nn.ReLU(), nn.Linear(9, 5))
 
 
+def asking(schedule: Any = None, allocation: Any = "uniform", **spec: Any) -> MagnitudePrunerConfig:
+    """A config that asks the same of every weight."""
+    module = ModuleMagnitudePrunerConfig(
+        op_state_spec={"*": PruningSpec(**spec)}, sparsity_schedule=schedule
+    )
+    return MagnitudePrunerConfig(global_config=module, allocation=allocation)
+
+
 def prepared(target: float = 0.5, schedule: Any = None) -> tuple[MagnitudePruner, nn.Module]:
     pruner = MagnitudePruner(net(), MagnitudePrunerConfig.uniform(target, schedule))
     return pruner, pruner.prepare()
@@ -30,6 +44,10 @@ def prepared(target: float = 0.5, schedule: Any = None) -> tuple[MagnitudePruner
 def zeros(model: nn.Module) -> list[int]:
     """Counted zeros of the two layers of ``net``."""
     return [int((model.get_submodule(name).weight == 0).sum()) for name in ("0", "2")]
+
+
+def same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def original(model: nn.Module, name: str = "0") -> nn.Parameter:

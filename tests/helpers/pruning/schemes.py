@@ -3,18 +3,10 @@
 from typing import Any
 
 from coreai_opt.pruning import MagnitudePrunerConfig
-from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig
-from coreai_opt.pruning.spec import (
-    PruningSpec,
-)
+from tests.helpers.pruning import asking
 
 Index = tuple[int, ...]
 
 
 def config(scheme: Any, target: float = 0.5, schedule: Any = None) -> MagnitudePrunerConfig:
-    spec = PruningSpec(target_sparsity=target, pruning_scheme=scheme)
-    return MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig(
-            op_state_spec={"*": spec}, sparsity_schedule=schedule
-        )
-    )
+    return asking(schedule, target_sparsity=target, pruning_scheme=scheme)

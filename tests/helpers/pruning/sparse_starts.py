@@ -1,7 +1,5 @@
 """Models with zeros that are there, and trainings that begin with them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -10,8 +8,6 @@ from torch.optim import SGD, Optimizer
 from coreai_opt.pruning import (
     InPlacePruner,
     MagnitudePrunerConfig,
-    ModuleMagnitudePrunerConfig,
-    PruningSpec,
 )
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 
@@ -26,13 +22,6 @@ def net(*shares: float) -> nn.Sequential:
         prune.remove(prune.l1_unstructured(layer, "weight", amount=share), "weight")
         nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
-
-
-def asking(schedule: Any = None, **spec: Any) -> MagnitudePrunerConfig:
-    module = ModuleMagnitudePrunerConfig(
-        op_state_spec={"*": PruningSpec(**spec)}, sparsity_schedule=schedule
-    )
-    return MagnitudePrunerConfig(global_config=module)
 
 
 def started(

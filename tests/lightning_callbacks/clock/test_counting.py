@@ -22,17 +22,9 @@ from tests.helpers.lightning import (
     loader,
     make_trainer,
     steps_asked,
+    tape_of,
     zeros,
 )
-
-
-def tape_of(root: Path, module: pl.LightningModule, batches: int = 8, **kw: Any) -> list[int]:
-    """Return the last step asked for, after each batch."""
-    schedule = RecordingSchedule()
-    tape = Tape(schedule)
-    pruning = ScheduledPruning(schedule, config=FIRST_LAYER)
-    make_trainer(root, pruning, tape, **kw).fit(module, loader(batches))
-    return tape.after_batch
 
 
 def hooks_of(trainer: pl.Trainer) -> list[Any]:
@@ -69,11 +61,8 @@ def test_accumulated_batches_are_one_step(
 
 
 def test_accumulation_that_changes_between_epochs(tmp_path: Path) -> None:
-    schedule = RecordingSchedule()
-    pruning = ScheduledPruning(schedule, config=FIRST_LAYER)
     changing = GradientAccumulationScheduler({0: 4, 1: 1})
-    make_trainer(tmp_path, pruning, changing).fit(TinyModule(), loader())
-    assert schedule.asked == list(range(2 + 8 + 1))
+    assert steps_asked(tmp_path, TinyModule(), changing) == list(range(2 + 8 + 1))
 
 
 OPTIMIZERS = {

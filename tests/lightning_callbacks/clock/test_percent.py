@@ -9,17 +9,15 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 
 from lightning_callbacks import ScheduledPruning
 from tests.helpers.lightning import (
-    FIRST_LAYER,
     ManualModule,
     OverflowModule,
-    RecordingSchedule,
-    Tape,
     TinyModule,
     float16,
     linear_ramp,
     loader,
     make_trainer,
     steps_asked,
+    tape_of,
     zeros,
 )
 
@@ -50,11 +48,8 @@ def test_percent_is_asked_for_every_hundredth(tmp_path: Path) -> None:
 
 
 def test_percent_is_rounded_down(tmp_path: Path) -> None:
-    schedule = RecordingSchedule()
-    tape = Tape(schedule)
-    pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval="percent")
-    make_trainer(tmp_path, pruning, tape, max_epochs=1).fit(TinyModule(), loader(7))
-    assert tape.after_batch == [14, 28, 42, 57, 71, 85, 100]
+    after_batch = tape_of(tmp_path, TinyModule(), batches=7, interval="percent", max_epochs=1)
+    assert after_batch == [14, 28, 42, 57, 71, 85, 100]
 
 
 @pytest.mark.parametrize(
@@ -81,11 +76,8 @@ def test_percent_is_half_way_at_half_time_in_manual_optimization(tmp_path: Path,
 
 
 def test_percent_ends_with_the_training_though_accumulation_changes(tmp_path: Path) -> None:
-    schedule = RecordingSchedule()
-    pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval="percent")
     changing = GradientAccumulationScheduler({0: 4, 1: 1})
-    make_trainer(tmp_path, pruning, changing).fit(TinyModule(), loader())
-    assert schedule.asked == list(range(101))
+    assert steps_asked(tmp_path, TinyModule(), changing, interval="percent") == list(range(101))
 
 
 def test_percent_ends_with_the_training_though_steps_are_skipped(tmp_path: Path) -> None:
@@ -95,12 +87,9 @@ def test_percent_ends_with_the_training_though_steps_are_skipped(tmp_path: Path)
 
 
 def test_percent_waits_for_the_optimizer_step_that_ends_an_accumulation(tmp_path: Path) -> None:
-    schedule = RecordingSchedule()
-    tape = Tape(schedule)
-    pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval="percent")
-    trainer = make_trainer(tmp_path, pruning, tape, max_epochs=1, accumulate_grad_batches=4)
-    trainer.fit(TinyModule(), loader(8))
-    assert tape.after_batch == [0, 0, 0, 50, 50, 50, 50, 100]
+    settings = {"max_epochs": 1, "accumulate_grad_batches": 4}
+    after_batch = tape_of(tmp_path, TinyModule(), interval="percent", **settings)
+    assert after_batch == [0, 0, 0, 50, 50, 50, 50, 100]
 
 
 @pytest.mark.parametrize(
@@ -114,8 +103,4 @@ def test_percent_waits_for_the_optimizer_step_that_ends_an_accumulation(tmp_path
 def test_percent_is_of_the_limit_that_ends_the_training(
     tmp_path: Path, limits: dict[str, int], after_batch: list[int]
 ) -> None:
-    schedule = RecordingSchedule()
-    tape = Tape(schedule)
-    pruning = ScheduledPruning(schedule, config=FIRST_LAYER, interval="percent")
-    make_trainer(tmp_path, pruning, tape, **limits).fit(TinyModule(), loader(4))
-    assert tape.after_batch == after_batch
+    assert tape_of(tmp_path, TinyModule(), batches=4, interval="percent", **limits) == after_batch

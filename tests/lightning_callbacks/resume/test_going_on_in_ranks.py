@@ -1,15 +1,12 @@
 """Two processes that train one model stop at the same step, and go on exactly."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.helpers.processes import run_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -101,14 +98,7 @@ main()
 
 def run(folder: Path, *arguments: object) -> list[dict[str, Any]]:
     folder.mkdir(exist_ok=True)
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(program), str(folder), *map(str, arguments)]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=100, cwd=folder
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(folder, PROGRAM, folder, *arguments)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 

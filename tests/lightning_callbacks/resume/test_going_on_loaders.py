@@ -131,7 +131,11 @@ LOADERS = [
 ]
 
 
-@pytest.mark.parametrize("data", LOADERS)
+slow = partial(pytest.param, marks=pytest.mark.slow)
+SOME = [data if data in (stateful, stream, RememberingLoader) else slow(data) for data in LOADERS]
+
+
+@pytest.mark.parametrize("data", SOME)
 def test_stopped_at_one_step_after_the_other(tmp_path: Path, data: Any) -> None:
     # Lightning is a batch ahead where the length is not known: no step follows right on another.
     stops = [at_step(step) for step in (2, BATCHES - 1, BATCHES + 1, 2 * BATCHES)]
@@ -139,6 +143,7 @@ def test_stopped_at_one_step_after_the_other(tmp_path: Path, data: Any) -> None:
 
 
 # torchdata's loader of an IterableDataset is not gone on with exactly there.
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [data for data in LOADERS if data is not stateful_stream])
 def test_stopped_in_epochs_that_the_trainer_cuts_short(tmp_path: Path, data: Any) -> None:
     training = Training(tmp_path, data, settings={"limit_train_batches": 4, "max_epochs": 3})
@@ -154,7 +159,7 @@ class NoisyData(TensorDataset):
 
 
 @pytest.mark.parametrize(
-    "data", [ours, plain, plain_with_generator, stateful, stream, stateful_stream]
+    "data", [ours, plain, *map(slow, (plain_with_generator, stateful, stream, stateful_stream))]
 )
 def test_stopped_where_the_items_draw_random_numbers(
     tmp_path: Path, data: Any, monkeypatch: pytest.MonkeyPatch
@@ -165,7 +170,7 @@ def test_stopped_where_the_items_draw_random_numbers(
     Training(tmp_path, data).assert_goes_on(at_step(2), at_step(BATCHES + 2))
 
 
-@pytest.mark.parametrize("data", [partial(ours, 2), partial(plain, num_workers=2)])
+@pytest.mark.parametrize("data", [slow(partial(ours, 2)), partial(plain, num_workers=2)])
 def test_stopped_with_workers_that_are_ahead(tmp_path: Path, data: Any) -> None:
     Training(tmp_path, data).assert_goes_on(at_step(2), at_step(BATCHES), at_step(BATCHES + 2))
 
@@ -174,7 +179,7 @@ def before_the_first() -> Stop:
     return lambda trainer: True
 
 
-@pytest.mark.parametrize("data", [ours, plain, partial(plain, num_workers=1)])
+@pytest.mark.parametrize("data", [ours, plain, slow(partial(plain, num_workers=1))])
 def test_stopped_before_the_first_batch(tmp_path: Path, data: Any) -> None:
     Training(tmp_path, data).assert_goes_on(before_the_first())
 

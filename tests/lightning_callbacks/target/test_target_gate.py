@@ -77,7 +77,10 @@ CHOOSING: list[tuple[int, dict[str, Any]]] = [
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")  # before it is validated
 @pytest.mark.parametrize(
     ("begin", "settings", "every_epoch"),
-    [(*chosen, 1 + index % 2) for index, chosen in enumerate(CHOOSING)],
+    [
+        pytest.param(*chosen, 1 + index % 2, marks=[pytest.mark.slow] * (index in (0, 2, 4)))
+        for index, chosen in enumerate(CHOOSING)
+    ],
     ids=str,
 )
 def test_the_trainer_s_own_chooses_as_ours_does(
@@ -95,16 +98,30 @@ def test_the_trainer_s_own_chooses_as_ours_does(
 
 
 @pytest.mark.parametrize(
-    ("monitor", "begin", "epoch"), [("val", 0, 1), ("val", 17, 3), ("train", 17, 4)]
+    ("monitor", "begin", "every_epoch", "epoch"),
+    [
+        ("val", 0, 1, 1),
+        ("val", 16, 1, 2),
+        ("val", 17, 1, 3),
+        ("val", 17, 2, 5),
+        ("train", 16, 1, 3),
+        ("train", 17, 1, 4),
+    ],
 )
 def test_patience_begins_at_the_target(
-    tmp_path: Path, monitor: str, begin: int, epoch: int
+    tmp_path: Path, monitor: str, begin: int, every_epoch: int, epoch: int
 ) -> None:
     own, ours = stopping(monitor), stopping(monitor, TargetSparsityEarlyStopping)
     # Before the gate in the list, and behind it.
     gate, pruning = TargetGate(), pruned_from(begin)
     for order in ([own, pruning, gate], [gate, pruning, own], [pruning, ours]):
-        fit(tmp_path, *order, max_epochs=6, enable_checkpointing=False)
+        fit(
+            tmp_path,
+            *order,
+            max_epochs=6,
+            enable_checkpointing=False,
+            check_val_every_n_epoch=every_epoch,
+        )
         assert [one.stopped_epoch for one in order if isinstance(one, EarlyStopping)] == [epoch]
         own.wait_count, own.best_score, gate._opened = 0, torch.tensor(-torch.inf), {}
         own.stopped_epoch = 0

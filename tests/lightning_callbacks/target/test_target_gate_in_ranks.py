@@ -1,14 +1,11 @@
 """Two processes behind one gate choose alike, and one of them writes the weights."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.helpers.processes import run_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -16,36 +13,25 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from lightning_callbacks import PrunedWeights, ScheduledPruning, TargetGate
+from tests.helpers.lightning import TinyModule, loader
 
 strategy, folder = sys.argv[1], Path(sys.argv[2])
 SCORES = [0.9, 0.95, 0.2, 0.3, 0.1, 0.1, 0.1]
 
 
-class Module(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 4)
-
-    def training_step(self, batch, batch_idx):
-        return self.second(self.first(batch[0]).relu()).square().mean()
-
+class Module(TinyModule):
     def validation_step(self, batch, batch_idx):
         # No two ranks measure the same.
         score = SCORES[self.current_epoch] + self.global_rank / 1000
         self.log("val", score, sync_dist=True)
 
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
-
 
 def train(number):
-    data = DataLoader(TensorDataset(torch.randn(64, 8)), batch_size=4)
+    data = DataLoader(loader(16).dataset, batch_size=4)
     kept = folder / f"kept{number}"
     best = ModelCheckpoint(kept, "{epoch}", monitor="val", mode="max", save_last=True)
     stop = EarlyStopping("val", mode="max", patience=2)
@@ -68,18 +54,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
 def test_ranks_choose_alike_and_one_writes(tmp_path: Path, strategy: str) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(program), strategy, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_ranks(tmp_path, PROGRAM, strategy, tmp_path)
     # At target from the third epoch on; two more do not beat the fourth.
     for number in (1, 2):
         best = tmp_path / f"kept{number}" / "epoch=3.ckpt"

@@ -1,5 +1,6 @@
 """Checkpoint and early stopping that see only what was measured at target sparsity."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,24 +8,14 @@ import pytest
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from coreai_opt.pruning.config import ConstantSparsitySchedule
-from lightning_callbacks import (
-    ScheduledPruning,
-    TargetSparsityCheckpoint,
-)
+from lightning_callbacks import ScheduledPruning, TargetSparsityCheckpoint
 from lightning_callbacks._metrics_at_target import at_target_sparsity
 from lightning_callbacks.target_sparsity import NothingAtTargetWarning
-from tests.helpers.gating import fit, kept
+from tests.helpers import gating
+from tests.helpers.gating import below_target, fit, kept
 from tests.helpers.lightning import WORSENING, ScriptedModule, pruned_from
 
-
-def checkpoint(root: Path, monitor: str | None, **settings: Any) -> TargetSparsityCheckpoint:
-    return TargetSparsityCheckpoint(
-        dirpath=root / "kept",
-        filename="{epoch}-{step}",
-        monitor=monitor,
-        mode="max",
-        **settings,
-    )
+checkpoint = partial(gating.checkpoint, kind=TargetSparsityCheckpoint)
 
 
 @pytest.mark.parametrize(
@@ -130,25 +121,17 @@ def test_without_a_metric_the_last_epoch_at_target_is_kept(
     assert kept(tmp_path) == {"epoch=3-step=32"}
 
 
-class HalfWay:
-    """A schedule that never arrives."""
-
-    def compute_sparsity(self, step: int, target: float, prev: float | None = None) -> float:
-        return target / 2
-
-
 @pytest.mark.parametrize("monitor", ["val", "train", None])
 @pytest.mark.parametrize("settings", [{}, {"every_n_train_steps": 2}], ids=["epochs", "steps"])
 def test_nothing_is_kept_when_the_target_is_never_reached(
     tmp_path: Path, monitor: str | None, settings: dict[str, Any]
 ) -> None:
     saving = checkpoint(tmp_path, monitor, save_last=True, **settings)
-    pruning = ScheduledPruning(HalfWay(), target_sparsity=0.5)
     with (
         pytest.warns(NothingAtTargetWarning, match="ended at 0.2500, and the target is 0.5000"),
         pytest.warns(UserWarning, match=r"below the target sparsity: 0.2500 of 0.5000"),
     ):
-        fit(tmp_path, pruning, saving)
+        fit(tmp_path, below_target(), saving)
     assert (kept(tmp_path), saving.best_model_path, saving.last_model_path) == (set(), "", "")
 
 
@@ -179,7 +162,9 @@ SAVING: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("is_pruned", "every_epoch"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(
+    ("is_pruned", "every_epoch"), [pytest.param(False, 1, marks=pytest.mark.slow), (True, 2)]
+)
 @pytest.mark.parametrize("settings", SAVING, ids=str)
 def test_a_model_at_target_is_saved_as_lightning_does(
     tmp_path: Path, is_pruned: bool, settings: dict[str, Any], every_epoch: int

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coreai_opt.pruning.config import (
+    ConstantSparsitySchedule,
     CosineSparsitySchedule,
     ExponentialSparsitySchedule,
     ModuleMagnitudePrunerConfig,
@@ -38,7 +39,9 @@ ROUNDS = MultiStepSparsitySchedule(milestones=(3, 5, 8), levels=(0.25, 0.5, 1))
 AT_ONCE = MultiStepSparsitySchedule(milestones=(0,), levels=(1,))
 EARLY = MultiStepSparsitySchedule(milestones=(0, 4, 6), levels=(0, 1, 1))
 
-RARE = [RARE_COSINE, RARE_HALVING]
+RARE_POLY = PolynomialDecaySchedule(total_iters=10, power=3, update_frequency=3)
+LATE = ConstantSparsitySchedule(begin_step=4)
+RARE = [RARE_COSINE, RARE_HALVING, RARE_POLY]
 ALL = [COSINE, HALVING, ROUNDS]
 
 
@@ -100,7 +103,7 @@ def test_worked_value(schedule: SparsityScheduleBase, step: int, expected: Any) 
     assert schedule.last_update(step) == step
 
 
-@pytest.mark.parametrize("schedule", RARE, ids=["cosine", "exponential"])
+@pytest.mark.parametrize("schedule", RARE, ids=["cosine", "exponential", "poly"])
 @pytest.mark.parametrize("step", [1, 2, 4, 5, 7, 8])
 def test_between_updates_the_previous_sparsity_is_kept(
     schedule: SparsityScheduleBase, step: int
@@ -119,8 +122,10 @@ def test_the_multi_step_schedule_needs_no_previous_sparsity(step: int) -> None:
 
 
 def test_end_step_is_the_first_step_with_the_target_for_good() -> None:
-    assert [schedule.end_step for schedule in (COSINE, *RARE, HALVING)] == [107, 10, 10, 104]
-    assert [schedule.end_step for schedule in (ROUNDS, AT_ONCE, EARLY)] == [8, 0, 4]
+    assert [schedule.end_step for schedule in (COSINE, *RARE, HALVING)] == [107, *[10] * 3, 104]
+    assert [schedule.end_step for schedule in (ROUNDS, AT_ONCE, EARLY, LATE)] == [8, 0, 4, 4]
+    single = PolynomialDecaySchedule(total_iters=1, initial_sparsity=0.25)
+    assert (single.end_step, SHORT_HALVING.end_step) == (1, 4)
 
 
 GRID: dict[str, Any] = {
@@ -245,7 +250,7 @@ def test_rounding_does_not_lead_below_the_initial_sparsity(flat: Any) -> None:
     assert (values[0], values[3]) == (flat.initial_sparsity, 1.0)
 
 
-@pytest.mark.parametrize("schedule", ALL, ids=["cosine", "exponential", "multistep"])
+@pytest.mark.parametrize("schedule", [*ALL, RARE_POLY, LATE], ids=lambda one: one.registry_key())
 @pytest.mark.parametrize(("step", "target"), [(0, -0.1), (102, 1.1), (999, float("nan"))])
 def test_a_target_outside_0_to_1_is_refused(
     schedule: SparsityScheduleBase, step: int, target: float
@@ -255,6 +260,10 @@ def test_a_target_outside_0_to_1_is_refused(
 
 
 BAD = [
+    *[("polynomial_decay", "power", value, "") for value in (0, float("nan"), float("inf"))],
+    *[("polynomial_decay", "total_iters", value, "") for value in (0, 10.5, None)],
+    ("polynomial_decay", "powr", 2, ""),
+    ("cosine", "initial_sparsity", -0.1, ""),
     ("cosine", "total_iters", 0, ""),
     ("cosine", "begin_step", -1, ""),
     ("cosine", "initial_sparsity", 1.5, ""),
@@ -270,6 +279,7 @@ BAD = [
     ("multistep", "levels", [0.5, 1.5], ""),
 ]
 GOOD: dict[str, dict[str, Any]] = {
+    "polynomial_decay": {"total_iters": 10},
     "cosine": {"total_iters": 10},
     "exponential": {"total_iters": 10},
     "multistep": {"milestones": [3, 5], "levels": [0.5, 1]},

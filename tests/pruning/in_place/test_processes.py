@@ -166,7 +166,7 @@ def started(tmp_path: Path, code: str, *arguments: str) -> "subprocess.Popen[str
 
 
 def finished(process: "subprocess.Popen[str]") -> None:
-    output = process.communicate(timeout=100)[0]
+    output = process.communicate(timeout=180)[0]
     assert process.returncode == 0, output
 
 

@@ -19,9 +19,10 @@ from coreai_opt.pruning import (
 from coreai_opt.pruning.errors import DivergedWeightError, LeftDenseWarning, PreparationWarning
 from coreai_opt.pruning.in_place.starting import AllZeroWarning, TooFewZerosError
 from coreai_opt.pruning.model.targets import pruned_tensors
+from tests.helpers.pruning import asking
 from tests.helpers.pruning.in_place import uniform
 from tests.helpers.pruning.models import Tied
-from tests.helpers.pruning.sparse_starts import RAMP, asking, counts, net, started, train, zeros_of
+from tests.helpers.pruning.sparse_starts import RAMP, counts, net, started, train, zeros_of
 
 
 def test_zeros_are_kept_without_a_schedule_and_everything_else_is_trained() -> None:

@@ -13,15 +13,9 @@ from coreai_opt.pruning import InPlacePruner
 from coreai_opt.pruning.errors import PruningError
 from coreai_opt.pruning.model.targets import pruned_tensors
 from tests.helpers.pruning.in_place import RAMP, Cyclic, assert_masked, config, loss_of, masks, net
+from tests.helpers.pruning.reference_masks import through_a_file
 
 STEPS = 9
-
-
-def through_a_file(state: Any) -> Any:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def bits(value: Tensor) -> bytes:

@@ -5,7 +5,7 @@ import io
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +154,6 @@ def test_onnx_in_mid_ramp(tmp_path: Path) -> None:
     pruner.attach(SGD(model.parameters(), 0.1))
     torch.onnx.export(model.eval(), (INPUTS,), tmp_path / "model.onnx", dynamo=True)
     assert (tmp_path / "model.onnx").stat().st_size
-
-
-@pytest.fixture
-def _compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.usefixtures("_compiler")

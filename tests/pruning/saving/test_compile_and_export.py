@@ -1,7 +1,7 @@
 """Prepared models in torch.compile and torch.export, and their state in other dtypes and copies."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,16 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, save_pruned
-from coreai_opt.pruning.config import ModuleMagnitudePrunerConfig, PolynomialDecaySchedule
+from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.errors import DivergedWeightError, PruningError
 from coreai_opt.pruning.model.copying import copy_of
 from coreai_opt.pruning.model.targets import pruned_tensors
-from coreai_opt.pruning.spec import PruningSpec
+from tests.helpers.pruning import asking, same
 from tests.helpers.pruning.models import Language, Tied
 
 RAMP = PolynomialDecaySchedule(total_iters=8, power=1)
 GAPS = PolynomialDecaySchedule(total_iters=12, power=2, update_frequency=3)
 LAST = 13
-
-
-@pytest.fixture
-def _compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
 
 
 def net(seed: int = 0) -> nn.Sequential:
@@ -41,13 +33,7 @@ def net(seed: int = 0) -> nn.Sequential:
 def config(
     algo: str = "default", allocation: Any = "uniform", schedule: Any = GAPS, target: float = 0.7
 ) -> MagnitudePrunerConfig:
-    spec = PruningSpec(target_sparsity=target, pruning_algo=algo)
-    return MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig(
-            op_state_spec={"*": spec}, sparsity_schedule=schedule
-        ),
-        allocation=allocation,
-    )
+    return asking(schedule, allocation, target_sparsity=target, pruning_algo=algo)
 
 
 def prepared(seed: int = 0, dtype: torch.dtype = torch.float32, **fields: Any) -> MagnitudePruner:
@@ -62,10 +48,6 @@ def masks(pruner: MagnitudePruner) -> list[Tensor]:
 
 def weights(pruner: MagnitudePruner) -> list[Tensor]:
     return [tensor.original.detach().clone() for tensor in pruned_tensors(pruner.model)]
-
-
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def train(pruner: MagnitudePruner, first: int, last: int, forward: Any = None) -> list[Any]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RAdam, RMSprop, adam
 
 from coreai_opt.pruning.model.targets import pruned_tensors
+from tests.helpers.pruning import same
 from tests.helpers.pruning.optimizers import (
     OPTIMIZERS,
     RAMP,
@@ -48,10 +49,6 @@ def gradients_of(pruner: Any, scale: float = 1.0) -> None:
     batch = torch.randn(7, 6).to(dense(pruner)[0].dtype)
     loss = (pruner.model(batch) - batch[:, :5] ** 2).square().mean()
     (scale * loss).backward()
-
-
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def check_what_is_pruned_stays(pruner: Any, optimizer: Optimizer) -> None:

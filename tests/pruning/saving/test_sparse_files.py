@@ -13,7 +13,8 @@ from torch.optim import AdamW
 
 from coreai_opt.pruning import InPlacePruner, plain_state_dict
 from coreai_opt.pruning.spec import NMStructured, PruneImplBase, Unstructured
-from tests.helpers.pruning.sparse_starts import asking, net, started, train, zeros_of
+from tests.helpers.pruning import asking
+from tests.helpers.pruning.sparse_starts import net, started, train, zeros_of
 
 
 class Block(nn.Module):

@@ -25,8 +25,8 @@ from coreai_opt.pruning.spec import (
     NMStructured,
     PruneImplBase,
     PruningScheme,
-    PruningSpec,
 )
+from tests.helpers.pruning import asking
 
 RAMP = PolynomialDecaySchedule(total_iters=7, power=2)
 STARTED = PolynomialDecaySchedule(total_iters=9, begin_step=2, initial_sparsity=0.3)
@@ -121,13 +121,7 @@ def net(dtypes: Sequence[torch.dtype] = (torch.float32,)) -> nn.Sequential:
 def config(
     allocation: Any, target: float = 0.8, schedule: Any = None, **spec: Any
 ) -> MagnitudePrunerConfig:
-    asked = PruningSpec(target_sparsity=target, **spec)
-    return MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig(
-            op_state_spec={"*": asked}, sparsity_schedule=schedule
-        ),
-        allocation=allocation,
-    )
+    return asking(schedule, allocation, target_sparsity=target, **spec)
 
 
 def dense(model: nn.Module) -> list[Tensor]:

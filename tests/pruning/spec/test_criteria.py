@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig, PruningError
 from coreai_opt.pruning.config import (
     ConstantSparsitySchedule,
-    ModuleMagnitudePrunerConfig,
     PolynomialDecaySchedule,
 )
 from coreai_opt.pruning.spec import (
@@ -22,19 +21,14 @@ from coreai_opt.pruning.spec import (
     TaylorPruneImpl,
     Unstructured,
 )
-from tests.helpers.pruning import impl, original
+from tests.helpers.pruning import asking, impl, original, same
 
 RAMP = PolynomialDecaySchedule(total_iters=5, power=1)
 GAPS = PolynomialDecaySchedule(total_iters=12, power=1, update_frequency=3)
 
 
 def config(algo: Any, target: float = 0.8, schedule: Any = RAMP) -> MagnitudePrunerConfig:
-    spec = PruningSpec(target_sparsity=target, pruning_algo=algo)
-    return MagnitudePrunerConfig(
-        global_config=ModuleMagnitudePrunerConfig(
-            op_state_spec={"*": spec}, sparsity_schedule=schedule
-        )
-    )
+    return asking(schedule, target_sparsity=target, pruning_algo=algo)
 
 
 def pruner_of(algo: Any, seed: int = 0, schedule: Any = RAMP, **sizes: Any) -> MagnitudePruner:
@@ -48,10 +42,6 @@ def pruner_of(algo: Any, seed: int = 0, schedule: Any = RAMP, **sizes: Any) -> M
 
 def masks(pruner: MagnitudePruner) -> list[Tensor]:
     return [impl(pruner.model, name).mask.clone() for name in ("0", "2")]
-
-
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def walk(pruner: MagnitudePruner, steps: int, first: int = 0) -> list[list[Tensor]]:
