@@ -5,8 +5,6 @@ Each project has one file that uses its private names (tests/documents/test_priv
 
 from typing import Any
 
-__all__ = ["private_name"]
-
 
 def private_name(owner: Any, name: str, known: str) -> Any:
     """Return an attribute that another project does not promise to keep.

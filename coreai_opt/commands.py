@@ -2,8 +2,6 @@
 
 from coreai_opt.cli.argv import become_preview
 
-__all__ = ["preview", "report", "train"]
-
 
 def train() -> None:
     """``coreai-train``: train while pruning on a schedule, sweep with ``-m``."""

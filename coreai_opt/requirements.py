@@ -3,8 +3,6 @@
 import sys
 from collections.abc import Mapping
 
-__all__ = ["TRAIN", "missing_for_training", "release_of", "require_train"]
-
 TRAIN: Mapping[str, str] = {
     "pytorch-lightning": ">=2.6.4,<2.7",
     "hydra-core": ">=1.3.2,<1.5",

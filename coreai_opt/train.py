@@ -7,8 +7,6 @@ from coreai_opt.app import hydra_app
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["main"]
-
 
 @hydra_app
 def main(cfg: "DictConfig") -> float | None:

@@ -13,8 +13,6 @@ from coreai_opt.config.composing import command_context
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.sweep.preview.request import PNG, key_of, read_request
 
-__all__ = ["composes_only", "is_sweep", "shows", "wants_preview"]
-
 # What a file has that sets hydra.mode, or lets other files do it.
 FILED = re.compile(rb"MULTIRUN|\bmode:\s*2\b|searchpath")
 

@@ -8,8 +8,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["asks_for_help", "become_preview", "program", "replaced", "swapped", "take_out"]
-
 
 def asks_for_help() -> bool:
     """Return whether ``--help`` is among the words."""

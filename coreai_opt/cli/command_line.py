@@ -30,8 +30,6 @@ from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.launchers.select import check_installed
 from coreai_opt.sweep.plugins import take_names
 
-__all__ = ["run_command"]
-
 Task = Callable[[DictConfig], Any]
 
 CONFIG_WRONG, RUN_FAILED = 1, 2

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 from coreai_opt.config.groups import Knob, config_groups, root_knobs
 
-__all__ = ["help_text"]
-
 HEAD = """\
 Trains a model while pruning it on a schedule, and records the run.
 

@@ -26,8 +26,6 @@ from coreai_opt.sweep.sweeper import current_sweep, register_sweepers
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["load", "sweep"]
-
 # What is left of a record in a table: one value a column.
 COLUMNS = ("run_id", "status", "seed", "wall_seconds", "attempts", "config_hash")
 

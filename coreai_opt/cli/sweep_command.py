@@ -14,8 +14,6 @@ from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.search.sweeper import planned_search
 from coreai_opt.sweep.sweeper import SweepRun, current_sweep
 
-__all__ = ["announced", "plan_of", "planned_sweep"]
-
 
 @contextmanager
 def announced(sweep: SweepRun) -> Iterator[None]:

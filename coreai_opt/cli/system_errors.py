@@ -5,8 +5,6 @@ from pathlib import Path
 
 from coreai_opt.config.errors import ConfigError
 
-__all__ = ["system_error"]
-
 
 def system_error(error: OSError, directories: Iterable[str | Path]) -> ConfigError:
     """Return what to tell the user.

@@ -20,8 +20,6 @@ from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id
 from coreai_opt.runs.resume import choose_directory, directory_problems, given_path, resume_problems
 
-__all__ = ["ValidateConfig"]
-
 
 class ValidateConfig(Callback):
     """Refuses a bad config before a directory is made or anything is written over.

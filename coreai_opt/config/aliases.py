@@ -19,8 +19,6 @@ from coreai_opt.config.identity import flatten
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.validation import ALIAS
 
-__all__ = ["alias_of", "keys_of", "shadowed_knobs", "shadowing"]
-
 
 def alias_of(config: DictConfig, key: str) -> str | None:
     """Return the key that a value is taken from by ``${KEY}``, None where it is taken from none."""

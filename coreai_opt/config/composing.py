@@ -24,9 +24,6 @@ from coreai_opt.config.hydra_internals import (
 )
 from coreai_opt.config.locations import conf_dir
 
-__all__ = ["NO_FLAGS", "command_context", "first_point", "flags_of", "task_config", "typed_flags"]
-
-
 PROGRAM = "python train.py"
 NO_FLAGS = Namespace(config_path=None, config_name=None, config_dir=None, program=PROGRAM)
 

@@ -6,19 +6,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = [
-    "ConfigError",
-    "Problem",
-    "RunBusyError",
-    "RunFailedError",
-    "RunInterruptedError",
-    "SweepStoppedError",
-    "error_chain",
-    "message_of",
-    "printable",
-    "refuse",
-]
-
 
 @dataclass(frozen=True)
 class Problem:

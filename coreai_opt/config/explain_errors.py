@@ -24,8 +24,6 @@ from coreai_opt.config.schemas.nodes import model_of_target
 from coreai_opt.config.validation import find_problems
 from coreai_opt.pruning._registry import nearest
 
-__all__ = ["diagnose"]
-
 # The override, or its key, in what Hydra says of it.
 OVERRIDE = re.compile(
     r"Error merging override (.+)|force-add of .*?'(.+)'|Override (\S+?)=?\S* looks"

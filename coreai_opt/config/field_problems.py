@@ -10,8 +10,6 @@ from coreai_opt.config.errors import Problem
 from coreai_opt.config.locations import typed_path, why_no_file
 from coreai_opt.pruning._registry import Registry, nearest
 
-__all__ = ["Path", "described", "file_problems", "name_of", "named_once", "validated"]
-
 Path = tuple[str | int, ...]
 
 

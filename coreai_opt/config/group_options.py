@@ -13,8 +13,6 @@ from coreai_opt.config.composing import command_context, typed_flags
 from coreai_opt.config.errors import Problem
 from coreai_opt.config.groups import config_groups
 
-__all__ = ["option_names", "option_problems"]
-
 
 def option_names(group: str) -> list[str]:
     """Return the names of a group's options, those of the user's own and of Hydra's among them."""

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from coreai_opt.config.locations import conf_dir
 
-__all__ = ["ConfigGroup", "Knob", "Option", "config_groups", "find_group", "root_knobs"]
-
 KNOB = re.compile(r"^(?P<name>[a-z_]+):\s*(?P<value>[^#\s][^#]*?)\s*#\s*(?P<comment>.+)$")
 
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-__all__ = ["config_hash", "flatten", "identity_config", "is_ignored"]
-
 
 def identity_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that can change the result, by dotted key.

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-__all__ = ["conf_dir", "typed_path", "why_no_file"]
-
 
 def conf_dir() -> Path:
     """Return the config tree: inside the installed package, else beside it in a checkout."""

@@ -20,8 +20,6 @@ from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.schemas.nodes import nodes
 
-__all__ = ["allowed_targets", "check_hydra_targets", "named_targets", "why_refused"]
-
 VARIABLE = "COREAI_OPT_ALLOWED_TARGETS"
 
 NAME = r"[A-Za-z_]\w*"

@@ -11,15 +11,6 @@ from coreai_opt.config.schemas.nodes import model_of_target
 from coreai_opt.config.schemas.settings import ImageDataSettings
 from coreai_opt.pruning.config.schedules import MultiStepSparsitySchedule, SparsityScheduleBase
 
-__all__ = [
-    "UNITS",
-    "planned_length",
-    "planned_steps",
-    "ramp_problem",
-    "schedule_of",
-    "steps_per_epoch",
-]
-
 # Callbacks of Lightning's that change how many steps an epoch has.
 CHANGE_STEPS = (".BatchSizeFinder", ".GradientAccumulationScheduler")
 

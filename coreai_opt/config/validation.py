@@ -44,8 +44,6 @@ from coreai_opt.config.training_length import ramp_problem, schedule_of
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 
-__all__ = ["ALIAS", "ResolvedConfig", "find_problems", "hand_down", "resolve"]
-
 ALIAS = re.compile(r"^\$\{([\w.]+)\}$")
 
 # Our own, which import what they export on first use; importing somebody else's may take seconds.

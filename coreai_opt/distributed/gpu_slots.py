@@ -18,8 +18,6 @@ from filelock import FileLock, Timeout
 
 from coreai_opt.distributed.ranks import restore_environment
 
-__all__ = ["gpu_slot", "visible_devices"]
-
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL_S = 0.5
 

@@ -17,16 +17,6 @@ from coreai_opt.runs.processes import is_main_process
 from coreai_opt.runs.record import write_json
 from coreai_opt.runs.resume import Start
 
-__all__ = [
-    "await_directory",
-    "await_start",
-    "await_warmup",
-    "publish_directory",
-    "publish_start",
-    "publish_warmup",
-    "refusal_published",
-]
-
 PATIENCE_S = 120.0
 POLL_S = 0.2
 RECENT_S = 600.0  # a rank that is later than this has missed its training

@@ -29,8 +29,6 @@ from coreai_opt.runs.processes import is_main_process
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning_internals import PROCESS_OBSERVER
 
-__all__ = ["RankLostError", "ranks_of_this_run"]
-
 # The process of rank 0, for those that it starts: it may be gone before they look.
 RANK_0 = "COREAI_OPT_RANK_0_PID"
 # Variables that must not stay: with Lightning's own the next run would start no ranks.

@@ -10,16 +10,6 @@ from contextlib import AbstractContextManager
 
 from coreai_opt.config.errors import Problem
 
-__all__ = [
-    "command_line_of",
-    "is_command",
-    "launch_problem",
-    "rank_arguments",
-    "remember_command",
-    "restore_environment",
-    "run_dir_text",
-]
-
 BASIC = "BasicLauncher"
 
 # Options without use for a rank, which is a single run.

@@ -19,8 +19,6 @@ from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import CALLBACK, TARGET
 from coreai_opt.plugin.put_over import put_over
 
-__all__ = ["asked_of", "swept_names", "typed_overrides"]
-
 TYPED = f"hydra.callbacks.{CALLBACK}"
 
 

@@ -22,8 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.plugin.options import GROUPS
 
-__all__ = ["AT_THE_ROOT", "App", "defaults_of", "has_its_own", "refuse", "sources_of"]
-
 # What keeps a file of the app from being read. Hydra says so where the app needs it.
 UNREADABLE = (OSError, ValueError, yaml.YAMLError, HydraException, OmegaConfBaseException)
 

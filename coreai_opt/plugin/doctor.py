@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
-__all__ = ["main"]
-
 ROOTS = ("pytorch_lightning", "lightning.pytorch")
 PACKAGES = {"pytorch_lightning": "pytorch-lightning", "lightning.pytorch": "lightning"}
 

@@ -6,8 +6,6 @@ Every Trainer on the machine asks: nothing is imported here, unless a job of Hyd
 import sys
 from typing import Any
 
-__all__ = ["key_of_saved_knobs", "lightning_pytorch", "pytorch_lightning"]
-
 # Of what an option of ours puts under its key: an app's own node of that name hardly has them all.
 OURS = {"schedule", "target_sparsity", "pattern", "masks_from", "gate"}
 

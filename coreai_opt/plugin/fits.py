@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-__all__ = ["Fits", "fits_of"]
-
 # Job -> its record. A job is known by its output directory; the basic launcher runs several here.
 _jobs: dict[str, "Fits"] = {}
 

@@ -5,8 +5,6 @@ from typing import Any
 
 from coreai_opt.plugin import trainer_callbacks
 
-__all__ = ["JobCallback"]
-
 # As a value without types: the package need not be there where types are checked.
 _Callback: Any = importlib.import_module("lightning.pytorch.callbacks").Callback
 

@@ -4,8 +4,6 @@ import pytorch_lightning as pl
 
 from coreai_opt.plugin import trainer_callbacks
 
-__all__ = ["JobCallback"]
-
 
 class JobCallback(trainer_callbacks.JobCallback, pl.Callback):
     __doc__ = trainer_callbacks.JobCallback.__doc__

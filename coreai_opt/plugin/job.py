@@ -17,8 +17,6 @@ from coreai_opt.config.errors import refuse
 from coreai_opt.plugin.asked import asked_of, swept_names
 from coreai_opt.plugin.fits import fits_of
 
-__all__ = ["PruneJob"]
-
 log = logging.getLogger(__name__)
 
 

@@ -17,8 +17,6 @@ from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 
-__all__ = ["JobSettings", "Knobs"]
-
 # The dotted name of a class: torch.nn.Conv2d. A module is hardly called so.
 TYPE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\.[A-Z]\w*")
 

@@ -13,19 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.config.locations import conf_dir
 
-__all__ = [
-    "CALLBACK",
-    "GROUPS",
-    "OF_THE_JOB",
-    "PATTERNS",
-    "SCHEDULES",
-    "TARGET",
-    "defaults",
-    "knobs_of",
-    "node_of",
-    "option",
-]
-
 # Group -> the key at the root that its knobs are under, None = directly under Hydra's callback.
 GROUPS = {"prune": "prune", "coreai_prune": "coreai_prune", "prune_typed": None}
 

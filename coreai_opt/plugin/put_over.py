@@ -12,8 +12,6 @@ from coreai_opt.config.errors import Problem
 from coreai_opt.plugin.clashes import AT_THE_ROOT, App, defaults_of, sources_of
 from coreai_opt.plugin.options import GROUPS, defaults
 
-__all__ = ["put_over"]
-
 
 def put_over(hydra: DictConfig, key: str, typed: list[str]) -> list[Problem]:
     """Return a problem for each file of a job that has something under our key.

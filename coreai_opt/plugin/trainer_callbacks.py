@@ -15,8 +15,6 @@ from coreai_opt.plugin.fits import Fits, fits_of
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import GROUPS, SCHEDULES, defaults
 
-__all__ = ["JobCallback", "callbacks_of", "refuse_lost_group"]
-
 log = logging.getLogger(__name__)
 
 # Root -> the module with the callback of that root, and the package of all others.

@@ -14,8 +14,6 @@ from coreai_opt.report.tables import Leaderboard, MetricError, board_of
 from coreai_opt.report.terminal import print_report
 from coreai_opt.report.text import safe_text
 
-__all__ = ["main"]
-
 WIDE = 2000  # a pipe has no width: there, lines are as long as they get
 MISSING = "is not installed: pip install 'hydra-coreai-opt[report]'"
 

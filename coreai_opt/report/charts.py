@@ -13,22 +13,6 @@ from coreai_opt.report.protocol import series_knob
 from coreai_opt.report.records import RunRow, mapping, number
 from coreai_opt.report.tables import Leaderboard, SeedGroup, pareto_front, sample_std, value_order
 
-__all__ = [
-    "MAX_CURVES",
-    "Accuracy",
-    "ChartPoint",
-    "HeatCell",
-    "LayerShare",
-    "ScheduleCurve",
-    "Schedules",
-    "accuracy",
-    "heat_cells",
-    "heat_knobs",
-    "heat_only",
-    "layer_shares",
-    "schedules",
-]
-
 MAX_CURVES = 30
 SAMPLES = 120
 TARGET = "target_sparsity"

@@ -8,8 +8,6 @@ from typing import Any
 from coreai_opt.report.records import RunRow, mapping
 from coreai_opt.report.text import safe_text
 
-__all__ = ["Fact", "environment"]
-
 
 @dataclass(frozen=True)
 class Fact:

@@ -13,8 +13,6 @@ from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.text import first_line, run_name
 from coreai_opt.report.values import knob_value
 
-__all__ = ["link_to", "results_csv", "write_file"]
-
 FIXED = ("sweep", "run", "folder", "status", "seed", "config_hash")
 NUMBERS = (
     "sparsity_target",

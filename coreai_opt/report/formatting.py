@@ -5,16 +5,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-__all__ = [
-    "command_for",
-    "duration",
-    "evenly",
-    "n_m_patterns",
-    "quoted",
-    "short_value",
-    "weight_spec",
-]
-
 T = TypeVar("T")
 
 # Values that Hydra reads as the same text without quotes.

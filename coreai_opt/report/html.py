@@ -22,8 +22,6 @@ from coreai_opt.report.terminal import board_patterns, entry_cells, leaderboard_
 from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
 from coreai_opt.report.values import as_number, knob_value
 
-__all__ = ["report_html"]
-
 ASSETS = resources.files("coreai_opt.report") / "assets"
 STATUSES = (*STATES, "pending")
 

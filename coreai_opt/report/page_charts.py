@@ -10,8 +10,6 @@ from coreai_opt.report.records import Collected
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.text import plural, safe_text
 
-__all__ = ["Chart", "Choice", "page_charts"]
-
 
 @dataclass(frozen=True)
 class Choice:

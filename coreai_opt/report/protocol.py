@@ -11,8 +11,6 @@ from coreai_opt.report.tables import Leaderboard, SeedGroup
 from coreai_opt.report.text import plural, safe_text
 from coreai_opt.report.values import as_number
 
-__all__ = ["operating_points", "protocol_warnings", "series_knob"]
-
 POINTS, SEEDS = 5, 3
 # Compression of the pruned layers of 2, 4, 8, 16 and 32.
 SUGGESTED = "target_sparsity=0.5,0.75,0.875,0.9375,0.96875"

@@ -15,21 +15,6 @@ from coreai_opt.report.formatting import quoted
 from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.paths import RunPaths
 
-__all__ = [
-    "Collected",
-    "Layer",
-    "Pending",
-    "RunRow",
-    "SweepFile",
-    "Unreadable",
-    "by_key",
-    "collect",
-    "mapping",
-    "number",
-    "rerun_command",
-    "row_of",
-]
-
 SWEEP_FILE = "sweep.json"
 DEPTH = 4
 SKIPPED = ("trunks", "checkpoints", "resume", "tensorboard", ".hydra")

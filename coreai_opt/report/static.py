@@ -15,8 +15,6 @@ from coreai_opt.report.records import Collected
 from coreai_opt.report.tables import Leaderboard, SeedGroup
 from coreai_opt.report.text import safe_text
 
-__all__ = ["draw_figures"]
-
 LONGEST = 60  # characters of a label: more would leave no room for the axes
 KINDS = ("png", "svg")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b")

@@ -11,18 +11,6 @@ from typing import Any
 from coreai_opt.report.records import Collected, RunRow, mapping
 from coreai_opt.report.values import as_number, knob_value
 
-__all__ = [
-    "Leaderboard",
-    "LeaderboardRow",
-    "MetricError",
-    "SeedGroup",
-    "board_of",
-    "pareto_front",
-    "sample_std",
-    "value_order",
-    "varied_knobs",
-]
-
 PREFERRED = "test/accuracy"
 SEED = "seed"
 # Names that say by themselves which way is better.

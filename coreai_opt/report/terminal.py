@@ -13,8 +13,6 @@ from coreai_opt.report.records import Collected, rerun_command
 from coreai_opt.report.tables import Leaderboard, LeaderboardRow
 from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
 
-__all__ = ["board_patterns", "entry_cells", "leaderboard", "leaderboard_columns", "print_report"]
-
 FAILURES_SHOWN = 20
 
 

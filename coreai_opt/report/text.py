@@ -2,16 +2,6 @@
 
 from coreai_opt.report.records import STATES, Collected, RunRow
 
-__all__ = [
-    "counts_sentence",
-    "error_line",
-    "first_line",
-    "plural",
-    "run_name",
-    "safe_text",
-    "times",
-]
-
 
 def safe_text(text: str) -> str:
     r"""Return a text in which nothing steers a terminal or cannot be encoded.

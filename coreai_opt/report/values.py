@@ -10,8 +10,6 @@ from hydra.errors import HydraException
 
 from coreai_opt.report.records import RunRow, mapping
 
-__all__ = ["as_number", "config_value", "knob_value", "value_text"]
-
 # Truth values of OmegaConf besides true and false.
 TRUTH = {"yes": True, "on": True, "y": True, "no": False, "off": False, "n": False}
 

@@ -14,8 +14,6 @@ from coreai_opt.runs.record import Progress, Record
 from coreai_opt.runs.resume import Start
 from coreai_opt.runs.signals import Interruptions
 
-__all__ = ["RunContext", "only_process_in"]
-
 
 @dataclass(frozen=True)
 class RunContext:

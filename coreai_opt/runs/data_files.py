@@ -13,8 +13,6 @@ from typing import Any
 
 from coreai_opt.config.locations import typed_path
 
-__all__ = ["changed_files", "data_files", "file_facts", "forget_files"]
-
 WHOLE_BYTES = 1 << 26  # of a longer file, both ends and the size count
 END_BYTES = 1 << 20
 MOST_FILES = 10_000  # of a folder

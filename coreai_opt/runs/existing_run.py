@@ -17,8 +17,6 @@ from coreai_opt.config.identity import identity_config
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.record import finite, launch_in_cluster
 
-__all__ = ["ExistingRun", "State", "differing_keys", "read_json", "same_code", "unfinished_runs"]
-
 State = Literal["completed", "failed", "interrupted", "running"]
 
 SILENT_S = 60.0

@@ -5,8 +5,6 @@ import os
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-__all__ = ["JobEnvironment"]
-
 VARIABLE = "COREAI_OPT_SWEEP"
 
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["percent", "shortfall", "summary_line"]
-
 
 def shortfall(sparsity: Mapping[str, Any]) -> str | None:
     """Return in words that a sparsity is below its target, None where it is not.

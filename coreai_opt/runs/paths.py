@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-__all__ = ["RunPaths"]
-
 # What a run writes into its directory, but for Hydra's config and log.
 WRITTEN = (
     "result.json",

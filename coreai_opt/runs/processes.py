@@ -7,8 +7,6 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
-__all__ = ["Starter", "is_main_process", "launch_id", "rank_of", "starter", "starts_ranks"]
-
 Starter = Literal["slurm", "run", "other"]
 
 # Set by those who start ranks themselves: torchrun, LSF and MPI are left to Lightning.

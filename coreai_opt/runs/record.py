@@ -30,17 +30,6 @@ from coreai_opt.config.locations import conf_dir, typed_path
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
 
-__all__ = [
-    "Heartbeat",
-    "Progress",
-    "Record",
-    "code_and_versions",
-    "code_of_this_run",
-    "finite",
-    "launch_in_cluster",
-    "write_json",
-]
-
 SCHEMA = 1
 PRIMARY = "config"
 PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}

@@ -15,16 +15,6 @@ from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.record import code_and_versions, code_of_this_run
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile, newest_checkpoint
 
-__all__ = [
-    "Start",
-    "choose_directory",
-    "directory_problems",
-    "follow_start",
-    "given_path",
-    "plan_start",
-    "resume_problems",
-]
-
 AUTO, NEVER = "auto", "never"
 DAMAGED = "the file is damaged; allowed: another checkpoint, or the run directory"
 

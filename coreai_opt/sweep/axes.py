@@ -10,17 +10,6 @@ from hydra.core.override_parser.types import Override
 
 from coreai_opt.config.errors import ConfigError
 
-__all__ = [
-    "OF_THE_SWEEP",
-    "Assignment",
-    "Axis",
-    "check_grid",
-    "parse",
-    "read_axes",
-    "replaced",
-    "without_dicts",
-]
-
 # What is told to the sweep and not to its runs.
 OF_THE_SWEEP = ("sweep.", "sweep_name", "preview", "hydra.", "hydra/")
 

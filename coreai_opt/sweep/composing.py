@@ -25,8 +25,6 @@ from coreai_opt.config.hydra_internals import apply_overrides, raw_text, writabl
 from coreai_opt.config.validation import ResolvedConfig, resolve
 from coreai_opt.sweep.axes import Assignment
 
-__all__ = ["Composer"]
-
 # Stands for a directory that is not there yet; what can change the result does not depend on it.
 SOMEWHERE = Path("RUN_DIR")
 

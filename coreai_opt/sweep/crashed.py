@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from coreai_opt.runs.record import Record, write_json
 from coreai_opt.sweep.folder import SweepJob
 
-__all__ = ["LostProcessError", "record_crash"]
-
 
 class LostProcessError(Exception):
     """The process of a run ended without a word: killed, out of memory, or its node went down."""

@@ -17,8 +17,6 @@ from coreai_opt.runs.record import write_json
 from coreai_opt.sweep.launchers.slurm_queue import Job, read_job, slurm_queue
 from coreai_opt.sweep.plan import Plan, Point
 
-__all__ = ["EntryState", "SweepFolder", "SweepJob"]
-
 SCHEMA = 1
 LOCK_S = 20.0
 

@@ -15,8 +15,6 @@ from coreai_opt.config.errors import RunInterruptedError, SweepStoppedError
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.signals import CTRL_C, exit_code_of
 
-__all__ = ["job_of"]
-
 Task = Callable[[DictConfig], Any]
 
 

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["run_folder", "slug", "sweep_name"]
-
 LONGEST = 100  # characters of a name
 SHORT = 8  # digits of an experiment's hash in the name of its folder
 

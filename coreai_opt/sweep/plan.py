@@ -30,8 +30,6 @@ from coreai_opt.sweep.axes import (
 from coreai_opt.sweep.composing import Composer
 from coreai_opt.sweep.names import run_folder, slug, sweep_name
 
-__all__ = ["Plan", "Planner", "Point"]
-
 MOST_POINTS = 20_000
 
 # A value that the optimizer does not take is the failure of that run, and the others go on: rates

@@ -11,8 +11,6 @@ from omegaconf import open_dict
 from coreai_opt.config.hydra_internals import forget_search_path
 from coreai_opt.config.schemas.nodes import SCHEMAS
 
-__all__ = ["GROUP", "PLUGINS", "is_installed", "take_names"]
-
 GROUP = "hydra/launcher"
 PLUGINS = "hydra_plugins"
 

@@ -24,8 +24,6 @@ from coreai_opt.sweep.scheduler import LOOKS_A_SECOND, Outcome, outcome_of
 from coreai_opt.sweep.selection import Selection
 from coreai_opt.sweep.warmups import counted
 
-__all__ = ["LiveTable", "PlainLines", "SweepProgress", "show"]
-
 REFRESH_S = 0.5
 MOST_BARS = 12
 

@@ -26,8 +26,6 @@ from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, NotLaunchedError
 from coreai_opt.sweep.launchers.slurm_outcome import job_end
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 
-__all__ = ["ATTEMPTS", "Listener", "Outcome", "Scheduler", "cause_of", "outcome_of"]
-
 ATTEMPTS = 3  # of a run whose process is lost before it gets further, in one command
 POLL_S = 1.0
 LOOKS_A_SECOND = 200  # at runs, so that a shared file system has time for others

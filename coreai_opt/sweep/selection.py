@@ -13,8 +13,6 @@ from coreai_opt.sweep.crashed import LostProcessError
 from coreai_opt.sweep.folder import EntryState, SweepJob
 from coreai_opt.sweep.scheduler import Outcome, outcome_of
 
-__all__ = ["Selection", "has_failed_by_itself", "select"]
-
 # What a run has died of that is not its own doing: a process of it is gone.
 LOST = (LostProcessError.__name__, "RankLostError")
 

@@ -14,8 +14,6 @@ from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.scheduler import WAITED_FOR, Outcome
 from coreai_opt.sweep.selection import Selection
 
-__all__ = ["below_target", "failure_lines", "print_queue", "print_summary"]
-
 LONGEST_CAUSE = 200  # characters
 
 

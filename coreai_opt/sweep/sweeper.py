@@ -31,8 +31,6 @@ from coreai_opt.sweep.scheduler import Outcome, Scheduler
 from coreai_opt.sweep.selection import Selection, select
 from coreai_opt.sweep.warmups import add_warmups
 
-__all__ = ["GridSweeper", "SweepRun", "current_sweep", "register_sweepers"]
-
 # Hydra takes plugins from this package alone.
 PLUGINS = "hydra_plugins.coreai_opt"
 

@@ -18,8 +18,6 @@ from coreai_opt.warmup.key import warmup_key
 from coreai_opt.warmup.run import WarmupRun
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 
-__all__ = ["add_warmups", "counted"]
-
 NOT_POSSIBLE = "WarmupNotPossibleError"  # trained again it would fail again
 
 

@@ -34,8 +34,6 @@ from coreai_opt.training.constructor_errors import is_about_arguments, place_of
 from coreai_opt.training.initial_weights import start_from
 from lightning_callbacks._lightning.roots import root_of
 
-__all__ = ["Objects", "build", "locate"]
-
 # Packages whose constructors take any keyword, and use none.
 LIBRARIES = ("torch", "pytorch_lightning", "lightning", "builtins")
 

@@ -16,8 +16,6 @@ from lightning_callbacks._resume.unsafe_globals import (
     foreign_in_value,
 )
 
-__all__ = ["PlainHyperparameters", "refuse_foreign"]
-
 HYPERPARAMETERS = pl.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY
 THEIR_TYPE = pl.LightningModule.CHECKPOINT_HYPER_PARAMS_TYPE
 

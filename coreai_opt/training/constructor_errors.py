@@ -13,8 +13,6 @@ from hydra.utils import get_object
 
 from coreai_opt.config.errors import message_of
 
-__all__ = ["is_about_arguments", "place_of"]
-
 # Whose code is not the user's.
 OF_OTHERS = (
     *("coreai_opt", "lightning_callbacks", "torch", "pytorch_lightning", "lightning"),

@@ -15,8 +15,6 @@ from coreai_opt.training.checkpoint_content import refuse_foreign
 from lightning_callbacks import ScheduledPruning, TargetSparsityCheckpoint
 from lightning_callbacks._resume.loop_state import ends_training
 
-__all__ = ["FinalValidation", "checkpoints_of"]
-
 
 class FinalValidation(pl.Callback):
     """Has Lightning validate after the last batch of a training, whatever the rhythm is.

@@ -25,8 +25,6 @@ from lightning_callbacks._resume.unsafe_globals import (
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-__all__ = ["load_initial_weights", "start_from"]
-
 SAFETENSORS = ".safetensors"
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # under which people save a state dict
 # Stand-ins of torch for objects that it does not build with weights_only.

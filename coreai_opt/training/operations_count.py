@@ -8,8 +8,6 @@ from torch import Tensor
 
 from coreai_opt.pruning.model.model_summary import summary
 
-__all__ = ["ExampleBatch", "count_operations"]
-
 # Errors of a forward pass that is missing, or wants other arguments or shapes.
 UNFIT = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError)
 

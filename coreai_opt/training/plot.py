@@ -5,8 +5,6 @@ from pathlib import Path
 
 from coreai_opt.runs.paths import RunPaths
 
-__all__ = ["draw_run", "read_curve"]
-
 # The counted curve is wide and below the scheduled one, so that both show where they agree.
 CURVES = (
     ("target", "sparsity, target", ":", 1.5),

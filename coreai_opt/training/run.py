@@ -32,8 +32,6 @@ from coreai_opt.runs.resume import Start, follow_start, plan_start
 from coreai_opt.runs.signals import Interruptions, RunEnded, exit_code_of, signals_wait
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files, remove_all
 
-__all__ = ["run"]
-
 
 def run(cfg: DictConfig) -> float | None:
     """Train, prune, test, export and record one run.

@@ -11,8 +11,6 @@ from coreai_opt.runs.outcome import percent, summary_line
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.training.plot import draw_run
 
-__all__ = ["layer_table", "show_result"]
-
 
 def show_result(
     result: Mapping[str, Any], paths: RunPaths, quiet: bool, silent: bool = False

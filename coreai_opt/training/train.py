@@ -31,8 +31,6 @@ from coreai_opt.warmup.start import StartFromWarmup, choose_warmup
 from lightning_callbacks import ResumableCheckpoint
 from lightning_callbacks._lightning_internals import drop_sigterm
 
-__all__ = ["train"]
-
 
 class _ProgressCallback(pl.Callback):
     """Says how far the training is."""

@@ -17,8 +17,6 @@ from coreai_opt.config.training_length import schedule_of
 from coreai_opt.pruning.config.dense_reading import last_dense_reading
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 
-__all__ = ["warmup_config", "warmup_end", "warmup_key"]
-
 # What cannot change a run before it prunes, nor what it has written until then.
 IGNORED = [
     "checkpoint",

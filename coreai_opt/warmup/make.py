@@ -20,8 +20,6 @@ from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 from lightning_callbacks._resume.dataloader_state import repeats_exactly
 from lightning_callbacks._resume.unsafe_globals import foreign_in_file
 
-__all__ = ["MakeWarmup", "WarmupEnded", "WarmupNotPossibleError", "pruning_of"]
-
 
 class WarmupEnded(Exception):
     """The warm-up is complete, and its checkpoint is written."""

@@ -14,8 +14,6 @@ from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.warmup.sources import changed_sources
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile, checkpoint_files
 
-__all__ = ["WarmupRun"]
-
 
 @dataclass(frozen=True)
 class WarmupRun:

@@ -14,8 +14,6 @@ from typing import Any
 import coreai_opt
 import lightning_callbacks
 
-__all__ = ["changed_sources", "sources_of_this_process"]
-
 # Of installed packages the versions are known; a run's own code has none outside of a checkout.
 OURS = ("coreai_opt.", "lightning_callbacks.")
 INSTALLED = {"site-packages", "dist-packages"}

@@ -25,8 +25,6 @@ from coreai_opt.warmup.run import WarmupRun
 from lightning_callbacks import SparsityMonitor
 from lightning_callbacks._resume.logger_rewind import change_rows
 
-__all__ = ["StartFromWarmup", "WarmupGoneError", "choose_warmup"]
-
 # Of a ModelCheckpoint's state: the files that it has kept.
 KEPT = ("best_model_path", "last_model_path")
 

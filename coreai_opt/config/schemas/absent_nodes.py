@@ -12,8 +12,6 @@ from coreai_opt.config.groups import config_groups, find_group, root_knobs
 from coreai_opt.config.schemas.nodes import nodes
 from coreai_opt.config.schemas.settings import CheckpointSettings, ObjectiveSettings, SweepSettings
 
-__all__ = ["OWN_NODES", "AbsentProblem", "absent_problems", "keys_of_node", "unresolved"]
-
 # What every run is made of. A group that is not here may be missing: it is one thing less.
 MADE = ("data", "model", "trainer")
 NEEDED = (*MADE, "paths", "checkpoint", "objective", "seed")

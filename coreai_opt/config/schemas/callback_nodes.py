@@ -5,8 +5,6 @@ from typing import Any
 
 from coreai_opt.config.errors import Problem
 
-__all__ = ["callback_problems"]
-
 # Of these projects, whatever module a class is imported from.
 LIGHTNING = ("pytorch_lightning.", "lightning.")
 

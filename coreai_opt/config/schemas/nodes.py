@@ -23,8 +23,6 @@ from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec.schemes import PruningScheme
 
-__all__ = ["Node", "model_of_target", "nodes", "register_nodes", "schema_of"]
-
 PRIMITIVES = (int, float, str, bool)
 
 SCHEMAS = "schema"

@@ -7,25 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = [
-    "AdamWSettings",
-    "CheckpointSettings",
-    "ConvNetSettings",
-    "ImageDataSettings",
-    "MLPSettings",
-    "ObjectiveSettings",
-    "ResNetSettings",
-    "RootSettings",
-    "SGDSettings",
-    "ScheduledPruningSettings",
-    "Settings",
-    "SparsityMonitorSettings",
-    "SweepSettings",
-    "TorchvisionSettings",
-    "TrainerSettings",
-    "TransformerSettings",
-]
-
 
 def _not_zero(value: int) -> int:
     if value == 0:

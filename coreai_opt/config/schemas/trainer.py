@@ -5,8 +5,6 @@ from typing import Any
 
 from coreai_opt.config.errors import Problem
 
-__all__ = ["processes_of", "strategy_problems"]
-
 # Strategies that copy this process, or let its threads work, and run no command again.
 WITHOUT_COMMAND = ("spawn", "fork", "notebook")
 

@@ -11,8 +11,6 @@ from coreai_opt.distributed.ranks import is_command, launch_problem
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
 
-__all__ = ["CrashedJob", "JobEnd", "NotLaunchedError", "SweepLauncher", "failed_job"]
-
 
 @dataclass(frozen=True)
 class CrashedJob:

@@ -18,8 +18,6 @@ from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.launchers.base import JobEnd, SweepLauncher
 
-__all__ = ["JoblibLauncher"]
-
 execute_job = private_name(_core, "execute_job", "hydra-joblib-launcher 1.2.0, below 1.3")
 
 NODE = "hydra.launcher"

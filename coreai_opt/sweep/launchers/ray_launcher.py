@@ -17,8 +17,6 @@ from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, SweepLauncher, failed_job
 
-__all__ = ["RayLauncher", "init_arguments", "remote_arguments"]
-
 # What only makes sense for a cluster that this command starts.
 OF_A_NEW_CLUSTER = ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard")
 

@@ -12,9 +12,6 @@ from coreai_opt.sweep.plugins import GROUP, PLUGINS, is_installed
 if TYPE_CHECKING:
     from coreai_opt.sweep.launchers.base import SweepLauncher
 
-__all__ = ["check_installed", "sweep_launcher"]
-
-
 # Option of hydra/launcher -> the extra of ours that it comes with, and its plugin.
 EXTRAS = {
     "slurm": ("slurm", "hydra_submitit_launcher"),

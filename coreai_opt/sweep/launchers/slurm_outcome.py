@@ -16,8 +16,6 @@ from coreai_opt.sweep.launchers.slurm_queue import (
     slurm_queue,
 )
 
-__all__ = ["job_end", "outcome_of_job"]
-
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 KILLED_BY_MEMORY = ("FAILED", "CANCELLED", "COMPLETED")
 

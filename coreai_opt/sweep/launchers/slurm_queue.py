@@ -15,18 +15,6 @@ from typing import Any
 from coreai_opt.runs.existing_run import read_json
 from coreai_opt.runs.record import write_json
 
-__all__ = [
-    "UNKNOWN",
-    "Job",
-    "JobState",
-    "SlurmQueue",
-    "errors_of",
-    "read_job",
-    "returned",
-    "slurm_queue",
-    "write_job",
-]
-
 # States of a job that SLURM will not run (again) by itself.
 OVER = {
     "BOOT_FAIL",

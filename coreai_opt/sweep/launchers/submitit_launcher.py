@@ -24,8 +24,6 @@ from coreai_opt.sweep.launchers.base import (
 )
 from coreai_opt.sweep.launchers.slurm_queue import Job, SlurmQueue, slurm_queue, write_job
 
-__all__ = ["LocalSubmititLauncher", "SlurmLauncher", "executor_parameters"]
-
 # What the executor is made with; the rest are the parameters of its jobs.
 OF_THE_EXECUTOR = ("submitit_folder", "max_num_timeout")
 

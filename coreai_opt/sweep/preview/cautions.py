@@ -6,8 +6,6 @@ from coreai_opt.report.formatting import n_m_patterns
 from coreai_opt.sweep.preview.planned import PlannedGroup, Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
 
-__all__ = ["caution"]
-
 FEWEST_SEEDS = 3
 MOST_NAMED = 3
 

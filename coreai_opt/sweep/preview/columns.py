@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Column", "fitted", "width_of"]
-
 BETWEEN = 3  # characters between two columns
 
 

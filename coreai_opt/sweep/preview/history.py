@@ -12,8 +12,6 @@ from coreai_opt.config.identity import flatten
 from coreai_opt.runs.existing_run import read_json
 from coreai_opt.runs.paths import RunPaths
 
-__all__ = ["EarlierTraining", "History"]
-
 MOST_RECORDS = 200
 APART = 2  # factor between two lengths that define a line
 ALIKE = 4  # largest factor that one length alone serves for

@@ -14,17 +14,6 @@ from coreai_opt.sweep.preview.history import History
 from coreai_opt.sweep.preview.ramps import Ramp, TrainingLength, length_of, ramp_of, target_of
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 
-__all__ = [
-    "PlannedGroup",
-    "PlannedRun",
-    "Preview",
-    "Standing",
-    "label_of",
-    "planned_run",
-    "seed_groups",
-    "standing",
-]
-
 SEED = "seed"
 
 

@@ -7,8 +7,6 @@ from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.preview.planned import Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
 
-__all__ = ["draw_preview"]
-
 FILE = "preview.png"
 MOST_POINTS = 1000
 

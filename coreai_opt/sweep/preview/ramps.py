@@ -9,8 +9,6 @@ from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.report.formatting import weight_spec
 from coreai_opt.sweep.preview.history import History
 
-__all__ = ["Ramp", "TrainingLength", "length_of", "ramp_of", "target_of"]
-
 NEARLY = 1e-6
 
 

@@ -22,8 +22,6 @@ from rich.text import Text
 from coreai_opt.sweep.axes import OF_THE_SWEEP, parse
 from coreai_opt.sweep.plan import Planner
 
-__all__ = ["Dimension", "SearchSpace", "dimension", "search_space", "space_table"]
-
 # Settings of sweepers, by the names that the common ones have for them.
 TOLD = ("n_trials", "direction", "n_jobs", "study_name", "storage", "max_iter", "num_evals")
 

@@ -34,8 +34,6 @@ from coreai_opt.sweep.selection import select
 from coreai_opt.sweep.warmups import add_warmups, counted
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile
 
-__all__ = ["preview_command"]
-
 
 def preview_command(arguments: Namespace, is_sweep: bool, png: bool) -> None:
     """Print the runs of a command.

@@ -14,8 +14,6 @@ from coreai_opt.sweep.preview.curves import TextCurve, draw_curves, letter
 from coreai_opt.sweep.preview.planned import SEED, PlannedGroup, Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
 
-__all__ = ["console", "print_preview", "ranges", "run_table", "say", "total_time"]
-
 MOST_ROWS, FIRST, LAST = 60, 45, 5
 MOST_CURVES = 8
 WIDE = 160  # columns without a terminal

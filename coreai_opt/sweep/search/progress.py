@@ -13,8 +13,6 @@ from coreai_opt.sweep.progress import LiveTable, PlainLines, SweepProgress, line
 from coreai_opt.sweep.scheduler import Outcome
 from coreai_opt.sweep.selection import Selection
 
-__all__ = ["SearchProgress", "search_progress"]
-
 
 class SearchProgress(SweepProgress):
     """Progress of a search.

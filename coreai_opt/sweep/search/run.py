@@ -24,8 +24,6 @@ from coreai_opt.sweep.selection import select
 from coreai_opt.sweep.summary import print_queue, print_summary
 from coreai_opt.sweep.sweeper import SweepRun
 
-__all__ = ["SearchRun"]
-
 
 class SearchRun(SweepRun):
     """A search and its results.

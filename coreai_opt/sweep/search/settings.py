@@ -9,8 +9,6 @@ from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.field_problems import validated
 from coreai_opt.config.schemas.settings import Settings, Share
 
-__all__ = ["SearchSettings"]
-
 NODE = "hydra.sweeper"
 
 WORDS = {"max": "maximize", "min": "minimize"}

@@ -19,8 +19,6 @@ from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.sweep.axes import OF_THE_SWEEP, Assignment, Axis
 from coreai_opt.sweep.plan import Plan, Planner, Point
 
-__all__ = ["Space", "distribution_of"]
-
 MOST_PROBES = 64
 
 

@@ -18,8 +18,6 @@ from coreai_opt.sweep.names import slug
 from coreai_opt.sweep.scheduler import Outcome
 from coreai_opt.sweep.search.settings import NODE, SearchSettings
 
-__all__ = ["SearchStudy", "best_of", "study_name", "value_of"]
-
 OBJECTIVES = "objectives"  # attribute of the study
 STATUS = "run_status"  # attributes of a trial
 ERROR = "error"

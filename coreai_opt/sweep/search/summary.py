@@ -12,8 +12,6 @@ from rich.table import Table
 
 from coreai_opt.report.formatting import short_value
 
-__all__ = ["print_best", "write_results"]
-
 
 def print_best(trials: Sequence[FrozenTrial], objectives: Sequence[str], study: str) -> None:
     """Print a table of the best trials.

@@ -15,8 +15,6 @@ from coreai_opt.sweep.sweeper import GridSweeper, SweepRun
 if TYPE_CHECKING:
     from coreai_opt.sweep.search.run import SearchRun
 
-__all__ = ["OptunaSearch", "planned_search"]
-
 TARGET = ".OptunaSearch"
 
 
