@@ -1,6 +1,6 @@
 """The options of groups as overrides choose them: names, one or a list of them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -36,23 +36,25 @@ def option_problems(overrides: Sequence[str]) -> list[Problem]:
         group = text.lstrip("+").partition("=")[0].partition("@")[0]
         if "[" not in text or not (group in groups or "/" in group):
             continue
-        if any(_is_no_list_of_names(value) for value in _values(text)):
+        if any(map(_is_no_list_of_names, _values(text))):
             allowed = ", ".join(option_names(group))
             sentence = f"{text}: not the names of options; allowed: {allowed}"
             found.append(Problem(group, sentence))
     return found
 
 
+def values_of(override: Override) -> Iterable[Any]:
+    """Return the value of an override, or those of its list; a range and an interval have none."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    return override.sweep_iterator() if override.is_choice_sweep() else []
+
+
 def _values(text: str) -> Iterable[Any]:
     try:
-        [override] = OverridesParser.create().parse_overrides([text])
+        return values_of(OverridesParser.create().parse_override(text))
     except HydraException:
         return []
-    return _of_sweep(override) if override.is_sweep_override() else [override.value()]
-
-
-def _of_sweep(override: Override) -> Iterator[Any]:
-    return override.sweep_iterator() if override.is_choice_sweep() else iter(())
 
 
 def _is_no_list_of_names(value: Any) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
-ROOTS = ("pytorch_lightning", "lightning.pytorch")
+# Import root of Lightning -> its package.
 PACKAGES = {"pytorch_lightning": "pytorch-lightning", "lightning.pytorch": "lightning"}
 
 # Releases of Lightning that were taken back.
@@ -52,7 +52,7 @@ def _libraries() -> Iterator[str]:
 
 
 def _roots() -> Iterator[str]:
-    found = [root for root in ROOTS if _installed(PACKAGES[root])]
+    found = [root for root in PACKAGES if _installed(PACKAGES[root])]
     for root in found:
         package = PACKAGES[root]
         if version(package) in WITHDRAWN:
@@ -72,7 +72,7 @@ def _roots() -> Iterator[str]:
 
 def _factories() -> Iterator[str]:
     """Look whether Lightning finds what gives a Trainer its callbacks."""
-    for root in ROOTS:
+    for root in PACKAGES:
         found = entry_points(group=f"{root}.callbacks_factory")
         if any(one.value.startswith("coreai_opt.plugin.") for one in found):
             yield f"ok: each Trainer of {root} asks for our callbacks"

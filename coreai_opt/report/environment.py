@@ -1,7 +1,7 @@
 """Environment of the runs: code, versions, device and threads, and where they differ."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,16 +32,17 @@ def environment(rows: Sequence[RunRow]) -> list[Fact]:
     A run without a device in its record makes no difference.
     """
     packages = dict.fromkeys(name for row in rows for name in mapping(row.record.get("versions")))
-    facts: list[tuple[str, Callable[[RunRow], str]]] = [("commit", _commit)]
-    for package in packages:
-        facts.append((package, lambda row, name=package: _version(row, name)))  # type: ignore[misc]
-    facts += [("device", _device), ("threads", lambda row: _text(row.record.get("threads")))]
-    found = [Fact(safe_text(name), _counted(rows, tell)) for name, tell in facts]
+    told: list[tuple[str, list[Any]]] = [("commit", [_commit(row) for row in rows])]
+    for name in packages:
+        told.append((name, [mapping(row.record.get("versions")).get(name) for row in rows]))
+    told.append(("device", [_device(row) for row in rows]))
+    told.append(("threads", [row.record.get("threads") for row in rows]))
+    found = [Fact(safe_text(name), _counted(values)) for name, values in told]
     return [fact for fact in found if fact.values]
 
 
-def _counted(rows: Sequence[RunRow], tell: Callable[[RunRow], str]) -> list[tuple[str, int]]:
-    counts = Counter(value for row in rows if (value := tell(row)))
+def _counted(values: Iterable[Any]) -> list[tuple[str, int]]:
+    counts = Counter(text for value in values if (text := _text(value)))
     return sorted(
         ((safe_text(value), count) for value, count in counts.items()),
         key=lambda pair: (-pair[1], pair[0]),
@@ -55,10 +56,6 @@ def _commit(row: RunRow) -> str:
     sha = _text(mapping(git).get("sha"))[:12]
     changes = mapping(git).get("changes")
     return f"{sha} with changes {changes}" if mapping(git).get("dirty") else sha
-
-
-def _version(row: RunRow, package: str) -> str:
-    return _text(mapping(row.record.get("versions")).get(package))
 
 
 def _device(row: RunRow) -> str:

@@ -368,12 +368,9 @@ def _sweep_file(root: Path, names: list[str], unreadable: list[Unreadable]) -> S
 
 def _unique(rows: list[RunRow]) -> list[RunRow]:
     best: dict[str, RunRow] = {}
-    for row in rows:
-        other = best.get(row.id)
-        if other is None or _worth(row) > _worth(other):
-            best[row.id] = row
-    kept = {id(row) for row in best.values()}
-    return [row for row in rows if id(row) in kept]
+    for row in sorted(rows, key=_worth, reverse=True):
+        best.setdefault(row.id, row)
+    return [row for row in rows if best[row.id] is row]
 
 
 def _worth(row: RunRow) -> tuple[int, str]:
@@ -384,6 +381,4 @@ def _pending(sweep: SweepFile, known: set[str], taken: set[Path]) -> Iterator[Pe
     for digest, point in sweep.points.items():
         folder = str(mapping(point).get("folder", digest))
         if digest not in known and sweep.root / folder not in taken:
-            overrides = mapping(point).get("overrides")
-            texts = tuple(map(str, overrides)) if isinstance(overrides, list) else ()
-            yield Pending(sweep.name, folder, texts)
+            yield Pending(sweep.name, folder, tuple(_override_list(mapping(point))))

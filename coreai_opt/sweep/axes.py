@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.group_options import values_of
 
 # What is told to the sweep and not to its runs.
 OF_THE_SWEEP = ("sweep.", "sweep_name", "preview", "hydra.", "hydra/")
@@ -101,14 +102,8 @@ def _replaces(later: Override, earlier: Override) -> bool:
         return False
     # +x=1 x=2: the first one makes the place; x=1 +x=2 is what Hydra refuses.
     stands_alone = later.type == earlier.type or later.is_force_add()
-    return stands_alone and not (_may_be_dict(later) or _may_be_dict(earlier))
-
-
-def _may_be_dict(override: Override) -> bool:
-    if not override.is_sweep_override():
-        return isinstance(override.value(), dict)
-    values = override.sweep_iterator() if override.is_choice_sweep() else ()
-    return any(isinstance(one, dict) for one in values)
+    values = (*values_of(later), *values_of(earlier))
+    return stands_alone and not any(isinstance(one, dict) for one in values)
 
 
 def check_grid(sweeper: Mapping[str, Any]) -> None:

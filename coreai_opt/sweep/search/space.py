@@ -91,7 +91,9 @@ class Space:
             for one in planner.of_task
             if not one.key_or_group.startswith(OF_THE_SWEEP)
         }
-        self._refuse_twice()
+        keys = [one.get_key_element() for one in planner.of_task]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ConfigError.of(twice[0], f"{twice[0]} is given twice; allowed in a search: once")
         self.distributions: dict[str, BaseDistribution] = {}
         problems: list[Problem] = []
         for key, override in self._overrides.items():
@@ -102,11 +104,6 @@ class Space:
                     problems += error.problems
         if problems:
             raise ConfigError(problems)
-
-    def _refuse_twice(self) -> None:
-        keys = [one.get_key_element() for one in self._planner.of_task]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            raise ConfigError.of(twice[0], f"{twice[0]} is given twice; allowed in a search: once")
 
     def outline(self) -> Plan:
         """Return the sweep without its points.
