@@ -6,6 +6,7 @@ the result is that of a stable sort: where the cut is not between the two, they 
 apart. numpy compares and selects with vector instructions, several times as fast as torch does.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -49,7 +50,7 @@ class Keys:
 
     def buffer(self, size: int) -> Array | None:
         """Return room for ``read`` to work in; None where it needs none."""
-        return np.empty(size, self.array.dtype) if self.bits else None
+        return _spare(self.array.dtype.str, size) if self.bits else None
 
     def read(self, begin: int, end: int, buffer: Array | None) -> Array:
         """Return the numbers of a range, comparable as they are."""
@@ -72,6 +73,23 @@ class Keys:
         if kept is not None:
             np.bitwise_or(out, kept - np.int8(1), out=out)  # -1 where it has not been kept
         return out
+
+
+_rooms = threading.local()
+
+
+def _spare(kind: str, size: int) -> Array:
+    """Return an array that holds nothing, the same one in each call of a thread if it is small.
+
+    New memory costs as much as what is done in it: the system hands it out by the page.
+    """
+    if size > AT_ONCE:
+        return np.empty(size, kind)
+    room: Array | None = getattr(_rooms, kind, None)
+    if room is None or len(room) < size:
+        room = np.empty(AT_ONCE, kind)
+        setattr(_rooms, kind, room)
+    return room[:size]
 
 
 class _Range(NamedTuple):
@@ -222,7 +240,7 @@ class _Marking:
 
 def _look_between(low: Any, high: Any, keys: Array, mask: Array) -> _Found:
     np.greater_equal(keys, high, out=mask)
-    low_or_less = keys <= low
+    low_or_less = np.less_equal(keys, low, out=_spare("?", len(keys)))
     below = int(np.count_nonzero(low_or_less))
     places = np.flatnonzero(np.equal(mask, low_or_less, out=low_or_less))  # neither
     return _Found(below, places, keys[places])

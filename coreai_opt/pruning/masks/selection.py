@@ -12,6 +12,7 @@ from torch import Tensor
 from coreai_opt.pruning.masks import host as _host
 from coreai_opt.pruning.masks.device_selection import lowest_on_device
 from coreai_opt.pruning.masks.host_selection import (
+    AT_ONCE,
     LARGEST,
     Keys,
     count_rows,
@@ -126,6 +127,17 @@ def count_true(mask: Tensor) -> int | Tensor:
     """
     is_plain = _host.on_host(mask) and type(mask) is Tensor
     return int(np.count_nonzero(mask.numpy())) if is_plain else mask.count_nonzero()
+
+
+def count_regrown(before: Tensor, now: Tensor) -> int | Tensor:
+    """Return how many elements are True in a mask that were not in the one from before."""
+    plain = type(before) is Tensor and type(now) is Tensor and _host.on_host(now)
+    if not (plain and before.is_contiguous() and now.is_contiguous()):
+        return count_true(now > before)
+    old, new = before.view(-1).numpy(), now.view(-1).numpy()
+    # A part at a time: in the cache, and without a third mask.
+    parts = [slice(begin, begin + AT_ONCE) for begin in range(0, len(new), AT_ONCE)]
+    return sum(int(np.count_nonzero(new[part] > old[part])) for part in parts)
 
 
 def count_true_of_each(rows: Tensor) -> Sequence[int | Tensor]:

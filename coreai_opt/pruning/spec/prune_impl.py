@@ -13,7 +13,7 @@ from coreai_opt.pruning._registry import Registry
 from coreai_opt.pruning._torch_internals import in_function_transform, metadata_of
 from coreai_opt.pruning.masks import of_scores as masks
 from coreai_opt.pruning.masks.masking import mask_in_place, masked_gradient, masked_weight
-from coreai_opt.pruning.masks.selection import Scores, count_true
+from coreai_opt.pruning.masks.selection import Scores, count_regrown
 from coreai_opt.pruning.spec.clock import ScheduleClock
 from coreai_opt.pruning.spec.mask_state import (
     EXTRA_STATE,
@@ -181,7 +181,7 @@ class PruneImplBase(nn.Module, Registry):
         """Put a mask in force, in place, as the one that belongs to a sparsity in [0, 1]."""
         if not self.allow_regrowth:
             mask = mask & self.mask
-        self.took_mask(sparsity, count_true(mask > self.mask))
+        self.took_mask(sparsity, count_regrown(self.mask, mask))
         self.mask.copy_(mask)
 
     def took_mask(self, sparsity: float, regrown: int | Tensor) -> None:
