@@ -26,6 +26,9 @@ AT_ONCE = 1 << 18
 MANY = 1 << 20
 # By the size of an integer in bytes.
 LARGEST = {2: 0x7FFF, 4: 0x7FFF_FFFF, 8: 0x7FFF_FFFF_FFFF_FFFF}
+# By how much of itself a cut may move from one step to the next, as a power of 2: its bits by a
+# 4096th are a float's value by a fiftieth.
+HINT_SHIFT = 12
 # Standard deviations of a sample's quantile to either side: one in 2,000 samples misses the cut.
 WIDTHS = (3.5, 28.0)
 
@@ -75,6 +78,30 @@ class Keys:
         return out
 
 
+@dataclass
+class Hint:
+    """Where the cut was last time: between two steps of a ramp it hardly moves.
+
+    Whatever is in it, the result is the same.
+    """
+
+    cut: int | None = None
+    moved: int = 0
+
+    def bracket(self) -> tuple[int, int] | None:
+        """Return two keys between which the next cut probably lies; None = nothing is known."""
+        if self.cut is None:
+            return None
+        reach = 2 * self.moved + (self.cut >> HINT_SHIFT) + 1
+        return max(self.cut - reach, 0), self.cut + reach
+
+    def note(self, cut: int) -> None:
+        """Remember a cut; one below 0, among what has not been kept, says nothing of the next."""
+        if cut >= 0:
+            self.moved = 0 if self.cut is None else abs(cut - self.cut)
+            self.cut = cut
+
+
 _rooms = threading.local()
 
 
@@ -115,7 +142,9 @@ class _Found(NamedTuple):
     values: Array
 
 
-def mark_kept(rows: Sequence[Keys], count: int, masks: Sequence[Array]) -> Any:
+def mark_kept(
+    rows: Sequence[Keys], count: int, masks: Sequence[Array], hint: Hint | None = None
+) -> Any:
     """Write masks in which the lowest ``count`` keys are False and all others True.
 
     Ties go by index in the order of the rows, lowest first.
@@ -124,6 +153,7 @@ def mark_kept(rows: Sequence[Keys], count: int, masks: Sequence[Array]) -> Any:
         rows: the keys, all of one dtype.
         count: 1 to as many as there are, less one.
         masks: bool, one for each row and of its length; what is in them does not matter.
+        hint: where the cut was last time, to be remembered for the next; only with ``bits``.
 
     Returns:
         The highest key that is marked False.
@@ -136,7 +166,15 @@ def mark_kept(rows: Sequence[Keys], count: int, masks: Sequence[Array]) -> Any:
         for keys, mask in zip(rows, masks, strict=True)
         for begin in range(0, len(keys), AT_ONCE)
     ]
-    return _Marking(ranges, count, total).mark(rows)
+    marking = _Marking(ranges, count, total)
+    if hint is None:
+        return marking.mark(rows)
+    bracket = hint.bracket()
+    cut = None if bracket is None else marking.between(*bracket)
+    if cut is None:
+        cut = marking.mark(rows)
+    hint.note(int(cut))
+    return cut
 
 
 def mark_each(keys: Array, count: int, mask: Array) -> Array:
@@ -199,18 +237,24 @@ class _Marking:
         # The sample was misleading.
         return self._resolve(self._each(_take_all), self._count)
 
+    def between(self, low: Any, high: Any) -> Any:
+        """Mark by a cut between two keys and equal to neither; None = it is not there."""
+        found = self._each(partial(_look_between, low, high))
+        below = sum(one.below for one in found)
+        inside = sum(len(one.values) for one in found)
+        if not below < self._count <= below + inside:
+            return None
+        return self._resolve(found, self._count - below)
+
     def _around(self, low: Any, high: Any) -> Any:
         """Mark by a cut from ``low`` to ``high``; None = it is not there."""
         if low == high:
             return self._at(low)
         # Neither end is between: many keys may be equal to it.
-        found = self._each(partial(_look_between, low, high))
-        below = sum(one.below for one in found)
-        inside = sum(len(one.values) for one in found)
-        if below < self._count <= below + inside:
-            return self._resolve(found, self._count - below)
-        cut = self._at(low)
-        return self._at(high) if cut is None else cut
+        cut = self.between(low, high)
+        for end in (low, high):
+            cut = self._at(end) if cut is None else cut
+        return cut
 
     def _at(self, cut: Any) -> Any:
         """Mark by a cut at a value that many keys may have; None = the cut is elsewhere."""

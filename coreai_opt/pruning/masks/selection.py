@@ -14,6 +14,7 @@ from coreai_opt.pruning.masks.device_selection import lowest_on_device
 from coreai_opt.pruning.masks.host_selection import (
     AT_ONCE,
     LARGEST,
+    Hint,
     Keys,
     count_rows,
     mark_each,
@@ -32,10 +33,12 @@ class Magnitude:
     Args:
         weight: any shape, real.
         kept: bool, of the same shape: what is False comes below all that is True; None = all True.
+        hint: remembers where the mask was cut, for the next of the same weight.
     """
 
     weight: Tensor
     kept: Tensor | None = None
+    hint: Hint | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -152,7 +155,9 @@ def _on_host(rows: Sequence[Scores], pruned: int) -> list[Tensor]:
     masks = [torch.empty(row.shape, dtype=torch.bool) for row in rows]
     flat = [mask.view(-1).numpy() for mask in masks]
     if (keys := _keys_of_bits(rows)) is not None:
-        cut = mark_kept(keys, pruned, flat)
+        (first, *others) = rows
+        hint = first.hint if isinstance(first, Magnitude) and not others else None
+        cut = mark_kept(keys, pruned, flat, hint)
         # The bits of NaN are above those of infinity, and they are to tie.
         if cut < INFINITY[keys[0].array.dtype.itemsize]:
             return masks

@@ -11,6 +11,7 @@ from torch.utils.hooks import unserializable_hook
 
 from coreai_opt.pruning.errors import NoGradientError
 from coreai_opt.pruning.masks import of_scores as masks
+from coreai_opt.pruning.masks.host_selection import Hint
 from coreai_opt.pruning.masks.mixing import GOLDEN, mixed, shifted
 from coreai_opt.pruning.masks.selection import Magnitude, Scores
 from coreai_opt.pruning.spec.clock import ScheduleClock
@@ -36,6 +37,12 @@ class MagnitudePruneImpl(PruneImplBase):
         [True, True, False, False]
     """
 
+    def __init__(
+        self, weight: Tensor, spec: "PruningSpec", clock: ScheduleClock | None = None
+    ) -> None:
+        super().__init__(weight, spec, clock)
+        self.hint = Hint()
+
     def score(self, weight: Tensor) -> Tensor:
         return weight.abs()
 
@@ -43,9 +50,9 @@ class MagnitudePruneImpl(PruneImplBase):
         if type(self).score is not MagnitudePruneImpl.score:
             return super().ranking(weight)
         if self.has_stray_zeros():
-            return Magnitude(weight)  # what must not come back is 0
+            return Magnitude(weight, hint=self.hint)  # what must not come back is 0
         is_open = self.allow_regrowth and not self.floor
-        return Magnitude(weight, None if is_open else self.open_to_regrowth(weight))
+        return Magnitude(weight, None if is_open else self.open_to_regrowth(weight), self.hint)
 
     @staticmethod
     def compute_mask(weight: Tensor, sparsity: float, pruning_scheme: PruningScheme) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which scores are the lowest, by a sample or a sort: always those of a stable sort."""
+"""Which scores are the lowest, by a sample, a hint or a sort: always those of a stable sort."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.pruning.masks import device_selection as device
 from coreai_opt.pruning.masks import host_selection as host
+from coreai_opt.pruning.masks.host_selection import Hint
 from coreai_opt.pruning.masks.of_scores import global_masks, unstructured_mask
 from coreai_opt.pruning.masks.selection import Magnitude, Scores, keep_highest
 from tests.helpers.pruning.mask_values import DTYPES, KINDS, Far, reference
@@ -72,9 +73,10 @@ def test_hard_values(kind: str, dtype: torch.dtype) -> None:
     for size in (2, 131) if host.FEW < 1000 else (4200,):
         values = KINDS[kind](size).to(dtype)
         kept = torch.rand(size) < 0.5
+        hint = Hint()
         for pruned in counts(size):
             check([values], pruned)
-            check([Magnitude(values, kept)], pruned)
+            check([Magnitude(values, kept, hint)], pruned, [Magnitude(values, kept)])
             check([Magnitude(values)], pruned)
 
 
@@ -117,7 +119,7 @@ def many_rows(draw: st.DrawFn) -> tuple[list[Scores], int]:
             rows.append(values)
             continue
         kept = torch.rand(values.shape) < draw(st.floats(0, 1)) if draw(st.booleans()) else None
-        rows.append(Magnitude(values, kept))
+        rows.append(Magnitude(values, kept, Hint(draw(st.integers(0, 2**31)))))
     return rows, draw(st.integers(0, sum(row.numel() for row in rows)))
 
 
@@ -153,6 +155,52 @@ def test_layouts(make: Any) -> None:
         check([Magnitude(values, kept), Magnitude(values, turned)], pruned)
         check([Magnitude(values.detach().contiguous(), kept)], pruned)
     assert torch.equal(values.detach(), before)
+
+
+HINTS = [
+    *[Hint(cut, moved) for cut in (0, 1, 0x7BFF, 0x7C00, 0x7FFF, 0x7FFFFFFF) for moved in (0, 999)],
+    *[Hint(2**63 - 1, 2**62), Hint(10**30, 10**30), Hint(500, 10**40), Hint(0x3C00, 0x7FFF)],
+]
+
+
+@pytest.mark.usefixtures("by_sample")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ["normal", "zeros-at-the-cut", "nan", "equal", "infinities"])
+def test_whatever_is_in_a_hint_the_mask_is_the_same(kind: str, dtype: torch.dtype) -> None:
+    values = KINDS[kind](200).to(dtype)
+    for kept in (None, torch.rand(200) < 0.5, torch.zeros(200, dtype=torch.bool)):
+        plain = Magnitude(values, kept).tensor()
+        expected = {pruned: reference([plain], pruned)[0] for pruned in (1, 100, 101, 150, 199)}
+        for hint in HINTS:
+            for pruned in (1, 100, 101, 150, 199):
+                row = Magnitude(values, kept, Hint(hint.cut, hint.moved))
+                assert torch.equal(keep_highest([row], pruned)[0], expected[pruned])
+
+
+@pytest.mark.usefixtures("by_sample")
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 300), st.sampled_from([0.0, 1e-3, 3.0, 1e4]), st.booleans()),
+        min_size=2,
+        max_size=8,
+    ),
+    st.sampled_from(DTYPES),
+    st.booleans(),
+)
+@example([(100, 0.0, True), (100, 0.0, True), (100, 0.0, True), (130, 0.0, True)], DTYPES[0], True)
+@settings(max_examples=80, deadline=None)
+def test_one_hint_through_a_run(
+    steps: list[tuple[int, float, bool]], dtype: torch.dtype, masked: bool
+) -> None:
+    """Counts go up and down, weights move a little or far; what is pruned may stay pruned."""
+    values, hint = torch.randn(300).to(dtype), Hint()
+    kept = torch.ones(300, dtype=torch.bool)
+    for pruned, move, remember in steps:
+        values = (values + torch.randn(300) * move).to(dtype)
+        row = Magnitude(values, kept if masked else None, hint)
+        (mask,) = keep_highest([row], pruned)
+        assert torch.equal(mask, reference([row.tensor()], pruned)[0])
+        kept = kept & mask if remember else kept
 
 
 def test_a_ramp_in_tiny_steps_goes_on_where_nothing_may_come_back() -> None:
@@ -200,12 +248,12 @@ def test_large_tensors_as_they_are(
     dtype: torch.dtype, large: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _set(monkeypatch, *SMALL[-1])
-    values = large.to(dtype)
+    values, hint = large.to(dtype), Hint()
     kept = values.abs() > 0.1
     for share in (0.2, 0.45, 0.4501, 0.93):
         pruned = int(len(values) * share)
         expected = reference([values.abs()], pruned)[0]
-        assert torch.equal(unstructured_mask(Magnitude(values), share), expected)
+        assert torch.equal(unstructured_mask(Magnitude(values, hint=hint), share), expected)
         there = unstructured_mask(values.abs().as_subclass(Far), share)
         assert torch.equal(there.as_subclass(Tensor), expected)
         row = Magnitude(values, kept)
