@@ -56,7 +56,7 @@ COMMANDS = (
     Command("python -c pass", ("-c", "pass")),
     Command("import torch", ("-c", "import torch")),
     Command("--cfg job", (TRAIN, "--cfg", "job"), 0.6, 0.4),
-    Command("--help", (TRAIN, "--help"), 1.2, 0.7),
+    Command("--help", (TRAIN, "--help"), 0.2, 0.1),
     Command(
         "preview of 100 runs",
         (TRAIN, "-m", "power=1,2,3,4,5", "seed=range(20)", "preview=true"),
