@@ -33,6 +33,12 @@ def batch(step, part=0):
 def moments(optimizer):
     return [value for state in optimizer.state.values() for value in state.values()
             if isinstance(value, torch.Tensor)]
+
+def end():
+    dist.barrier()
+    dist.destroy_process_group()
+    # Gloo's threads may abort a process of two ranks at its end, when all that is tested is over.
+    os._exit(0)
 """
 
 DDP = """
@@ -93,8 +99,7 @@ for step in range(8):
     pruner.step()
 assert pruner.at_target()
 alike([*model.parameters(), *masks(pruner).values()])
-dist.barrier()
-dist.destroy_process_group()
+end()
 """
 
 SHARDED = """
@@ -118,8 +123,7 @@ for tensor in pruned_tensors(model):
     if state:  # of this rank's share
         assert not state["exp_avg"][~tensor.impl.mask].any()
 assert_masked(pruner)
-dist.barrier()
-dist.destroy_process_group()
+end()
 """
 
 FABRIC = """
@@ -142,12 +146,11 @@ for step in range(8):
     pruner.step()
 assert_masked(pruner)
 assert pruner.at_target()
+assert list(plain.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
 assert len(inner._optimizer_step_post_hooks) == 1
 if fabric.world_size > 1:
     alike([*plain.parameters(), *masks(pruner).values(), *moments(inner)])
-    dist.barrier()
-    dist.destroy_process_group()  # left to the end, gloo's threads may abort it
-assert list(plain.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    end()
 """
 
 
