@@ -25,7 +25,7 @@ from coreai_opt.distributed.ranks import (
     restore_environment,
     run_dir_text,
 )
-from coreai_opt.runs.processes import is_main_process
+from coreai_opt.runs.processes import is_main_process, process_exists
 from lightning_callbacks._lightning.method_patches import MethodPatches
 from lightning_callbacks._lightning_internals import PROCESS_OBSERVER
 
@@ -64,7 +64,8 @@ def ranks_of_this_run() -> Iterator[None]:
     On another rank than 0: the process ends when that of rank 0 is gone.
     """
     if not is_main_process():
-        _follow(int(os.environ.get(RANK_0, os.getppid())))
+        rank_0 = os.environ.get(RANK_0)
+        _follow(os.getppid(), None if rank_0 is None else int(rank_0))
         yield
         return
     ranks, hooks = _Ranks(), MethodPatches()
@@ -181,9 +182,13 @@ def _command_of_one_run() -> Iterator[None]:
             hydra.run.dir = run_dir
 
 
-def _follow(parent: int) -> None:
+def _follow(parent: int, rank_0: int | None) -> None:
+    # The parent of a rank that looks late is another process than rank 0, as that of a rank that a
+    # wrapper around Python has started always is.
+    watched = None if rank_0 == parent else rank_0
+
     def run() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and (watched is None or process_exists(watched)):
             time.sleep(POLL_S)
         time.sleep(GRACE_S)  # to end by itself: rank 0 may have been faster
         os._exit(1)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from coreai_opt.config.identity import identity_config
 from coreai_opt.runs.paths import RunPaths
+from coreai_opt.runs.processes import process_exists
 from coreai_opt.runs.record import finite, launch_in_cluster
 
 State = Literal["completed", "failed", "interrupted", "running"]
@@ -89,7 +90,7 @@ class ExistingRun:
             return True
         # A container that is started again has its name, and its first process its number.
         pid = int(self.progress["pid"])
-        return pid != os.getpid() and _exists(pid)
+        return pid != os.getpid() and process_exists(pid)
 
     def _is_of_an_earlier_launch(self) -> bool:
         # A cluster that has requeued this very job has ended the processes of its earlier launch,
@@ -155,16 +156,6 @@ def _text(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is another user's
-    return True
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -83,3 +83,16 @@ def launch_id(environment: Mapping[str, str]) -> str | None:
 def is_main_process() -> bool:
     """Return whether this process writes the record: the only one, or rank 0 of several."""
     return rank_of(os.environ) == 0
+
+
+def process_exists(pid: int) -> bool:
+    """Return whether a process of this machine has that number; True where nobody can say."""
+    if os.name == "nt":
+        return True  # signal 0 is Ctrl-C there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
