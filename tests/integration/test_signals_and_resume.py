@@ -126,6 +126,34 @@ def test_a_signal_before_the_training_ends_the_run_at_once(work: Path) -> None:
     assert not (root / "resume").exists()
 
 
+# Ctrl-C arrives while a module is imported.
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "MODULE":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from coreai_opt.train import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["torch.nn", "pytorch_lightning.trainer"])
+def test_ctrl_c_during_an_import_ends_one_run_of_a_sweep(work: Path, module: str) -> None:
+    program = work / "program.py"
+    program.write_text(INTERRUPTED_IMPORT.replace("MODULE", module))
+    short = ["-m", *QUICK, "trainer.max_epochs=1", "total_iters=20", "power=1,2"]
+    with started(work, *short, program=program) as process:
+        out, errors = process.communicate(timeout=180)
+    assert process.returncode == 2, errors
+    assert "2 runs, 1 completed, 1 interrupted" in out
+
+
 @pytest.mark.slow
 def test_a_signal_during_the_test_leaves_the_trained_model_to_go_on_with(
     command: Command, work: Path
