@@ -23,7 +23,7 @@ class JobEnvironment:
             default.
         devices: GPUs of which the job takes a free one; none = what it sees.
         jobs_per_device: how many jobs share one.
-        config_hash: of the job as the sweep has planned it; empty = not known.
+        config_hash: that the sweep expects in the job's record; empty = not known.
         warmup: folder of the warm-up run beside the run's own, from which the job starts; empty =
             it trains its own.
         warmup_key: of the warm-up run that the job is; it ends where the first mask would be made.

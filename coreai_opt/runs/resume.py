@@ -236,8 +236,7 @@ def _differing(run: ExistingRun, config: Mapping[str, Any]) -> list[Problem]:
 def _is_warmup_of_this_job(run: ExistingRun) -> bool:
     # Runs of one key do the same before they prune, and differ in what comes after.
     environment = JobEnvironment.received() or JobEnvironment()
-    key = environment.warmup_key
-    return bool(key) and run.record.get("config_hash") == key
+    return run.record.get("config_hash") == environment.warmup_key
 
 
 def _occupied(paths: RunPaths, what: str) -> Problem:

@@ -107,16 +107,15 @@ class SweepRun:
         restarts = {entry.config_hash for entry in selection.restarts}
 
         def environment(entry: SweepJob) -> JobEnvironment:
-            digest, key = entry.config_hash, entry.point.warmup_key
-            warmup = selection.warmup_of.get(digest)
+            digest, warmup = entry.config_hash, selection.warmup_of.get(entry.config_hash)
             return JobEnvironment(
                 mtime_ns=selection.mtimes[digest],
                 command_id=self.command_id,
                 restart=digest in restarts,
                 fail_fast=self.plan.settings.fail_fast,
-                config_hash=digest if key is None else "",
+                config_hash=digest,
                 warmup="" if warmup is None else warmup.name,
-                warmup_key=key or "",
+                warmup_key=entry.point.warmup_key or "",
                 **share,
             )
 

@@ -146,7 +146,10 @@ def test_the_first_rank_takes_the_run_with_it(work: Path) -> None:
 
 
 def test_a_sweep_over_runs_of_two_processes(work: Path) -> None:
-    given = ["-m", *TWO, "seed=1,2", "hydra.sweep.dir='my \"sweep\" a=b'"]
+    (work / "mine" / "optimizer").mkdir(parents=True)
+    (work / "mine" / "optimizer" / "slow.yaml").write_text("defaults: [sgd]\nlr: 0.01\n")
+    own = ["--config-dir", str(work / "mine"), "optimizer=slow"]  # which all ranks are to find
+    given = ["-m", *own, *TWO, "seed=1,2", "hydra.sweep.dir='my \"sweep\" a=b'"]
     out = finished(work, *given)
     assert ": 2 runs, 2 to run\n" in out
     sweep = work / 'my "sweep" a=b'
@@ -156,6 +159,7 @@ def test_a_sweep_over_runs_of_two_processes(work: Path) -> None:
         record = record_in(root)
         assert (record["status"], record["attempts"]) == ("completed", 1)
         assert record["training"]["steps"] == STEPS / 2
+        assert record["config"]["optimizer"]["lr"] == 0.01
         assert_once(root)
     before = [(root / "result.json").read_bytes() for root in roots]
     assert "2 done before" in finished(work, *given)

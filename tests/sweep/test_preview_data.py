@@ -1,5 +1,6 @@
 """Ramps against lengths, what earlier records tell, groups of seeds, warnings: all pure."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,18 @@ def test_records_are_read_once_and_only_those_that_completed(
     (tmp_path / "half" / "result.json").write_text("{")
     history = History.read([tmp_path / "sweep", tmp_path, tmp_path / "missing"])
     assert sorted(one.seconds or 0 for one in history.same(config())) == [30.0, 50.0]
+
+
+def test_of_many_records_the_newest_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("coreai_opt.sweep.preview.history.MOST_RECORDS", 2)
+    for number, written in enumerate((300, 100, 400, 200)):
+        write_record(tmp_path / f"run{number}", config(), f"{number}", wall_seconds=1.0 + written)
+        os.utime(RunPaths(tmp_path / f"run{number}").result, (written, written))
+    history = History.read([tmp_path])
+    assert sorted(one.seconds or 0 for one in history.same(config())) == [301.0, 401.0]
 
 
 def test_the_length_is_that_of_an_earlier_training_with_the_same_limits(
