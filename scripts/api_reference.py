@@ -1,11 +1,5 @@
-"""Write docs/api.md, the reference of the public names, from their docstrings.
+"""Write docs/api.md, the reference of the public names, from their docstrings."""
 
-python scripts/api_reference.py          writes docs/api.md
-python scripts/api_reference.py --check  exits 1 when docs/api.md is not what would be written
-"""
-
-import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,15 +139,5 @@ def _anchor(member: Any) -> str:
     return str(member.path).replace(".", "-")
 
 
-def main() -> None:
-    """Write the page, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if out of date")
-    if not parser.parse_args().check:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
-        sys.exit(f"{PAGE.relative_to(ROOT)} is out of date: python scripts/api_reference.py")
-
-
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(page(), encoding="utf-8")

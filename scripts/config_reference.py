@@ -1,12 +1,6 @@
-"""Write docs/reference.md: every group, option, knob and key of the config, from its own comments.
+"""Write docs/reference.md: every group, option, knob and key of the config, from its comments."""
 
-python scripts/config_reference.py          writes docs/reference.md
-python scripts/config_reference.py --check  exits 1 when docs/reference.md is out of date
-"""
-
-import argparse
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -334,15 +328,5 @@ def _said(row: Row) -> tuple[str, str]:
     return ("" if row.text == row.allowed else row.text), row.allowed
 
 
-def main() -> None:
-    """Write the page, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if out of date")
-    if not parser.parse_args().check:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
-        sys.exit(f"{PAGE.relative_to(ROOT)} is out of date: python scripts/config_reference.py")
-
-
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(page(), encoding="utf-8")

@@ -4,8 +4,6 @@ import ast
 import importlib
 import re
 import runpy
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -199,9 +197,8 @@ def test_every_knob_says_what_it_is() -> None:
 
 
 def test_the_config_reference_is_what_the_config_says() -> None:
-    program = [sys.executable, str(ROOT / "scripts" / "config_reference.py"), "--check"]
-    assert subprocess.run(program, capture_output=True, text=True).stderr == ""
-    page = (ROOT / "docs" / "reference.md").read_text()
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert page == runpy.run_path(str(ROOT / "scripts" / "config_reference.py"))["page"]()
     for group in config_groups():
         for option in group.options:
             assert f"### `{group.name}={option.name}`" in page
@@ -212,6 +209,5 @@ def test_the_config_reference_is_what_the_config_says() -> None:
 
 
 def test_the_api_reference_is_what_the_docstrings_say() -> None:
-    program = [sys.executable, str(ROOT / "scripts" / "api_reference.py"), "--check"]
-    checked = subprocess.run(program, capture_output=True, text=True, timeout=180)
-    assert (checked.returncode, checked.stderr) == (0, "")
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert page == runpy.run_path(str(ROOT / "scripts" / "api_reference.py"))["page"]()
