@@ -14,8 +14,8 @@ from coreai_opt.config.errors import ConfigError
 from coreai_opt.runs.existing_run import ExistingRun, read_json
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process
-from coreai_opt.runs.record import write_json
 from coreai_opt.runs.resume import Start
+from coreai_opt.runs.run_record import write_json
 
 PATIENCE_S = 120.0
 POLL_S = 0.2

@@ -10,8 +10,8 @@ from filelock import FileLock, Timeout
 from coreai_opt.config.errors import RunBusyError
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import Progress, Record
 from coreai_opt.runs.resume import Start
+from coreai_opt.runs.run_record import Progress, Record
 from coreai_opt.runs.signals import Interruptions
 
 

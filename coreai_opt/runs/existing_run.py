@@ -16,7 +16,7 @@ from typing import Any, Literal
 from coreai_opt.config.identity import identity_config
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import process_exists
-from coreai_opt.runs.record import finite, launch_in_cluster
+from coreai_opt.runs.run_record import finite, launch_in_cluster
 
 State = Literal["completed", "failed", "interrupted", "running"]
 

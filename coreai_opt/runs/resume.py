@@ -12,7 +12,7 @@ from coreai_opt.config.locations import typed_path
 from coreai_opt.runs.existing_run import ExistingRun, differing_keys, same_code, unfinished_runs
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import code_and_versions, code_of_this_run
+from coreai_opt.runs.run_record import code_and_versions, code_of_this_run
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile, newest_checkpoint
 
 AUTO, NEVER = "auto", "never"

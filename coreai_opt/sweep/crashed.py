@@ -3,7 +3,7 @@
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from coreai_opt.runs.record import Record, write_json
+from coreai_opt.runs.run_record import Record, write_json
 from coreai_opt.sweep.folder import SweepJob
 
 

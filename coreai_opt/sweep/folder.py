@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from coreai_opt.config.errors import Problem
 from coreai_opt.runs.existing_run import ExistingRun, State, read_json
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import write_json
+from coreai_opt.runs.run_record import write_json
 from coreai_opt.sweep.launchers.slurm_queue import Job, read_job, slurm_queue
 from coreai_opt.sweep.plan import Plan, Point
 

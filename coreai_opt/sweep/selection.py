@@ -8,7 +8,7 @@ from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.schemas.settings import SweepSettings
 from coreai_opt.runs.data_files import changed_files, forget_files
 from coreai_opt.runs.existing_run import ExistingRun, same_code
-from coreai_opt.runs.record import code_and_versions
+from coreai_opt.runs.run_record import code_and_versions
 from coreai_opt.sweep.crashed import LostProcessError
 from coreai_opt.sweep.folder import EntryState, SweepJob
 from coreai_opt.sweep.scheduler import Outcome, outcome_of

@@ -10,7 +10,7 @@ from typing import Any
 
 from coreai_opt.config.schemas.settings import SweepSettings
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import code_and_versions
+from coreai_opt.runs.run_record import code_and_versions
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.scheduler import WAITED_FOR, cause_of
 from coreai_opt.sweep.selection import Selection, has_failed_by_itself

@@ -27,8 +27,8 @@ from coreai_opt.runs.existing_run import ExistingRun, read_json
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id, starts_ranks
-from coreai_opt.runs.record import Heartbeat, Progress, Record
 from coreai_opt.runs.resume import Start, follow_start, plan_start
+from coreai_opt.runs.run_record import Heartbeat, Progress, Record
 from coreai_opt.runs.signals import Interruptions, RunEnded, exit_code_of, signals_wait
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files, remove_all
 

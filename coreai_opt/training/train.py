@@ -20,7 +20,7 @@ from coreai_opt.runs.context import RunContext
 from coreai_opt.runs.data_files import data_files
 from coreai_opt.runs.outcome import shortfall
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import Progress
+from coreai_opt.runs.run_record import Progress
 from coreai_opt.runs.signals import Interruptions
 from coreai_opt.training.build import Objects
 from coreai_opt.training.checkpoint_content import PlainHyperparameters, refuse_foreign

@@ -11,7 +11,7 @@ from coreai_opt.config.composing import command_context
 from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.pruning.config import PolynomialDecaySchedule
-from coreai_opt.runs.record import code_and_versions
+from coreai_opt.runs.run_record import code_and_versions
 from coreai_opt.sweep.plan import Plan, Planner, Point
 from coreai_opt.sweep.preview.planned import PlannedRun, Standing
 from coreai_opt.sweep.preview.ramps import Ramp, TrainingLength

@@ -18,7 +18,7 @@ from coreai_opt.config.hydra_internals import ConfigLoaderImpl
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.runs.job_environment import JobEnvironment
-from coreai_opt.runs.record import Record
+from coreai_opt.runs.run_record import Record
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.search.run import SearchRun
@@ -60,7 +60,7 @@ COMPOSED: dict[tuple[Any, ...], DictConfig] = {}
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask git nothing and compose what is equal once: both take longer than everything else."""
-    monkeypatch.setattr("coreai_opt.runs.record._git", lambda: None)
+    monkeypatch.setattr("coreai_opt.runs.run_record._git", lambda: None)
     compose = ConfigLoaderImpl.load_configuration
 
     def load(

@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from coreai_opt.runs.record import Heartbeat, Progress, Record
+from coreai_opt.runs.run_record import Heartbeat, Progress, Record
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.scheduler import Outcome
 

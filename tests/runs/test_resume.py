@@ -15,8 +15,8 @@ from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.identity import config_hash
 from coreai_opt.runs.existing_run import ExistingRun, differing_keys, same_code, unfinished_runs
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import code_and_versions
 from coreai_opt.runs.resume import choose_directory, directory_problems, plan_start, resume_problems
+from coreai_opt.runs.run_record import code_and_versions
 from lightning_callbacks._resume.checkpoint_files import write_checkpoint
 
 CONFIG: dict[str, Any] = {

@@ -16,7 +16,7 @@ from coreai_opt.config.errors import (
     SweepStoppedError,
 )
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import write_json
+from coreai_opt.runs.run_record import write_json
 from coreai_opt.sweep import scheduler as module
 from coreai_opt.sweep.folder import SweepFolder, SweepJob
 from coreai_opt.sweep.plan import Plan

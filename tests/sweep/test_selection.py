@@ -11,7 +11,7 @@ import pytest
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.schemas.settings import SweepSettings
 from coreai_opt.runs import data_files
-from coreai_opt.runs.record import write_json
+from coreai_opt.runs.run_record import write_json
 from coreai_opt.sweep.folder import SweepFolder, SweepJob
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.selection import select

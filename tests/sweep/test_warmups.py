@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coreai_opt.report.records import collect
-from coreai_opt.runs.record import write_json
+from coreai_opt.runs.run_record import write_json
 from coreai_opt.sweep.folder import SweepFolder
 from coreai_opt.sweep.plan import Plan
 from coreai_opt.sweep.selection import Selection, select
@@ -24,7 +24,7 @@ Planned = Callable[..., tuple[Plan, Selection]]
 def planned(plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
     """Plan a sweep as a command does, and return it with what is to be run."""
     git = {"sha": "1", "dirty": False, "changes": None}
-    monkeypatch.setattr("coreai_opt.runs.record._git", lambda: git)
+    monkeypatch.setattr("coreai_opt.runs.run_record._git", lambda: git)
 
     def make(*overrides: str, threads: int | None = None) -> tuple[Plan, Selection]:
         made = plan("begin_step=20", *overrides, "sweep_name=x", f"paths.sweep_root={tmp_path}")

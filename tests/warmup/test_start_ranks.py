@@ -14,8 +14,8 @@ from coreai_opt.distributed import handoff
 from coreai_opt.runs.context import RunContext
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import Progress, Record
 from coreai_opt.runs.resume import Start
+from coreai_opt.runs.run_record import Progress, Record
 from coreai_opt.runs.signals import Interruptions
 from coreai_opt.warmup.run import WarmupRun
 from coreai_opt.warmup.start import choose_warmup

@@ -76,7 +76,7 @@ def test_a_warm_up_that_was_killed_after_its_last_checkpoint_ends_there(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("coreai_opt.warmup.make.MakeWarmup.finish", lambda self: None)
-        patch.setattr("coreai_opt.runs.record.Record.complete", lambda self: None)
+        patch.setattr("coreai_opt.runs.run_record.Record.complete", lambda self: None)
         job("warmup", *STEPS)
     assert record_of(tmp_path / "warmup")["status"] == "running"
     made = job("warmup", *STEPS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from coreai_opt.runs.existing_run import read_json
-from coreai_opt.runs.record import write_json
+from coreai_opt.runs.run_record import write_json
 
 # States of a job that SLURM will not run (again) by itself.
 OVER = {

@@ -18,8 +18,8 @@ from coreai_opt.report.formatting import duration
 from coreai_opt.report.text import plural
 from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.paths import RunPaths
-from coreai_opt.runs.record import code_and_versions
 from coreai_opt.runs.resume import choose_directory, directory_problems, given_path, resume_problems
+from coreai_opt.runs.run_record import code_and_versions
 from coreai_opt.sweep.folder import SweepFolder
 from coreai_opt.sweep.plan import Plan, Planner, Point
 from coreai_opt.sweep.preview.cautions import caution

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from coreai_opt.runs import record as module
+from coreai_opt.runs import run_record as module
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process
-from coreai_opt.runs.record import Heartbeat, Progress, Record, write_json
+from coreai_opt.runs.run_record import Heartbeat, Progress, Record, write_json
 
 
 def test_a_record_is_there_from_the_start(tmp_path: Path) -> None:
