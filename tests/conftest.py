@@ -25,7 +25,7 @@ from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.pruning.config.schedules import SparsityScheduleBase
 from coreai_opt.pruning.spec import PruneImplBase, PruningScheme
 from coreai_opt.sweep.plan import Plan, Planner
-from coreai_opt.sweep.sweeper import register_sweepers
+from coreai_opt.sweep.plugins import take_names
 from coreai_opt.train import main as train
 from tests.helpers.quick_runs import quick_run, user_module
 from tests.helpers.slurm import slurm
@@ -137,7 +137,7 @@ def loader() -> ConfigLoader:
 @functools.cache
 def _loader() -> ConfigLoader:
     register_nodes()
-    register_sweepers()
+    take_names()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         loader: ConfigLoader = GlobalHydra.instance().config_loader()
         return loader

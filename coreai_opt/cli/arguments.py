@@ -16,9 +16,8 @@ from coreai_opt.sweep.preview.request import PNG, key_of, read_request
 # What a file has that sets hydra.mode, or lets other files do it.
 FILED = re.compile(rb"MULTIRUN|\bmode:\s*2\b|searchpath")
 
-# Hydra's own ways to show something instead of running; the first ones need no plugins of ours.
-COMPOSING = ("cfg", "hydra_help", "version", "shell_completion")
-SHOWING = (*COMPOSING, "info", "experimental_rerun")
+# Hydra's own ways to show something instead of running.
+SHOWING = ("cfg", "hydra_help", "version", "shell_completion", "info", "experimental_rerun")
 
 
 def wants_preview(arguments: Namespace) -> bool:
@@ -93,8 +92,3 @@ def _filed_mode(arguments: Namespace) -> RunMode | None:
 def shows(arguments: Namespace) -> bool:
     """Return whether Hydra shows something instead of running."""
     return any(getattr(arguments, name, None) for name in SHOWING)
-
-
-def composes_only(arguments: Namespace) -> bool:
-    """Return whether Hydra shows what needs no sweeper and no launcher."""
-    return any(getattr(arguments, name, None) for name in COMPOSING)

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from coreai_opt.cli.arguments import composes_only, is_sweep, shows, wants_preview
+from coreai_opt.cli.arguments import is_sweep, shows, wants_preview
 from coreai_opt.cli.argv import program, replaced
 from coreai_opt.cli.system_errors import system_error
 from coreai_opt.config.composing import typed_flags
@@ -52,7 +52,7 @@ def run_command(task: Task) -> None:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     register_nodes()
-    _register_plugins(arguments)
+    take_names()
     decorate = hydra.main(str(conf_dir()), "config", **VERSION_BASE)
     if os.environ.get("HYDRA_FULL_ERROR") == "1" and SENTENCES not in os.environ:
         _run(decorate(job_of(task)), arguments)
@@ -65,15 +65,6 @@ def _arguments() -> Namespace:
         return get_args_parser().parse_args()
     except SystemExit as error:  # argparse has said what is wrong, and means 2 by it
         sys.exit(CONFIG_WRONG if error.code else 0)
-
-
-def _register_plugins(arguments: Namespace) -> None:
-    if composes_only(arguments):
-        take_names()
-        return
-    from coreai_opt.sweep.sweeper import register_sweepers
-
-    register_sweepers()
 
 
 def _run(hydra_main: Callable[[], None], arguments: Namespace) -> None:

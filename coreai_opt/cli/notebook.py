@@ -21,7 +21,8 @@ from coreai_opt.report.values import config_value, knob_value
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.launchers.select import check_installed
 from coreai_opt.sweep.plan import Planner
-from coreai_opt.sweep.sweeper import current_sweep, register_sweepers
+from coreai_opt.sweep.plugins import take_names
+from coreai_opt.sweep.sweeper import current_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,7 @@ def sweep(
     typed = [*overrides, *(f"{key}={_value(value)}" for key, value in knobs.items())]
     check_installed(typed)
     register_nodes()
-    register_sweepers()
+    take_names()
     folder = None if config_dir is None else str(config_dir)
     arguments = Namespace(**vars(NO_FLAGS) | {"config_name": config_name, "config_dir": folder})
     typed_flags.set(arguments)

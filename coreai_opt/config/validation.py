@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf, ValueNode
 from omegaconf.errors import OmegaConfBaseException
@@ -169,6 +169,8 @@ class ResolvedConfig:
     names: Mapping[Path, str]
     problems: tuple[Problem, ...]
     schedule: SparsityScheduleBase | None
+
+    ignore: ClassVar[tuple[str, ...]] = ()
 
     @cached_property
     def hash(self) -> str:

@@ -4,6 +4,7 @@ Every Hydra app on the machine imports this file when it starts: nothing else is
 config files are looked at when one of our groups is asked for.
 """
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -12,17 +13,29 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from hydra.core.config_search_path import SearchPathElement
+    from omegaconf import DictConfig
 
     from coreai_opt.plugin.clashes import App
 
-__all__ = ["CoreaiConfigSource", "CoreaiSearchPath"]
+__all__ = [
+    "AnyAppGrid",
+    "AnyAppSearch",
+    "CoreaiConfigSource",
+    "CoreaiSearchPath",
+    "GridSweeper",
+    "OptunaSearch",
+]
 
 SCHEME, PROVIDER = "coreai", "hydra-coreai-opt"
 
 GROUPS = ("prune", "coreai_prune", "prune_typed")
+
+# Groups with options of ours beside those of Hydra and of other plugins.
+SHARED = ("hydra/sweeper", "hydra/sweeper/sampler", "hydra/launcher", "record", "resumable")
 
 
 class _Path(str):
@@ -103,28 +116,40 @@ class CoreaiConfigSource(ConfigSource):
 
     def is_group(self, config_path: str) -> bool:
         group = config_path.strip("/")
+        if group in SHARED:
+            return "/" in group or not self._is_taken(group)
         if group not in GROUPS:
             return group == ""
         return group != "prune" or self._is_typed(group) or not self._is_taken(group)
 
     def is_config(self, config_path: str) -> bool:
-        group, _, name = config_path.strip("/").removesuffix(".yaml").partition("/")
-        if group not in GROUPS or not name:
+        group, _, name = config_path.strip("/").removesuffix(".yaml").rpartition("/")
+        if group not in (*GROUPS, *SHARED) or not name:
             return False
         # The app's own, in Hydra's store, is looked for only after all sources.
         if ConfigStore.instance().get_type(f"{group}/{name}.yaml") == ObjectType.CONFIG:
             return False
+        if group in SHARED:
+            from coreai_opt.plugin.served import names_of
+
+            return name in names_of(group) and self.is_group(group)
         from coreai_opt.plugin.options import SCHEDULES
 
         return name in SCHEDULES and self.is_group(group)
 
     def load_config(self, config_path: str) -> ConfigResult:
+        group, _, name = config_path.strip("/").removesuffix(".yaml").rpartition("/")
+        if group in SHARED:
+            from coreai_opt.plugin.served import served
+
+            return self._result(config_path, *served(group, name))
         from coreai_opt.plugin.clashes import refuse
         from coreai_opt.plugin.options import option
 
-        group, _, name = config_path.strip("/").removesuffix(".yaml").partition("/")
         refuse(group, name, self._app)
-        config, package = option(group, name)
+        return self._result(config_path, *option(group, name))
+
+    def _result(self, path: str, config: "DictConfig", package: str | None) -> ConfigResult:
         header: dict[str, str | None] = {"package": package}
         return ConfigResult(self.provider, self.full_path(), config, header)
 
@@ -134,6 +159,10 @@ class CoreaiConfigSource(ConfigSource):
             if results_filter == ObjectType.CONFIG:
                 return []
             return ["coreai_prune" if self._is_taken("prune") else "prune"]
+        if group in SHARED and results_filter != ObjectType.GROUP:
+            from coreai_opt.plugin.served import names_of
+
+            return sorted(names_of(group)) if self.is_group(group) else []
         if group not in GROUPS or results_filter == ObjectType.GROUP:
             return []
         from coreai_opt.plugin.options import SCHEDULES
@@ -153,3 +182,47 @@ class CoreaiConfigSource(ConfigSource):
         from coreai_opt.plugin.clashes import has_its_own
 
         return has_its_own(group, self._app)
+
+
+class _Deferred:
+    """Hands over to what is imported when a sweep begins.
+
+    Its settings are read from the config, where they can be named when they are wrong.
+    """
+
+    made_by = ""
+
+    def __init__(self, **settings: Any) -> None:
+        self._made: Any = None
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: "DictConfig") -> None:
+        module, _, name = self.made_by.partition(":")
+        self._made = getattr(importlib.import_module(module), name)()
+        self._made.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: "list[str]") -> Any:
+        return self._made.sweep(arguments)
+
+
+class GridSweeper(_Deferred, Sweeper):
+    """``hydra/sweeper=grid`` of our own app."""
+
+    made_by = "coreai_opt.sweep.sweeper:GridSweeps"
+
+
+class OptunaSearch(_Deferred, Sweeper):
+    """``hydra/sweeper=optuna`` of our own app."""
+
+    made_by = "coreai_opt.sweep.search.sweeper:SearchSweeps"
+
+
+class AnyAppGrid(_Deferred, Sweeper):
+    """``hydra/sweeper=grid`` of any other app."""
+
+    made_by = "coreai_opt.plugin.sweeps:AnyGrid"
+
+
+class AnyAppSearch(_Deferred, Sweeper):
+    """``hydra/sweeper=coreai_optuna`` of any other app."""
+
+    made_by = "coreai_opt.plugin.search:AnySearch"

@@ -4,7 +4,7 @@ Hydra's callback objects hold the values of the whole multirun, and a job whose 
 no callback at all; its config has the node all the same.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -40,6 +40,24 @@ def asked_of(hydra: DictConfig) -> Knobs | None:
     values = dict(_values(node, prefix, problems))
     typed = _below(prefix, typed_overrides(hydra))
     return Knobs(values, prefix, set(typed), hydra.mode == RunMode.MULTIRUN, problems)
+
+
+def planned_of(hydra: DictConfig, values: Mapping[str, Any]) -> Knobs | None:
+    """Return the knobs of a job that is not begun, None where nothing is asked for.
+
+    Args:
+        hydra: Hydra's own node of the job's config.
+        values: the rest of its config, plain.
+    """
+    prefix = _prefix(hydra)
+    if prefix is None:
+        return None
+    if prefix == TYPED:
+        own: Any = OmegaConf.to_container(hydra.callbacks[CALLBACK], resolve=True)
+        values = {**values, TYPED: {key: own[key] for key in own if not key.startswith("_")}}
+    knobs = values.get(prefix)
+    typed = _below(prefix, typed_overrides(hydra))
+    return Knobs(knobs, prefix, set(typed), True) if isinstance(knobs, Mapping) else None
 
 
 def swept_names(hydra: DictConfig) -> list[str]:

@@ -115,6 +115,23 @@ class Knobs:
         return MagnitudePrunerConfig.model_validate(self._pruning, context=context)
 
     @property
+    def prefix(self) -> str:
+        """The key that the node is at."""
+        return self._prefix
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """What of the knobs can change the result of a job, in one form for equal jobs."""
+        start = {"init_from": self.values["init_from"]}
+        if self.problems:
+            return {**start, "knobs": self.values}
+        if self.is_dense or self.schedule is None:
+            return {**start, "schedule": None}
+        ramp = {"type": type(self.schedule).__name__, **self.schedule.model_dump(mode="json")}
+        others = {name: self.values[name] for name in ("interval", "masks_from", "gate")}
+        return {**start, **others, "schedule": ramp, "config": self._pruning}
+
+    @property
     def option(self) -> str:
         """What the job asks for, as it is typed: ``prune.schedule=poly``."""
         return f"{self._name('schedule')}={self.values['schedule']}"

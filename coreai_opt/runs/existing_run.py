@@ -33,7 +33,7 @@ class ExistingRun:
     @classmethod
     def at(cls, root: Path) -> "ExistingRun | None":
         """Return the run of a directory, None where there is no record that can be read."""
-        paths = RunPaths(root)
+        paths = RunPaths.at(root)
         record = read_json(paths.result)
         is_ours = record is not None and isinstance(record.get("config"), dict)
         return cls(paths, record) if record is not None and is_ours else None

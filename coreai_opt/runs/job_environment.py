@@ -28,6 +28,8 @@ class JobEnvironment:
             it trains its own.
         warmup_key: of the warm-up run that the job is; it ends where the first mask would be made.
             Empty = the job is none.
+        ignore: patterns of keys of another app's config that do not count in its hash, besides
+            those that the sweeper's settings name.
     """
 
     mtime_ns: int = 0
@@ -40,13 +42,15 @@ class JobEnvironment:
     config_hash: str = ""
     warmup: str = ""
     warmup_key: str = ""
+    ignore: tuple[str, ...] = ()
 
     @classmethod
     def received(cls) -> Self | None:
         """Return the environment of this job, None where no sweep of ours has launched it."""
         try:
             told: Any = json.loads(os.environ.get(VARIABLE, ""))
-            return cls(**{**told, "devices": tuple(told.get("devices", ()))})
+            lists = {name: tuple(told.get(name, ())) for name in ("devices", "ignore")}
+            return cls(**{**told, **lists})
         except (ValueError, TypeError, AttributeError):
             return None  # a variable of another version of this project
 

@@ -32,7 +32,12 @@ from coreai_opt.runs.paths import RunPaths
 
 SCHEMA = 1
 PRIMARY = "config"
-PACKAGES = {"torch": "torch", "pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}
+PACKAGES = {
+    "torch": "torch",
+    "pytorch_lightning": "pytorch-lightning",
+    "lightning": "lightning",
+    "hydra": "hydra-core",
+}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -67,6 +72,8 @@ class Record:
         seconds: wall time that was spent on it.
         sweep: name of the sweep that the run is a job of.
         warmup_key: key of the warm-up that the run makes, None = it is no warm-up run.
+        experiment: hash of what can change the result, None = that of our own app's config.
+        more: further fields.
     """
 
     def __init__(
@@ -79,11 +86,13 @@ class Record:
         seconds: float = 0.0,
         sweep: str | None = None,
         warmup_key: str | None = None,
+        experiment: str | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         self._paths, self._write = paths, write
         self._began = time.monotonic() - seconds
         # Runs of one key may have other schedules: a warm-up run is known by its key alone.
-        digest = warmup_key or config_hash(config)
+        digest = warmup_key or experiment or config_hash(config)
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
             "kind": "run" if warmup_key is None else "warmup",
@@ -115,6 +124,7 @@ class Record:
             "checkpoints": None,
             "warmup": None,
             "error": None,
+            **(more or {}),
         }
         if earlier is not None:
             self._continue(earlier)
@@ -295,7 +305,10 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: metadata.version(package) for name, package in PACKAGES.items()}
+    packages = {}
+    for name, package in PACKAGES.items():
+        with suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(package)
     return {"python": platform.python_version(), **packages, "coreai_opt": __version__}
 
 

@@ -1,6 +1,6 @@
 """What the overrides of a sweep vary: axes that are crossed, of one knob or of several in step."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,7 @@ from hydra.core.override_parser.types import Override
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.group_options import values_of
 
-# What is told to the sweep and not to its runs.
-OF_THE_SWEEP = ("sweep.", "sweep_name", "preview", "hydra.", "hydra/")
-
+# How a search is chosen, in our own app.
 HOW_TO_SEARCH = (
     "a search: hydra/sweeper=optuna, typed or in a primary config (an experiment file cannot "
     "choose it)"
@@ -106,42 +104,28 @@ def _replaces(later: Override, earlier: Override) -> bool:
     return stands_alone and not any(isinstance(one, dict) for one in values)
 
 
-def check_grid(sweeper: Mapping[str, Any]) -> None:
-    """Refuse settings of another sweeper, given the node of the grid.
-
-    Raises:
-        ConfigError: there are such.
-    """
-    foreign = [f"hydra.sweeper.{key}" for key in sweeper if key not in ("_target_", "params")]
-    if foreign:
-        sentence = f"{', '.join(foreign)}: the grid has no such key"
-        allowed = f"allowed: hydra.sweeper.params, or {HOW_TO_SEARCH}"
-        raise ConfigError.of(foreign[0], f"{sentence}; {allowed}")
-
-
 def read_axes(
-    overrides: Sequence[Override], loader: ConfigLoader, together: Any = None
+    overrides: Sequence[Override], loader: ConfigLoader, together: Any = None, name: str = ""
 ) -> list[Axis]:
     """Return the axes of a sweep, in the order in which they were typed.
 
     Args:
-        overrides: of the task; those of the sweep itself are left out.
+        overrides: of the runs.
         loader: reads the values once they stand alone.
-        together: names of knobs whose lists are paired, or a list of such lists
-            (``sweep.zip``).
+        together: names of knobs whose lists are paired, or a list of such lists.
+        name: key of the setting that says so, ``sweep.zip``.
 
     Raises:
         ConfigError: lists that are paired have different lengths, or are none.
     """
-    mine = [one for one in overrides if not one.key_or_group.startswith(OF_THE_SWEEP)]
-    found = [(one.get_key_element(), _axis(one, loader)) for one in mine]
+    found = [(one.get_key_element(), _axis(one, loader)) for one in overrides]
     axes = dict(found)  # only dicts of one key stand there twice
     groups = _groups(together)
     paired = {name: group for group in groups for name in group}
-    _check_pairs(groups, axes)
+    _check_pairs(name, groups, axes)
     keys = [key for key, _ in found]
     if twice := sorted(key for key in paired if keys.count(key) > 1):
-        raise ConfigError.of("sweep.zip", f"sweep.zip: {twice[0]} is given twice; allowed: once")
+        raise ConfigError.of(name, f"{name}: {twice[0]} is given twice; allowed: once")
     joined: list[Axis] = []
     for key, axis in found:
         group = paired.get(key)
@@ -191,8 +175,7 @@ def _groups(together: Any) -> list[list[str]]:
     return [list(item) for item in together]
 
 
-def _check_pairs(groups: Sequence[Sequence[str]], axes: dict[str, Axis]) -> None:
-    name = "sweep.zip"
+def _check_pairs(name: str, groups: Sequence[Sequence[str]], axes: dict[str, Axis]) -> None:
     for group in groups:
         shown = f"{name}=[{','.join(group)}]"
         for key in group:

@@ -20,16 +20,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from coreai_opt.config.aliases import alias_of
 from coreai_opt.config.errors import ConfigError
-from coreai_opt.config.explain_errors import diagnose
 from coreai_opt.config.hydra_internals import apply_overrides, raw_text, writable
-from coreai_opt.config.validation import ResolvedConfig, resolve
 from coreai_opt.sweep.axes import Assignment
+from coreai_opt.sweep.swept_app import PointConfig, SweptApp
 
 # Stands for a directory that is not there yet; what can change the result does not depend on it.
 SOMEWHERE = Path("RUN_DIR")
 
-# As it stands in the primary config: the planner puts name and root together.
-DEFAULT_DIR = "${paths.sweep_root}/${sweep_name}"
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
 
@@ -49,16 +46,29 @@ class Composer:
         loader: finds the config files.
         config_name: the primary config's name.
         of_hydra: overrides of Hydra's own settings, as typed.
+        app: whose config it is.
     """
 
-    def __init__(self, loader: ConfigLoader, config_name: str, of_hydra: Sequence[str]) -> None:
+    def __init__(
+        self,
+        loader: ConfigLoader,
+        config_name: str | None,
+        of_hydra: Sequence[str],
+        app: SweptApp,
+    ) -> None:
         self._loader, self._config_name, self._of_hydra = loader, config_name, list(of_hydra)
+        self._app = app
         self._bases: dict[tuple[str, ...], _Base] = {}
         self._is_group: dict[str, bool] = {}
 
     def is_group(self, assignment: Assignment) -> bool:
-        """Return whether an override chooses an option of a group, as Hydra decides it."""
+        """Return whether an override chooses an option of a group, as Hydra decides it.
+
+        Values of Hydra's own node are composed by Hydra as options are.
+        """
         name = assignment.name
+        if name.startswith("hydra."):
+            return True
         if isinstance(assignment.override.value(), dict):
             return False  # values of the node that has the group's name
         if name not in self._is_group:
@@ -92,7 +102,7 @@ class Composer:
             base.lacks[key] = _misses(base.task, assignment)
         return base.lacks[key]
 
-    def read(self, options: Sequence[Assignment], values: Sequence[Assignment]) -> ResolvedConfig:
+    def read(self, options: Sequence[Assignment], values: Sequence[Assignment]) -> PointConfig:
         """Return the resolved config of a point.
 
         Args:
@@ -109,7 +119,7 @@ class Composer:
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise self._refusal(error, [*options, *values]) from error
         with _as_job(base.hydra):
-            return resolve(task)
+            return self._app.read(task, base.hydra.hydra)
 
     def hydra(self, options: Sequence[Assignment]) -> DictConfig:
         """Return Hydra's own settings where these options are chosen."""
@@ -125,28 +135,29 @@ class Composer:
         raw = raw_text(self._base(options).hydra.hydra.sweep, "subdir")
         return None if raw == DEFAULT_SUBDIR else raw
 
+    def raw_sweep_dir(self, options: Sequence[Assignment]) -> str:
+        """Return ``hydra.sweep.dir`` as it is written."""
+        return raw_text(self._base(options).hydra.hydra.sweep, "dir")
+
     def sweep_dir(
-        self, options: Sequence[Assignment], values: Sequence[Assignment], name: str
-    ) -> str | None:
-        """Return ``hydra.sweep.dir`` where somebody has set it, None where it is the default.
+        self, options: Sequence[Assignment], values: Sequence[Assignment], raw: str
+    ) -> str:
+        """Return what a ``hydra.sweep.dir`` means.
 
         Args:
             options: the overrides that choose options.
             values: what it may refer to besides.
-            name: the sweep's directory, in the place of ``${sweep_name}``.
+            raw: as it is written.
 
         Raises:
             ConfigError: it refers to what is not there.
         """
         base = self._base(options)
-        raw = raw_text(base.hydra.hydra.sweep, "dir")
-        if raw == DEFAULT_DIR:
-            return None
         config = base.task.copy()
         apply_overrides([one.override for one in values], config)
         own = base.hydra.hydra.copy()
         with read_write(own):
-            own.sweep.dir = raw.replace("${sweep_name}", name)
+            own.sweep.dir = raw
             own.sweep.subdir = ""  # a job's, and it would be resolved when the node is moved
         with writable(config):
             config.hydra = own
@@ -176,9 +187,8 @@ class Composer:
                 self._bases[texts] = _Base(task, HydraConfig.instance().cfg)
         return self._bases[texts]
 
-    def _refusal(self, error: Any, assignments: Sequence[Assignment]) -> ConfigError:
-        typed = [*self._of_hydra, *(one.text for one in assignments)]
-        return ConfigError(diagnose(error, typed))
+    def _refusal(self, error: Exception, assignments: Sequence[Assignment]) -> ConfigError:
+        return self._app.refusal(error, [*self._of_hydra, *(one.text for one in assignments)])
 
 
 def _misses(task: DictConfig, *assignments: Assignment) -> bool:

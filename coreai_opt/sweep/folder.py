@@ -15,8 +15,11 @@ from coreai_opt.runs.existing_run import ExistingRun, State, read_json
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.run_record import write_json
 from coreai_opt.sweep.launchers.slurm_queue import Job, read_job, slurm_queue
+from coreai_opt.sweep.own_app import OwnApp
 from coreai_opt.sweep.plan import Plan, Point
+from coreai_opt.sweep.swept_app import SweptApp
 
+OWN = OwnApp()
 SCHEMA = 1
 LOCK_S = 20.0
 
@@ -29,6 +32,7 @@ class SweepJob:
 
     point: Point
     paths: RunPaths
+    app: SweptApp = OWN
 
     @property
     def config_hash(self) -> str:
@@ -87,10 +91,11 @@ class SweepFolder:
 
     Args:
         root: the directory, which need not be there.
+        app: whose runs it holds.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, app: SweptApp = OWN) -> None:
+        self.root, self._app = root, app
 
     @property
     def file(self) -> Path:
@@ -119,24 +124,25 @@ class SweepFolder:
 
     def problems(self, plan: Plan) -> list[Problem]:
         """Return why a sweep must not go into this directory."""
+        key = self._app.knob("name")
         if self.root.exists() and not self.root.is_dir():
-            allowed = "allowed: another sweep_name or paths.sweep_root"
-            sentence = f"{self.root} is not a directory; {allowed}"
-            return [Problem("sweep_name", sentence)]
+            allowed = f"allowed: another {key} or hydra.sweep.dir"
+            return [Problem(key, f"{self.root} is not a directory; {allowed}")]
         if self.name in (None, plan.name):
             return []
         sentence = (
             f"{self.root} belongs to the sweep {self.name!r}, this one is called {plan.name!r}; "
-            f"allowed: another directory or sweep_name, or sweep_name={self.name!r} to join it"
+            f"allowed: another directory or {key}, or {key}={self.name!r} to join it"
         )
-        return [Problem("sweep_name", sentence)]
+        return [Problem(key, sentence)]
 
     def entries(self, points: Iterable[Point]) -> list[SweepJob]:
         """Return the points with their folders; an experiment that has one keeps it."""
         known = self._folders()
+        names = ((point, known.get(point.config_hash, point.folder)) for point in points)
         return [
-            SweepJob(point, RunPaths(self.root / known.get(point.config_hash, point.folder)))
-            for point in points
+            SweepJob(point, RunPaths(self.root / name, self._app.inner), self._app)
+            for point, name in names
         ]
 
     def enter(self, plan: Plan, entries: Iterable[SweepJob]) -> None:
@@ -188,11 +194,13 @@ class SweepFolder:
         if not self.root.is_dir():
             return told
         found, planned = {}, {}
-        for path in sorted(self.root.glob("*/result.json")):
-            run = ExistingRun.at(path.parent)
+        pattern = RunPaths(Path("*"), self._app.inner).result
+        for path in sorted(self.root.glob(str(pattern))):
+            folder = self.root / path.relative_to(self.root).parts[0]
+            run = ExistingRun.at(folder)
             if run is not None:
-                found[str(run.record.get("config_hash"))] = path.parent.name
-                planned[str(run.record.get("planned_hash"))] = path.parent.name
+                found[str(run.record.get("config_hash"))] = folder.name
+                planned[str(run.record.get("planned_hash"))] = folder.name
         return {**told, **planned, **found}
 
 

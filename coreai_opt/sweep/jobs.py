@@ -18,7 +18,7 @@ from coreai_opt.runs.signals import CTRL_C, exit_code_of
 Task = Callable[[DictConfig], Any]
 
 
-def job_of(task: Task) -> Task:
+def job_of(task: Task, fail_fast: str = "sweep.fail_fast") -> Task:
     """Return a task whose end in a sweep is the end of one job.
 
     Ctrl-C ends the job that is at work; the second one ends the sweep, as SIGTERM does at once. In
@@ -26,6 +26,7 @@ def job_of(task: Task) -> Task:
 
     Args:
         task: takes the composed config, returns the objective.
+        fail_fast: key of the setting that ends a sweep after a failure.
     """
     # Processes of other machines, and of containers, may have the same number.
     sweep_process, stops = _this_process(), [0]
@@ -40,7 +41,7 @@ def job_of(task: Task) -> Task:
         stops_all = environment.fail_fast
         stop = SweepFolder(Path(HydraConfig.get().sweep.dir)).stop(environment.command_id)
         if stops_all and stop.exists():
-            raise SweepStoppedError("not begun: another run had failed (sweep.fail_fast=true)")
+            raise SweepStoppedError(f"not begun: another run had failed ({fail_fast}=true)")
         try:
             return task(cfg)
         except Exception:

@@ -11,32 +11,16 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 
-from coreai_opt.config.aliases import keys_of, shadowing
+from coreai_opt.config.aliases import keys_of
 from coreai_opt.config.errors import ConfigError, Problem
-from coreai_opt.config.identity import config_hash, identity_config
-from coreai_opt.config.locations import typed_path
 from coreai_opt.config.schemas.settings import SweepSettings
-from coreai_opt.config.validation import ResolvedConfig
-from coreai_opt.sweep.axes import (
-    OF_THE_SWEEP,
-    Assignment,
-    Axis,
-    check_grid,
-    parse,
-    read_axes,
-    replaced,
-    without_dicts,
-)
+from coreai_opt.sweep.axes import Assignment, Axis, parse, read_axes, replaced, without_dicts
 from coreai_opt.sweep.composing import Composer
 from coreai_opt.sweep.names import run_folder, slug, sweep_name
+from coreai_opt.sweep.own_app import OwnApp
+from coreai_opt.sweep.swept_app import PointConfig, SweptApp, is_grid
 
 MOST_POINTS = 20_000
-
-# A value that the optimizer does not take is the failure of that run, and the others go on: rates
-# are searched over wide ranges. Anything else that is wrong is said before the first run.
-LEFT_TO_THE_RUN = "optimizer."
-
-GRID = ".GridSweeper"
 
 
 @dataclass(frozen=True)
@@ -49,8 +33,10 @@ class Point:
         dropped: keys that the config has no place for here.
         config: the resolved config; its own directory is not known yet.
         problems: what is wrong with it and left to the run to say.
+        experiment: hash of what can change its result.
+        ignore: patterns of keys that do not count in it, besides those of the sweep's settings.
         warmup_key: of a run that ends where its first mask would be made; None = it is no warm-up.
-        config_hash: of its config; of a warm-up run its key.
+        config_hash: its experiment; of a warm-up run its key.
     """
 
     overrides: tuple[str, ...]
@@ -58,11 +44,13 @@ class Point:
     dropped: tuple[str, ...]
     config: Mapping[str, Any] = field(repr=False)
     problems: tuple[Problem, ...] = ()
+    experiment: str = ""
+    ignore: tuple[str, ...] = ()
     warmup_key: str | None = None
 
-    @cached_property
+    @property
     def config_hash(self) -> str:
-        return self.warmup_key or config_hash(self.config)
+        return self.warmup_key or self.experiment
 
     @property
     def folder(self) -> str:
@@ -85,6 +73,7 @@ class Plan:
         command: the overrides as typed.
         flags: what was typed besides, as ``--config-dir=DIR``.
         config: the config without what varies.
+        app: whose runs they are.
         told: what of the command does not count, a sentence each.
     """
 
@@ -98,6 +87,7 @@ class Plan:
     command: tuple[str, ...]
     flags: tuple[str, ...]
     config: Mapping[str, Any] = field(repr=False)
+    app: SweptApp = field(repr=False)
     told: tuple[str, ...] = ()
 
     @property
@@ -124,6 +114,7 @@ class Planner:
         config_name: the primary config's name.
         overrides: as typed, those of Hydra's own settings among them.
         flags: what was typed besides, as ``--config-dir=DIR``.
+        app: whose runs are planned, None = our own.
 
     Raises:
         HydraException: an override is not of the form KEY=VALUE.
@@ -132,22 +123,23 @@ class Planner:
     def __init__(
         self,
         loader: ConfigLoader,
-        config_name: str,
+        config_name: str | None,
         overrides: Sequence[str],
         flags: Sequence[str] = (),
+        app: SweptApp | None = None,
     ) -> None:
-        self.command, self.flags = tuple(overrides), tuple(flags)
+        self.command, self.flags, self.app = tuple(overrides), tuple(flags), app or OwnApp()
         parsed = parse(overrides, loader)
         self.of_hydra = [str(one.input_line) for one in parsed if one.is_hydra_override()]
         self.of_task = [one for one in parsed if not one.is_hydra_override()]
-        self.composer = Composer(loader, config_name, self.of_hydra)
+        self.composer = Composer(loader, config_name, self.of_hydra, self.app)
         self._loader = loader
         self._add_params()
 
     def _add_params(self) -> None:
         """Take over what ``hydra.sweeper.params`` says in a file; what is typed counts."""
         sweeper = self.composer.hydra(self._parted(_assigned(self.of_task))[0]).sweeper
-        params = sweeper.get("params") if str(sweeper.get("_target_")).endswith(GRID) else None
+        params = sweeper.get("params") if is_grid(sweeper) else None
         typed = {one.key_or_group for one in self.of_task if not one.is_delete()}
         filed = [
             f"{key}={value}"
@@ -169,21 +161,21 @@ class Planner:
     @cached_property
     def fitting(self) -> list[str]:
         """What Hydra can compose with: its own, and what has a place where nothing varies."""
-        return [*self.of_hydra, *(one.text for one in (*self.options, *self._fitting_values))]
+        return [*self.of_hydra, *(one.text for one in (*self.options, *self.fitting_values))]
 
     @cached_property
-    def common(self) -> ResolvedConfig:
+    def common(self) -> PointConfig:
         """The config without what varies, and without what only some of the points can take."""
-        return self.composer.read(self.options, self._fitting_values)
+        return self.composer.read(self.options, self.fitting_values)
 
     @property
     def is_grid(self) -> bool:
         """Whether the points are told by the command line, not chosen by a searching sweeper."""
-        target = str(self.composer.hydra(self.options).sweeper.get("_target_"))
-        if target.endswith(".BasicSweeper"):
+        sweeper = self.composer.hydra(self.options).sweeper
+        if str(sweeper.get("_target_")).endswith(".BasicSweeper"):
             sentence = "hydra/sweeper=basic: Hydra's own, which knows of no names and records"
             raise ConfigError.of("hydra/sweeper", f"{sentence}; allowed: grid, which does the same")
-        return target.endswith(GRID)
+        return is_grid(sweeper)
 
     def point(self, assignments: Iterable[Assignment], varied: Mapping[str, str]) -> Point:
         """Return the point of some overrides; those that it has no place for are dropped.
@@ -197,12 +189,13 @@ class Planner:
         dropped = [one for one in values if one not in fitting]
         kept = [one for one in assignments if one not in dropped]
         config = self.composer.read(options, fitting)
-        if any(not one.key.startswith(LEFT_TO_THE_RUN) for one in config.problems):
+        if not all(map(self.app.is_left_to_the_run, config.problems)):
             raise ConfigError(list(config.problems))
         names = tuple(one.name for one in dropped)
         counting = {key: value for key, value in varied.items() if key not in names}
         texts = tuple(one.text for one in kept)
-        return Point(texts, counting, names, config.values, config.problems)
+        facts = (config.values, config.problems, config.hash, config.ignore)
+        return Point(texts, counting, names, *facts)
 
     def plan(self) -> Plan:
         """Return the points of the command line.
@@ -210,9 +203,8 @@ class Planner:
         Raises:
             ConfigError: everything that is wrong with the command line or one of its points.
         """
-        check_grid(self.composer.hydra(self.options).sweeper)
         settings = self._settings()
-        axes = read_axes(self.of_task, self._loader, settings.zip)
+        axes = read_axes(self.runs_own, self._loader, settings.zip, self.app.knob("zip"))
         if (count := prod(len(axis.rows) for axis in axes)) > MOST_POINTS:
             raise ConfigError.of("", f"{count} points; allowed: at most {MOST_POINTS} in a sweep")
         self._refuse_unknown(axes)
@@ -243,11 +235,19 @@ class Planner:
         values = self.common.values
         knobs = tuple(sorted({name for axis in axes if axis.is_varied for name in axis.names}))
         name, root = self.place(knobs)
-        told = self.told(axes)
-        return Plan(name, root, knobs, (), 0, {}, settings, self.command, self.flags, values, told)
+        given = (self.command, self.flags, values, self.app)
+        return Plan(name, root, knobs, (), 0, {}, settings, *given, told=self.told(axes))
+
+    @property
+    def runs_own(self) -> list[Override]:
+        """What is told to the runs, not to the sweep."""
+        return [one for one in self.of_task if not self._is_of_the_sweep(one.key_or_group)]
+
+    def _is_of_the_sweep(self, key: str) -> bool:
+        return key.startswith(self.app.of_the_sweep)
 
     @cached_property
-    def _fitting_values(self) -> list[Assignment]:
+    def fitting_values(self) -> list[Assignment]:
         return self.composer.fitting(*self._parted(self.fixed))
 
     def _parted(
@@ -260,19 +260,22 @@ class Planner:
         return options, values
 
     def _settings(self) -> SweepSettings:
-        own = [one for one in self.common.problems if one.key.startswith(("sweep", "preview"))]
-        lists = [one for one in self.of_task if one.is_sweep_override()]
+        problems, lists = list[Problem](), [one for one in self.of_task if one.is_sweep_override()]
         for one in lists:
-            if one.key_or_group.startswith(OF_THE_SWEEP):
+            if self._is_of_the_sweep(one.key_or_group):
                 sentence = f"{one.input_line}: the sweep's own, not its runs'; allowed: one value"
-                own.append(Problem(one.key_or_group, sentence))
-        if own:
-            raise ConfigError(own)
-        return SweepSettings(**self.common.values.get("sweep", {}))
+                problems.append(Problem(one.key_or_group, sentence))
+        try:
+            settings = self.app.settings(self)
+        except ConfigError as error:
+            raise ConfigError([*error.problems, *problems]) from error
+        if problems:
+            raise ConfigError(problems)
+        return settings
 
     def _refuse_unknown(self, axes: Sequence[Axis]) -> None:
         """Refuse a knob that no point has a place for, with the sentence of a single run."""
-        own = [one for one in self.fixed if one.name.startswith(OF_THE_SWEEP)]
+        own = [one for one in self.fixed if self._is_of_the_sweep(one.name)]
         firsts = [*own, *(one for axis in axes for one in axis.rows[0])]
         unknown = {one.key: one for one in firsts if not self.composer.is_group(one)}
         short = [
@@ -312,7 +315,7 @@ class Planner:
             except ConfigError as error:
                 problems |= {without_dicts(one.sentence, rows): one for one in error.problems}
         # A point that has failed is run again alone by the name of its sweep.
-        is_joining = self.common.values.get("sweep_name") is not None
+        is_joining = self.app.given_name(self) is not None
         if not is_joining and all(point.problems for point in points):
             left = (problem for point in points for problem in point.problems)
             problems |= {problem.sentence: problem for problem in left}
@@ -327,12 +330,11 @@ class Planner:
             axes: what varies and what does not.
         """
         told = replaced(self.command, self._loader)
-        given = [one for axis in axes for row in axis.rows for one in row]
-        nodes: dict[str, str] = {}
-        for one in given:
+        given: dict[str, str] = {}
+        for one in (one for axis in axes for row in axis.rows for one in row):
             for key in keys_of(one.override):
-                nodes.setdefault(key, one.text)
-        told += shadowing(nodes, nodes, lambda key: self.composer.alias(self.options, key))
+                given.setdefault(key, one.text)
+        told += self.app.told(self, given)
         if (subdir := self.composer.subdir(self.options)) is not None:
             names = "a sweep names the folder of a run by what varies, and finds it again by that"
             told.append(f"hydra.sweep.subdir={subdir} does not count: {names}")
@@ -350,22 +352,17 @@ class Planner:
 
     def place(self, knobs: Sequence[str]) -> tuple[str, Path]:
         """Return the sweep's name and its directory, given the keys that vary."""
-        values = self.common.values
-        given = values.get("sweep_name")
-        name = str(given) if given is not None else sweep_name(knobs, self._in_common(knobs))
+        given = self.app.given_name(self)
+        name = given if given is not None else sweep_name(knobs, self._in_common(knobs))
         if not slug(name):
-            sentence = f"sweep_name={name}: names no directory; allowed: letters and digits in it"
-            raise ConfigError.of("sweep_name", sentence)
-        given = self.composer.sweep_dir(self.options, self._fitting_values, slug(name))
-        if given is not None:
-            return name, typed_path(given)
-        if "paths" not in values:
-            raise ConfigError(list(self.common.problems))
-        return name, typed_path(values["paths"]["sweep_root"]) / slug(name)
+            key = self.app.knob("name")
+            sentence = f"{key}={name}: names no directory; allowed: letters and digits in it"
+            raise ConfigError.of(key, sentence)
+        return name, self.app.place(self, slug(name))
 
     def _in_common(self, knobs: Sequence[str]) -> dict[str, Any]:
         """Return what all points share, whichever values the knobs have."""
-        flat = identity_config(self.common.values)
+        flat = self.app.identity(self.common.values)
         # A value is a knob's where it is taken from it: ${power} in schedule.power.
         fed = {
             ".".join(map(str, path)) for path, name in self.common.names.items() if name in knobs
@@ -376,7 +373,7 @@ class Planner:
             for key, value in flat.items()
             if key not in fed and key not in knobs and not key.startswith(below)
         }
-        fitting = {one.text for one in self._fitting_values}
+        fitting = {one.text for one in self.fitting_values}
         _, rest = self._parted(self.fixed)
         return kept | {one.name: one.override.value() for one in rest if one.text not in fitting}
 

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
@@ -16,7 +15,6 @@ from rich.text import Text
 
 from coreai_opt.report.formatting import duration, short_value
 from coreai_opt.runs.existing_run import ExistingRun
-from coreai_opt.runs.outcome import summary_line
 from coreai_opt.sweep.folder import EntryState, SweepJob
 from coreai_opt.sweep.launchers.slurm_queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
@@ -52,8 +50,8 @@ class SweepProgress:
         self.outcomes: list[Outcome] = list(selection.settled)
         self._open = {entry.config_hash: entry for entry in selection.to_run}
         self._warmups = {entry.config_hash: entry for entry in selection.warmups}
-        objective = plan.config.get("objective") or {}
-        self.objective, self.mode = objective.get("name", "objective"), objective.get("mode", "max")
+        self.app = plan.app
+        self.objective, self.mode = plan.app.objective(plan.config)
         self._since = time.monotonic()
 
     def settle(self, outcome: Outcome) -> bool:
@@ -79,7 +77,9 @@ class SweepProgress:
 
     @property
     def best(self) -> Outcome | None:
-        """The completed run with the best objective, None where there is none yet."""
+        """The completed run with the best objective, None where nobody can tell (yet)."""
+        if self.mode is None:
+            return None
         known = [one for one in self.outcomes if isinstance(one.value, int | float)]
         choose = max if self.mode == "max" else min
         return choose(known, key=lambda outcome: float(outcome.value), default=None)
@@ -262,7 +262,7 @@ def line_of(board: SweepProgress, outcome: Outcome) -> str:
     name = outcome.entry.name
     run = outcome.entry.found()
     if outcome.end == "completed" and run is not None:
-        return f"{ended} {summary_line(run.record, Path(name))}"
+        return f"{ended} {board.app.summary(run.record, name)}"
     return f"{ended} {name}: {outcome.cause}"
 
 
@@ -297,7 +297,8 @@ def opening(board: SweepProgress, selection: Selection) -> str:
     if done := board.count("completed"):
         parts.append(f"{done} done before")
     if failed := board.count("failed"):
-        parts.append(f"{failed} failed before and not run again (sweep.retry=failed does)")
+        retry = board.app.knob("retry")
+        parts.append(f"{failed} failed before and not run again ({retry}=failed does)")
     states = [selection.states[entry.config_hash] for entry in selection.to_run]
     for state, told in TO_RUN.items():
         if number := states.count(state):

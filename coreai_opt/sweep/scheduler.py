@@ -19,7 +19,7 @@ from coreai_opt.config.errors import (
     printable,
 )
 from coreai_opt.config.hydra_internals import raised_by
-from coreai_opt.runs.existing_run import ExistingRun, differing_keys
+from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.sweep.crashed import record_crash
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.launchers.base import CrashedJob, JobEnd, NotLaunchedError
@@ -318,7 +318,7 @@ def error_of(end: JobEnd | None) -> Exception | None:
 
 def outcome_of(entry: SweepJob, run: ExistingRun, was_done: bool = False) -> Outcome:
     """Return what the record of a run that has completed or failed says."""
-    told = deviation(entry, run.record)
+    told = deviation(entry, run)
     if run.record.get("status") == "completed":
         value = (run.record.get("objective") or {}).get("value")
         return Outcome(entry, "completed", value, was_done=was_done, deviation=told)
@@ -326,11 +326,11 @@ def outcome_of(entry: SweepJob, run: ExistingRun, was_done: bool = False) -> Out
     return Outcome(entry, "failed", cause=cause, was_done=was_done, deviation=told)
 
 
-def deviation(entry: SweepJob, record: Mapping[str, Any]) -> str | None:
+def deviation(entry: SweepJob, run: ExistingRun) -> str | None:
     """Return what is another value in a run than in its plan, None where it is what was planned."""
-    if record.get("config_hash") == entry.config_hash:
+    if run.record.get("config_hash") == entry.config_hash:
         return None
-    keys = differing_keys(entry.point.config, record.get("config") or {})
+    keys = entry.app.differences(entry.point, run)
     told = ", ".join(keys) or "nothing that the records show"
     name = entry.name
     return (

@@ -10,8 +10,9 @@ from coreai_opt.runs.data_files import changed_files, forget_files
 from coreai_opt.runs.existing_run import ExistingRun, same_code
 from coreai_opt.runs.run_record import code_and_versions
 from coreai_opt.sweep.crashed import LostProcessError
-from coreai_opt.sweep.folder import EntryState, SweepJob
+from coreai_opt.sweep.folder import OWN, EntryState, SweepJob
 from coreai_opt.sweep.scheduler import Outcome, outcome_of
+from coreai_opt.sweep.swept_app import SweptApp
 
 # What a run has died of that is not its own doing: a process of it is gone.
 LOST = (LostProcessError.__name__, "RankLostError")
@@ -42,7 +43,7 @@ class Selection:
     sentences: list[str] = field(default_factory=list)
 
 
-def select(entries: Iterable[SweepJob], settings: SweepSettings) -> Selection:
+def select(entries: Iterable[SweepJob], settings: SweepSettings, app: SweptApp = OWN) -> Selection:
     """Return what to run; nothing is written.
 
     Raises:
@@ -66,7 +67,7 @@ def select(entries: Iterable[SweepJob], settings: SweepSettings) -> Selection:
         _place(selection, entry, run, settings.retry, is_rerun)
     for what, count in changes.items():
         if count:
-            selection.sentences.append(_told(what, count, settings.on_code_change))
+            selection.sentences.append(_told(what, count, settings.on_code_change, app))
     return selection
 
 
@@ -109,12 +110,12 @@ def _change(run: ExistingRun, now: Mapping[str, Any]) -> str | None:
     return "data" if changed_files(run.record) else None
 
 
-def _told(what: str, count: int, choice: str) -> str:
+def _told(what: str, count: int, choice: str, app: SweptApp) -> str:
     runs = "1 run was" if count == 1 else f"{count} runs were"
-    sentence = f"{runs} made before the {what} changed"
+    sentence, key = f"{runs} made before the {what} changed", app.knob("on_code_change")
     if choice == "error":
-        allowed = "allowed: sweep.on_code_change=warn or rerun, or another sweep_name"
-        raise ConfigError.of("sweep.on_code_change", f"{sentence}; {allowed}")
+        allowed = f"allowed: {key}=warn or rerun, or another {app.knob('name')}"
+        raise ConfigError.of(key, f"{sentence}; {allowed}")
     if choice == "rerun":
         return f"{sentence}: run again"
-    return f"{sentence}: counted or gone on with; sweep.on_code_change=rerun runs them again"
+    return f"{sentence}: counted or gone on with; {key}=rerun runs them again"

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from coreai_opt.config.composing import typed_flags
-from coreai_opt.report.formatting import command_for
 from coreai_opt.runs.outcome import shortfall
 from coreai_opt.sweep.launchers.slurm_queue import slurm_queue
 from coreai_opt.sweep.plan import Plan
@@ -84,7 +82,4 @@ def below_target(outcomes: Sequence[Outcome]) -> list[str]:
 
 def failure_lines(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
     """Return the command that runs each of these points alone, in the sweep's directory."""
-    of_hydra = [text for text in plan.command if text.startswith(("hydra.", "hydra/"))]
-    points = [outcome.entry.point.overrides for outcome in outcomes]
-    program = typed_flags.get().program
-    return [f"  {command_for(program, point, plan.name, of_hydra, plan.flags)}" for point in points]
+    return [f"  {plan.app.alone(plan, outcome.entry.point)}" for outcome in outcomes]

@@ -1,38 +1,31 @@
-"""Hydra's sweeper for grids: plans, names and skips, launches, and tells how it went."""
+"""Hydra's sweeper for grids: plans, names and skips, launches, and tells how it went.
 
-import importlib
-import importlib.util
+Hydra makes it by a class in ``hydra_plugins``, which hands over to the one here.
+"""
+
 import secrets
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.hydra_internals import writable
-from coreai_opt.config.schemas.trainer import processes_of
 from coreai_opt.runs.job_environment import JobEnvironment
-from coreai_opt.sweep.folder import SweepFolder, SweepJob
+from coreai_opt.sweep.folder import OWN, SweepFolder, SweepJob
 from coreai_opt.sweep.launchers.base import JobEnd, SweepLauncher
 from coreai_opt.sweep.launchers.select import sweep_launcher
 from coreai_opt.sweep.plan import Plan, Planner
-from coreai_opt.sweep.plugins import take_names
 from coreai_opt.sweep.scheduler import Outcome, Scheduler
 from coreai_opt.sweep.selection import Selection, select
+from coreai_opt.sweep.swept_app import SweptApp
 from coreai_opt.sweep.warmups import add_warmups
-
-# Hydra takes plugins from this package alone.
-PLUGINS = "hydra_plugins.coreai_opt"
 
 RUN_FAILED = 2  # the exit code
 
@@ -50,7 +43,7 @@ class SweepRun:
 
     def __init__(self, plan: Plan, fitting: Sequence[str] = ()) -> None:
         self.plan, self.fitting = plan, list(fitting)
-        self.folder = SweepFolder(plan.root)
+        self.folder = SweepFolder(plan.root, plan.app)
         self.config: DictConfig | None = None
         self.command_id = secrets.token_hex(4)
         self.outcomes: list[Outcome] = []
@@ -70,7 +63,8 @@ class SweepRun:
         if problems := self.folder.problems(self.plan):
             raise ConfigError(problems)
         self.check_ranks(launcher)
-        selection = select(self.folder.entries(self.plan.points), self.plan.settings)
+        entries = self.folder.entries(self.plan.points)
+        selection = select(entries, self.plan.settings, self.plan.app)
         scheduler = self.scheduler(launcher, selection)
         self.folder.enter(self.plan, [*(one.entry for one in selection.settled), *selection.to_run])
         self.save_config()
@@ -87,7 +81,7 @@ class SweepRun:
             ConfigError: what to change.
         """
         configs = [self.plan.config, *(point.config for point in self.plan.points)]
-        asked = {processes_of(config.get("trainer") or {}) for config in configs}
+        asked = {self.plan.app.processes(config) for config in configs}
         found = (launcher.problem(processes) for processes in asked)
         if problems := [problem for problem in found if problem is not None]:
             raise ConfigError(problems)
@@ -103,7 +97,8 @@ class SweepRun:
         # all of them: what is left in a later command computes as it would have in the first one.
         jobs = max(len(self.plan.points), len(selection.to_run))
         share = launcher.share(jobs) if selection.to_run else {}
-        add_warmups(selection, self.plan.root, self.plan.settings, share.get("threads"))
+        if self.plan.app.shares_warmups:
+            add_warmups(selection, self.plan.root, self.plan.settings, share.get("threads"))
         restarts = {entry.config_hash for entry in selection.restarts}
 
         def environment(entry: SweepJob) -> JobEnvironment:
@@ -116,6 +111,7 @@ class SweepRun:
                 config_hash=digest,
                 warmup="" if warmup is None else warmup.name,
                 warmup_key=entry.point.warmup_key or "",
+                ignore=entry.point.ignore,
                 **share,
             )
 
@@ -150,14 +146,10 @@ class SweepRun:
 current_sweep: ContextVar[SweepRun | None] = ContextVar("current_sweep", default=None)
 
 
-class GridSweeper(Sweeper):
-    """Crosses the lists of values of a command line; ``hydra/sweeper=grid``."""
+class GridSweeps:
+    """Crosses the lists of values of a command line; ``hydra/sweeper=grid`` of our own app."""
 
-    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
-        # What is swept over in a file; the plan has read it.
-        self._config: DictConfig | None = None
-        self._launcher: Launcher | None = None
-        self._context: HydraContext | None = None
+    app: SweptApp = OWN
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -169,27 +161,41 @@ class GridSweeper(Sweeper):
         if sweep is None:
             given: Any = OmegaConf.to_container(config.hydra.overrides)
             overrides = [*given["hydra"], *given["task"]]
-            loader, name = hydra_context.config_loader, str(config.hydra.job.config_name)
-            sweep = self._planned(Planner(loader, name, overrides), loader, name)
+            loader, name = hydra_context.config_loader, config.hydra.job.config_name
+            planner = Planner(loader, name, overrides, self.flags(), self.app)
+            sweep = self._planned(planner, loader, name)
         self.sweep_run = sweep
         place_sweep(config, sweep.plan.root)
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str) -> SweepRun:
+    def flags(self) -> tuple[str, ...]:
+        """Return what was typed besides overrides, as ``--config-dir=DIR``."""
+        return ()
+
+    def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str | None) -> SweepRun:
         return SweepRun(planner.plan())
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep; the arguments are in its plan already."""
-        assert self._launcher is not None
-        assert self._config is not None
-        self.sweep_run.config = self._config
-        launcher = sweep_launcher(self._launcher, self.sweep_run.plan.config)
-        returns = [self.sweep_run.run(launcher)]
+        returns = self.run()
         if self.sweep_run.has_failed and not self._is_announced:
+            self._end()
             raise SystemExit(RUN_FAILED)  # there is nobody else to say it
         return returns
+
+    def run(self) -> list[Any]:
+        """Run the sweep, and return how its jobs ended as Hydra's own sweeper does."""
+        plan = self.sweep_run.plan
+        self.sweep_run.config = self._config
+        launcher = sweep_launcher(self._launcher, plan.app.accelerator(plan.config))
+        return [self.sweep_run.run(launcher)]
+
+    def _end(self) -> None:
+        """Call what Hydra would call if it heard of this end."""
+        name = self._config.hydra.job.config_name
+        self._context.callbacks.on_multirun_end(config=self._config, config_name=name)
 
 
 def place_sweep(config: DictConfig, root: Path) -> None:
@@ -201,25 +207,6 @@ def place_sweep(config: DictConfig, root: Path) -> None:
         typed: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
         own = [one for one in typed if not one.startswith("hydra.sweep.")]
         config.hydra.overrides.hydra = [*own, f"hydra.sweep.dir='{place}'"]
-
-
-def register_sweepers() -> None:
-    """Make Hydra know our sweepers; doing it twice does no harm."""
-    package, _, name = PLUGINS.partition(".")
-    if PLUGINS not in sys.modules:
-        # Without any plugin installed there is no such package.
-        if importlib.util.find_spec(package) is None:
-            sys.modules[package] = ModuleType(package)
-            sys.modules[package].__path__ = []
-        sys.modules[PLUGINS] = ModuleType(PLUGINS)
-        setattr(importlib.import_module(package), name, sys.modules[PLUGINS])
-    from coreai_opt.sweep.search.sweeper import OptunaSearch  # built on the one above
-
-    take_names()
-    for sweeper in (GridSweeper, OptunaSearch):
-        sweeper.__module__ = PLUGINS
-        setattr(sys.modules[PLUGINS], sweeper.__name__, sweeper)
-        Plugins.instance().register(sweeper)
 
 
 def _job_return(outcome: Outcome) -> JobReturn:

@@ -10,7 +10,7 @@ from coreai_opt.cli.arguments import is_sweep
 from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.locations import conf_dir
 from coreai_opt.config.schemas.nodes import register_nodes
-from coreai_opt.sweep.sweeper import register_sweepers
+from coreai_opt.sweep.plugins import take_names
 
 GRID = """\
 # @package _global_
@@ -31,7 +31,7 @@ def folder(work: Path) -> str:
     (work / "experiment" / "grid.yaml").write_text(GRID)
     (work / "own.yaml").write_text(OWN)
     register_nodes()
-    register_sweepers()
+    take_names()
     return str(work)
 
 

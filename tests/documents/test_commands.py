@@ -19,8 +19,8 @@ from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.config.validation import find_problems
 from coreai_opt.report.__main__ import main as report
+from coreai_opt.sweep.plugins import take_names
 from coreai_opt.sweep.preview.request import read_request
-from coreai_opt.sweep.sweeper import register_sweepers
 from tests.conftest import ROOT
 from tests.helpers.apps import stock_hydra
 from tests.helpers.documents import PAGES, Block, blocks
@@ -85,7 +85,7 @@ def test_searches_can_be_planned(
     pytest.importorskip("optuna", reason="needs the extra optuna")
     monkeypatch.chdir(tmp_path)
     register_nodes()
-    register_sweepers()
+    take_names()
     program, *arguments = shlex.split(line)[1:]
     sweep = planned_sweep(get_args_parser().parse_args(arguments))
     assert program == "train.py"

@@ -13,9 +13,9 @@ from coreai_opt.config.schemas.nodes import register_nodes
 from coreai_opt.pruning.config import PolynomialDecaySchedule
 from coreai_opt.runs.run_record import code_and_versions
 from coreai_opt.sweep.plan import Plan, Planner, Point
+from coreai_opt.sweep.plugins import take_names
 from coreai_opt.sweep.preview.planned import PlannedRun, Standing
 from coreai_opt.sweep.preview.ramps import Ramp, TrainingLength
-from coreai_opt.sweep.sweeper import register_sweepers
 
 LENGTH = TrainingLength(steps=550, per_epoch=55, epochs=10)
 
@@ -23,7 +23,7 @@ LENGTH = TrainingLength(steps=550, per_epoch=55, epochs=10)
 def plan_of(*overrides: str) -> Plan:
     """Return the plan of a sweep that is typed in the current directory."""
     register_nodes()
-    register_sweepers()
+    take_names()
     with command_context(get_args_parser().parse_args([])) as name:
         return Planner(GlobalHydra.instance().config_loader(), name, overrides).plan()
 

@@ -21,9 +21,10 @@ from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.run_record import Record
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.plan import Planner
+from coreai_opt.sweep.plugins import take_names
 from coreai_opt.sweep.search.run import SearchRun
 from coreai_opt.sweep.search.sweeper import planned_search
-from coreai_opt.sweep.sweeper import place_sweep, register_sweepers
+from coreai_opt.sweep.sweeper import place_sweep
 
 Value = Callable[[Mapping[str, Any]], float | None]
 
@@ -133,7 +134,7 @@ class Stub:
 def planned(root: Path, *overrides: str) -> Iterator[SearchRun]:
     """Yield what a command line plans, with its settings read."""
     register_nodes()
-    register_sweepers()
+    take_names()
     texts = [f"paths.sweep_root='{root}'", *overrides]
     if not any(text.startswith("hydra/sweeper=") for text in texts):
         texts.insert(0, OPTUNA)

@@ -12,7 +12,7 @@ from coreai_opt.cli.sweep_command import planned_sweep
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.hydra_internals import get_args_parser
 from coreai_opt.config.schemas.nodes import register_nodes
-from coreai_opt.sweep.sweeper import register_sweepers
+from coreai_opt.sweep.plugins import take_names
 from tests.conftest import ROOT
 
 SEARCH = ["-m", "hydra/sweeper=optuna", "power=interval(1,4)"]
@@ -22,7 +22,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, work: Path, *words: str) -> Any:
     monkeypatch.chdir(work)
     # Where Hydra looks for config files: from where its main function is decorated.
     register_nodes()
-    register_sweepers()
+    take_names()
     arguments = get_args_parser().parse_args([*words, "--config-dir", str(ROOT / "conf")])
     return planned_sweep(arguments)
 

@@ -1,7 +1,7 @@
 """Which of our ways to launch goes with one of Hydra's launchers, and what is not installed."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hydra.plugins.launcher import Launcher
 
@@ -43,14 +43,13 @@ def check_installed(overrides: Sequence[str]) -> None:
         raise ConfigError.of(GROUP, f"{sentence}: pip install 'hydra-coreai-opt[{extra}]'")
 
 
-def sweep_launcher(launcher: Launcher, config: Mapping[str, Any]) -> "SweepLauncher":
+def sweep_launcher(launcher: Launcher, accelerator: str) -> "SweepLauncher":
     """Return our way to launch with one of Hydra's launchers.
 
     Args:
         launcher: as Hydra has made it.
-        config: the sweep's config, without what varies.
+        accelerator: what the runs compute on, ``auto`` where nobody says.
     """
-    accelerator = str((config.get("trainer") or {}).get("accelerator", "auto"))
     kind = type(launcher)
     package, name = kind.__module__.split(".")[:2], kind.__name__
     if package == [PLUGINS, "hydra_joblib_launcher"]:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 from rich.text import Text
 
-from coreai_opt.sweep.axes import OF_THE_SWEEP, parse
+from coreai_opt.sweep.axes import parse
 from coreai_opt.sweep.plan import Planner
 
 # Settings of sweepers, by the names that the common ones have for them.
@@ -61,8 +61,8 @@ def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
     node = settings.sweeper
     given = _plain(node, "params")
     params = [f"{key}={value}" for key, value in given.items()] if isinstance(given, dict) else []
-    typed = [one for one in planner.of_task if not one.key_or_group.startswith(OF_THE_SWEEP)]
-    merged = {one.get_key_element(): one for one in [*parse(params, loader), *typed]}
+    given_here = [*parse(params, loader), *planner.runs_own]
+    merged = {one.get_key_element(): one for one in given_here}
     dimensions = sorted(map(dimension, merged.values()), key=lambda one: one[1] == "fixed")
     shown = _in_place(planner, str(_plain(settings, "sweep.dir")))
     chosen = {key: shown(_text(value)) for key in TOLD if (value := _plain(node, key)) is not None}
@@ -75,8 +75,7 @@ def _in_place(planner: Planner, composed: str) -> Callable[[str], str]:
 
     Hydra composes them without the name, which depends on the varying knobs.
     """
-    values = planner.common.values
-    if values.get("sweep_name") is not None:
+    if planner.app.given_name(planner) is not None:
         root = str(planner.place(())[1])
     elif "None" in Path(composed).parts:
         root = str(Path(composed).parent / "SWEEP_NAME")

@@ -66,7 +66,7 @@ def preview_command(arguments: Namespace, is_sweep: bool, png: bool) -> None:
 
 
 def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
-    folder, resume = SweepFolder(plan.root), plan.config.get("resume")
+    folder, resume = SweepFolder(plan.root, plan.app), plan.config.get("resume")
     problems = [*folder.problems(plan), *resume_problems(plan.config, is_sweep=True)]
     entries, warnings = folder.entries(plan.points), []
     try:

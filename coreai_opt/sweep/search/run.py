@@ -97,7 +97,7 @@ class SearchRun(SweepRun):
         settings = self.plan.settings
         earlier = map(self._earlier_point, self._study.completed())
         points = {one.config_hash: one for one in earlier if one}
-        selection = select(self.folder.entries(points.values()), settings)
+        selection = select(self.folder.entries(points.values()), settings, self.plan.app)
         changed = [one for one in selection.to_run if one.state() == "completed"]
         said = [*self.plan.told, *selection.sentences]
         if not changed:
@@ -122,7 +122,8 @@ class SearchRun(SweepRun):
                     self._board.refused(trial.number, self._study.refuse(trial, error))
             failed = self._run_points(points)
             if failed and self.plan.settings.fail_fast:
-                self._board.say("the search ends: a run has failed (sweep.fail_fast=true)")
+                key = self.plan.app.knob("fail_fast")
+                self._board.say(f"the search ends: a run has failed ({key}=true)")
                 return
             if failed > self._settings.max_failure_rate * size:
                 given = f"{NODE}.max_failure_rate={self._settings.max_failure_rate:g}"
@@ -136,7 +137,7 @@ class SearchRun(SweepRun):
             one.config_hash: one for one in points.values() if one.config_hash not in self._settled
         }
         entries = self.folder.entries(new.values())
-        selection = select(entries, self.plan.settings)
+        selection = select(entries, self.plan.settings, self.plan.app)
         self.folder.enter(self.plan, entries)
         scheduler = self.scheduler(self._launcher, selection)
         self._board.add(selection)

@@ -16,7 +16,7 @@ from optuna.distributions import (
 )
 
 from coreai_opt.config.errors import ConfigError, Problem
-from coreai_opt.sweep.axes import OF_THE_SWEEP, Assignment, Axis
+from coreai_opt.sweep.axes import Assignment, Axis
 from coreai_opt.sweep.plan import Plan, Planner, Point
 
 MOST_PROBES = 64
@@ -86,11 +86,7 @@ class Space:
 
     def __init__(self, planner: Planner, loader: ConfigLoader) -> None:
         self._planner, self._loader = planner, loader
-        self._overrides = {
-            one.get_key_element(): one
-            for one in planner.of_task
-            if not one.key_or_group.startswith(OF_THE_SWEEP)
-        }
+        self._overrides = {one.get_key_element(): one for one in planner.runs_own}
         keys = [one.get_key_element() for one in planner.of_task]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise ConfigError.of(twice[0], f"{twice[0]} is given twice; allowed in a search: once")

@@ -10,24 +10,21 @@ from omegaconf import DictConfig
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.sweep.launchers.select import sweep_launcher
 from coreai_opt.sweep.plan import Planner
-from coreai_opt.sweep.sweeper import GridSweeper, SweepRun
+from coreai_opt.sweep.sweeper import GridSweeps, SweepRun
 
 if TYPE_CHECKING:
     from coreai_opt.sweep.search.run import SearchRun
 
-TARGET = ".OptunaSearch"
+TARGETS = (".OptunaSearch", ".AnyAppSearch")
 
 
-class OptunaSearch(GridSweeper):
+class SearchSweeps(GridSweeps):
     """Sweeper whose points Optuna chooses.
 
-    The settings are read when the sweep's directory is known, not here.
+    The settings are read when the sweep's directory is known.
     """
 
     sweep_run: "SearchRun"
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -36,24 +33,25 @@ class OptunaSearch(GridSweeper):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.sweep_run.configure(config)
 
-    def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str) -> SweepRun:
+    def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str | None) -> SweepRun:
         search = planned_search(planner, loader, config_name)
         assert search is not None  # this sweeper is chosen
         return search
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Search; the arguments are in the plan already."""
-        assert self._launcher is not None
-        search = self.sweep_run
-        if problems := search.folder.problems(search.plan):
+    def run(self) -> list[Any]:
+        """Search; Hydra is told nothing of the jobs."""
+        search, plan = self.sweep_run, self.sweep_run.plan
+        if problems := search.folder.problems(plan):
             raise ConfigError(problems)
-        search.plan.root.mkdir(parents=True, exist_ok=True)
+        plan.root.mkdir(parents=True, exist_ok=True)
         search.config = self._config
-        search.run(sweep_launcher(self._launcher, search.plan.config))
+        search.run(sweep_launcher(self._launcher, plan.app.accelerator(plan.config)))
         return []
 
 
-def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> "SearchRun | None":
+def planned_search(
+    planner: Planner, loader: ConfigLoader, config_name: str | None
+) -> "SearchRun | None":
     """Return the search of a command line, None where another sweeper is chosen.
 
     Args:
@@ -65,7 +63,7 @@ def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> 
         ConfigError: Optuna is not installed, or something is wrong whatever is chosen.
     """
     node = planner.composer.hydra(planner.options).sweeper
-    if not str(node.get("_target_")).endswith(TARGET):
+    if not str(node.get("_target_")).endswith(TARGETS):
         return None
     if importlib.util.find_spec("optuna") is None:
         sentence = "hydra/sweeper=optuna needs the package optuna"
@@ -78,7 +76,7 @@ def planned_search(planner: Planner, loader: ConfigLoader, config_name: str) -> 
     given = {one.get_key_element() for one in planner.of_task}
     if filed := [f"{key}={value}" for key, value in params if key not in given]:
         typed = planner.command
-        planner = Planner(loader, config_name, [*filed, *typed], planner.flags)
+        planner = Planner(loader, config_name, [*filed, *typed], planner.flags, planner.app)
         planner.command = typed
     space = Space(planner, loader)
     has_own = node.get("custom_search_space") is not None

@@ -1,0 +1,240 @@
+"""Any app as sweeps see it: its config has no schema of ours, its runs have no keys of ours."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from coreai_opt.config.any_config import (
+    IGNORED,
+    NOW,
+    anywhere,
+    differences,
+    hash_of,
+    identity_of,
+    settled_config,
+)
+from coreai_opt.config.errors import ConfigError, Problem
+from coreai_opt.config.identity import is_ignored
+from coreai_opt.config.locations import typed_path
+from coreai_opt.plugin.asked import planned_of
+from coreai_opt.plugin.sweep_settings import NODE, AnySweepSettings
+from coreai_opt.report.formatting import quoted, short_value
+from coreai_opt.runs.existing_run import ExistingRun
+from coreai_opt.runs.outcome import shortfall
+from coreai_opt.runs.paths import INNER
+from coreai_opt.runs.values import as_number
+from coreai_opt.sweep.swept_app import SweptApp
+
+if TYPE_CHECKING:
+    from coreai_opt.sweep.plan import Plan, Planner, Point
+
+RETURNED = "objective"  # what a value is called that a task returns
+
+
+@dataclass(frozen=True)
+class AnyConfig:
+    """The config of one run of any app.
+
+    Attributes:
+        values: plain, the same whenever and wherever the run is made.
+        identity: what of them can change the result, by dotted key.
+        ignore: patterns of what does not count besides the settings' own.
+    """
+
+    values: dict[str, Any]
+    identity: Mapping[str, Any] = field(repr=False)
+    ignore: tuple[str, ...] = ()
+    names: Mapping[Any, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        return hash_of(self.identity)
+
+
+def any_config(
+    task: DictConfig, hydra: DictConfig, settings: AnySweepSettings, more: Sequence[str] = ()
+) -> AnyConfig:
+    """Return what a composed config says; in a sweep's plan and in its jobs alike.
+
+    Args:
+        task: without Hydra's own node.
+        hydra: Hydra's own node.
+        settings: of the sweep.
+        more: patterns of keys that do not count besides those of the settings.
+    """
+    values = settled_config(task, hydra)
+    counting, knobs = dict(values), planned_of(hydra, values)
+    if knobs is not None:
+        # What the knobs come to: a dense control has none, and linear is poly with power=1.
+        counting.pop(knobs.prefix, None)
+        counting["pruning of this run"] = knobs.experiment
+        if knobs.prefix not in values:
+            values = {**values, "hydra": _nested(knobs.prefix, knobs.values)}
+    identity = identity_of(counting, [*IGNORED, *settings.ignore, *more])
+    return AnyConfig(values, identity, tuple(more))
+
+
+def _nested(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the knobs below the key where they stand, without its first part."""
+    node: dict[str, Any] = dict(values)
+    for part in reversed(prefix.split(".")[1:]):
+        node = {part: node}
+    return node
+
+
+class AnyApp(SweptApp):
+    """An app of somebody else.
+
+    Args:
+        program: how it was called, ``python their_app.py``.
+        flags: what was typed besides overrides, as ``--config-dir=DIR``.
+    """
+
+    inner = INNER
+    of_the_sweep = ("hydra.sweeper.", "hydra/")
+
+    def __init__(self, program: str, flags: Sequence[str] = ()) -> None:
+        self.program, self.flags = program, tuple(flags)
+        self._settings = AnySweepSettings()
+        self._more: tuple[str, ...] = ()
+
+    def knob(self, name: str) -> str:
+        return f"{NODE}.{name}"
+
+    def read(self, task: DictConfig, hydra: DictConfig) -> AnyConfig:
+        return any_config(task, hydra, self._settings, self._more)
+
+    def refusal(self, error: Exception, typed: Sequence[str]) -> ConfigError:
+        cause = f": {error.__cause__}" if error.__cause__ is not None else ""
+        text = " ".join(f"{error}{cause}".split())
+        return ConfigError.of("", text)
+
+    def is_left_to_the_run(self, problem: Problem) -> bool:
+        return False
+
+    def settings(self, planner: "Planner") -> AnySweepSettings:
+        return self._settings
+
+    def prepare(self, planner: "Planner") -> None:
+        """Read the settings, and look which keys count; before anything else is asked.
+
+        Raises:
+            ConfigError: a setting is wrong.
+        """
+        node = planner.composer.hydra(planner.options).sweeper
+        values: Any = OmegaConf.to_container(node, resolve=True)
+        of_grid = {key: values[key] for key in values if key in AnySweepSettings.model_fields}
+        self._settings = AnySweepSettings.of(values if planner.is_grid else of_grid)
+        first, again = (self.read_of(planner) for _ in range(2))
+        # An app may make a name of its run anew each time that it is asked.
+        changing = [key for key in first if first[key] != again.get(key)]
+        varied = {one.key_or_group for one in planner.of_task if one.is_sweep_override()}
+        patterns = [*IGNORED, *self._settings.ignore]
+        # What somebody sweeps over counts.
+        counting = [f"!{key}" for key in sorted(varied) if is_ignored(key, patterns)]
+        self._more = (*changing, *counting)
+        planner.__dict__.pop("common", None)
+
+    def read_of(self, planner: "Planner") -> Mapping[str, Any]:
+        """Return the identity of what does not vary, read anew."""
+        planner.__dict__.pop("common", None)
+        config: Any = planner.common
+        identity: Mapping[str, Any] = config.identity
+        return identity
+
+    def given_name(self, planner: "Planner") -> str | None:
+        return self._settings.name
+
+    def identity(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return identity_of(values, [*IGNORED, *self._settings.ignore, *self._more])
+
+    def place(self, planner: "Planner", name: str) -> Path:
+        """Return the app's own place of sweeps without the time in it, and the name below."""
+        options, composer = planner.options, planner.composer
+        raw = composer.raw_sweep_dir(options)
+        with anywhere(composer.hydra(options)):
+            given = composer.sweep_dir(options, planner.fitting_values, raw)
+        is_typed = any(one.startswith("hydra.sweep.dir=") for one in planner.of_hydra)
+        if is_typed and NOW not in given:
+            return typed_path(given)
+        lasting = [part for part in Path(given).parts if NOW not in part]
+        return typed_path(str(Path(*lasting, name)))
+
+    def told(self, planner: "Planner", given: Mapping[str, str]) -> list[str]:
+        changing = [key for key in self._more if not key.startswith("!")]
+        return [
+            f"{key} is another value each time that it is read, and does not count in what tells "
+            "runs apart"
+            for key in changing
+        ]
+
+    def objective(self, config: Mapping[str, Any]) -> tuple[str, str | None]:
+        return self._settings.objective or RETURNED, self._settings.mode
+
+    def processes(self, config: Mapping[str, Any]) -> int | None:
+        return None
+
+    def accelerator(self, config: Mapping[str, Any]) -> str:
+        trainer = config.get("trainer")
+        given = trainer.get("accelerator") if isinstance(trainer, Mapping) else None
+        return str(given or "auto")
+
+    def differences(self, point: "Point", run: ExistingRun) -> list[str]:
+        planned = self.identity(point.config)
+        return differences(planned, run.record.get("identity") or {})
+
+    def summary(self, record: Mapping[str, Any], name: str) -> str:
+        return any_summary(record, name)
+
+    def alone(self, plan: "Plan", point: "Point") -> str:
+        of_hydra = [text for text in plan.command if text.startswith(("hydra.", "hydra/"))]
+        named = f"{NODE}.name="
+        said_here = (named, "hydra.mode=")
+        kept = [text for text in of_hydra if not text.startswith(said_here)]
+        words = [*plan.flags, "-m", *kept, f"{named}{quoted(plan.name)}", *point.overrides]
+        return f"{self.program} {shlex.join(words)}"
+
+
+def any_summary(record: Mapping[str, Any], name: str) -> str:
+    """Return one line with what a run came to: objective, metrics, sparsity, time, directory."""
+    objective, metrics = record.get("objective") or {}, record.get("metrics") or {}
+    known = {str(objective.get("name")): objective.get("value"), **metrics}
+    parts = [
+        f"{key} {short_value(key, value)}"
+        for key, value in list(known.items())[:MOST_METRICS]
+        if value is not None
+    ]
+    sparsity = record.get("sparsity")
+    if sparsity and sparsity.get("target") is not None:
+        reached = f"sparsity {100 * sparsity['achieved']:.2f} %"
+        parts.append(shortfall(sparsity) or reached)
+    return ", ".join([*parts, f"{record['wall_seconds']:.1f} s", name])
+
+
+MOST_METRICS = 4
+
+
+def result_of(
+    returned: Any, metrics: Mapping[str, float], settings: AnySweepSettings
+) -> dict[str, Any] | None:
+    """Return what a run is judged by: what its task returned, or a metric of that name.
+
+    Args:
+        returned: by the task; numbers of a tuple or list are the objectives of a search.
+        metrics: of the run.
+        settings: of its sweep.
+    """
+    name, mode = settings.objective or RETURNED, settings.mode
+    if settings.objective is not None and name in metrics:
+        return {"name": name, "mode": mode, "value": metrics[name]}
+    if isinstance(returned, list | tuple) and returned:
+        numbers = [as_number(one) for one in returned]
+        if None not in numbers:
+            return {"name": name, "mode": mode, "value": numbers[0], "values": numbers}
+    value = as_number(returned)
+    return None if value is None else {"name": name, "mode": mode, "value": value}

@@ -1,0 +1,334 @@
+"""Job of a sweep of any app: its task, with a record around it.
+
+A job is skipped, goes on or begins anew by the record that lies in its directory, under every
+launcher and whoever runs it.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from coreai_opt.config.any_config import plain_config
+from coreai_opt.config.errors import ConfigError, RunBusyError, RunFailedError, message_of
+from coreai_opt.config.identity import flatten
+from coreai_opt.distributed.gpu_slots import gpu_slot
+from coreai_opt.distributed.handoff import await_start, publish_start, refusal_published
+from coreai_opt.distributed.ranks import rank_arguments, run_dir_text
+from coreai_opt.plugin.any_app import AnyConfig, any_config, result_of
+from coreai_opt.plugin.resume_key import hand_over, newest_in, resume_key
+from coreai_opt.plugin.sweep_settings import AnySweepSettings
+from coreai_opt.report.formatting import quoted
+from coreai_opt.runs.context import only_process_in
+from coreai_opt.runs.existing_run import ExistingRun, read_json
+from coreai_opt.runs.job_environment import JobEnvironment
+from coreai_opt.runs.paths import INNER, RunPaths
+from coreai_opt.runs.processes import is_main_process, launch_id
+from coreai_opt.runs.resume import Start
+from coreai_opt.runs.run_record import Heartbeat, Progress, Record
+from coreai_opt.runs.signals import Interruptions, RunEnded, exit_code_of
+from coreai_opt.runs.values import RunValues
+from coreai_opt.sweep.folder import SweepFolder
+
+Task = Callable[[DictConfig], Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command that a sweep was begun with.
+
+    Attributes:
+        name: of the app.
+        program: how it is called, ``python their_app.py``.
+        flags: what was typed besides overrides, as ``--config-dir=DIR``.
+        process: host and number of its process.
+    """
+
+    name: str
+    program: str
+    flags: tuple[str, ...]
+    process: tuple[str, int]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this very process is it."""
+        return self.process == (socket.gethostname(), os.getpid())
+
+
+class RecordedTask:
+    """A task of an app, which Hydra calls in a job.
+
+    Args:
+        task: the app's own.
+        command: that the sweep was begun with.
+    """
+
+    def __init__(self, task: Task, command: Command) -> None:
+        self._task, self._command = task, command
+        self.__name__ = getattr(task, "__name__", "task")
+        self.__doc__ = task.__doc__
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        """Run the task unless its run has completed, and return what it returns.
+
+        Raises:
+            RunFailedError: the task has raised an error; the record holds the traceback.
+            RunBusyError: another process is at work in the directory.
+        """
+        environment = JobEnvironment.received() or JobEnvironment()
+        job = _Job(self._command, cfg, environment)
+        launch, is_main = launch_id(os.environ), is_main_process()
+        if not is_main:
+            start = Start() if launch is None else await_start(job.paths, launch)
+            job.go_on(start)
+            return self._task(cfg)
+        job.paths.home.mkdir(parents=True, exist_ok=True)
+        with refusal_published(job.paths, launch), only_process_in(job.paths):
+            start = job.start()
+            if launch is not None:
+                publish_start(job.paths, launch, start)
+            for sentence in start.sentences:
+                print(sentence)
+            if start.is_done and start.earlier is not None:
+                return (start.earlier.record.get("objective") or {}).get("value")
+            job.go_on(start)
+            return job.run(self._task, start)
+
+
+class _Job:
+    """One job, in the process that runs it."""
+
+    def __init__(self, command: Command, cfg: DictConfig, environment: JobEnvironment) -> None:
+        hydra: Any = HydraConfig.get()
+        values: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
+        own = {key: values[key] for key in values if key in AnySweepSettings.model_fields}
+        self._settings = AnySweepSettings.of(own)
+        self._command, self._cfg, self._environment = command, cfg, environment
+        self._config = any_config(cfg, hydra, self._settings, environment.ignore)
+        self._resume_key = resume_key(self._config.values, self._settings.resume_key)
+        self._hydra_folder = str(hydra.output_subdir or "")
+        self.paths = RunPaths(Path(hydra.runtime.output_dir), INNER)
+
+    def start(self) -> Start:
+        """Return how the run starts, by what lies in its directory.
+
+        Raises:
+            ConfigError: the directory is another run's.
+            RunBusyError: another process is at work in it.
+            RunFailedError: the run has failed in another command since the sweep looked at it.
+        """
+        paths, earlier = self.paths, ExistingRun.at(self.paths.root)
+        if earlier is None:
+            if paths.result.exists():
+                paths.archive_attempt([self._hydra_folder])
+            return Start()
+        known = (earlier.record.get("config_hash"), earlier.record.get("planned_hash"))
+        if not {self._config.hash, self._environment.config_hash} & {*known}:
+            sentence = f"{paths.root} holds the run of another config"
+            raise ConfigError.of("hydra.sweep.dir", f"{sentence}; allowed: another directory")
+        if earlier.state == "running":
+            who = f"process {earlier.progress.get('pid')} on {earlier.progress.get('host')}"
+            sentence = f"{paths.root}: {who} is at work in it; allowed: wait for it, or end it"
+            raise RunBusyError.of("hydra.sweep.dir", sentence)
+        is_as_seen = paths.result.stat().st_mtime_ns == self._environment.mtime_ns
+        if self._environment.restart and is_as_seen:
+            return Start(earlier=earlier)
+        if earlier.state == "completed":
+            return Start(earlier=earlier, is_done=True)
+        if earlier.state == "failed" and not is_as_seen:
+            error = earlier.record.get("error") or {}
+            raise RunFailedError(f"{error.get('type')}: {error.get('message')}", paths.result)
+        return self._onward(earlier)
+
+    def _onward(self, earlier: ExistingRun) -> Start:
+        root, found = earlier.paths.root, newest_in(self.paths)
+        if found is None or self._resume_key is None:
+            why = "the run had left no whole checkpoint"
+            if self._resume_key is None:
+                why = "this app has no key for a checkpoint (hydra.sweeper.resume_key)"
+            return Start(earlier=earlier, sentences=(f"begins anew in {root.name}: {why}",))
+        told = [f"{path} is damaged, and the one before it is used" for path in found.damaged]
+        name = found.path.relative_to(root)
+        told.append(f"goes on in {root.name} from {name}, by {self._resume_key}")
+        if not found.is_exact:
+            told.append(
+                "not bit for bit: what the app keeps in no checkpoint begins anew, as random "
+                "numbers and the place in the data; +resumable=on in a Lightning app keeps them"
+            )
+        return Start(found.path, earlier, tuple(told))
+
+    def go_on(self, start: Start) -> None:
+        """Hand the app the checkpoint that it starts from, if there is one."""
+        if start.checkpoint is not None and self._resume_key is not None:
+            hand_over(self._cfg, self._resume_key, start.checkpoint)
+
+    def run(self, task: Task, start: Start) -> Any:
+        """Run the task with a record around it, and return what it returns."""
+        values, record = RunValues(), self._record(start)
+        progress = Progress(start.step)
+        values.facts["progress"] = progress
+        with Interruptions(in_sweep=True) as interruptions:
+            try:
+                beats = Heartbeat(self.paths.progress, progress, True, lambda: record.seconds)
+                with beats, values, self._resources(), self._command_of_ranks(start):
+                    returned = _returned_by(task, self._cfg)
+                self._complete(record, returned, values)
+            except BaseException as error:
+                outcome = _failed(record, self.paths, error, values)
+                if isinstance(outcome, RunEnded):
+                    outcome.pressed = interruptions.pressed
+                interruptions.pass_on(error)
+                raise outcome from error
+        return returned
+
+    def _record(self, start: Start) -> Record:
+        hydra, earlier = HydraConfig.get(), start.earlier
+        planned = self._environment.config_hash
+        deviates = planned not in ("", self._config.hash)
+        more = {
+            "app": {"name": self._command.name, "program": self._command.program},
+            "flags": list(self._command.flags),
+            "seed": _seed_of(self._config),
+            "resume_key": self._resume_key,
+            "identity": self._config.identity if deviates else None,
+            "values": {},
+            "metrics_by_stage": {},
+        }
+        content = read_json(SweepFolder(Path(hydra.sweep.dir)).file) or {}
+        seconds, before = 0.0, None
+        if earlier is not None:
+            before = dict(earlier.record)
+            if start.checkpoint is None:
+                self.paths.archive_attempt([self._hydra_folder])
+                before = {"attempts": earlier.record.get("attempts")}
+            else:
+                seconds = earlier.seconds
+        record = Record(
+            self.paths,
+            {**plain_config(self._cfg), **_knobs_beside(self._config)},
+            [str(one) for one in hydra.overrides.task],
+            earlier=before,
+            seconds=seconds,
+            sweep=content.get("name"),
+            experiment=self._config.hash,
+            more=more,
+        )
+        if start.checkpoint is not None:
+            record.content["resumed_at"].append(str(start.checkpoint.relative_to(self.paths.root)))
+            record.save()
+        return record
+
+    def _complete(self, record: Record, returned: Any, values: RunValues) -> None:
+        _take(record, values)
+        record.update(objective=result_of(returned, values.metrics, self._settings))
+        record.complete()
+
+    @contextmanager
+    def _resources(self) -> Iterator[None]:
+        """Compute with the job's share of the machine."""
+        environment = self._environment
+        with gpu_slot(environment.devices, environment.jobs_per_device), _threads(environment):
+            yield
+
+    @contextmanager
+    def _command_of_ranks(self, start: Start) -> Iterator[None]:
+        """Make the command line that of this job alone: Lightning starts other ranks by it.
+
+        In a worker process nobody can.
+        """
+        if not self._command.is_here:
+            yield
+            return
+        hydra: Any = HydraConfig.get()
+        task, own = list(hydra.overrides.task), list(hydra.overrides.hydra)
+        if start.checkpoint is not None and self._resume_key is not None:
+            task.append(f"++{self._resume_key}={quoted(str(start.checkpoint))}")
+        words, place = list(sys.argv), hydra.run.dir
+        sys.argv[1:] = [*self._command.flags, *rank_arguments(own, task)]
+        with read_write(hydra), open_dict(hydra):
+            hydra.run.dir = run_dir_text(str(self.paths.root))
+        try:
+            yield
+        finally:
+            sys.argv[:] = words
+            with read_write(hydra), open_dict(hydra):
+                hydra.run.dir = place
+
+
+def _returned_by(task: Task, cfg: DictConfig) -> Any:
+    """Return what a task returns; one that leaves by ``sys.exit()`` has come to its end."""
+    try:
+        return task(cfg)
+    except SystemExit as error:
+        if error.code in (None, 0) and exit_code_of(error) is None:
+            return None
+        raise
+
+
+def _failed(
+    record: Record, paths: RunPaths, error: BaseException, values: RunValues
+) -> BaseException:
+    """Write the record of a run that did not complete, and return the error to raise."""
+    code = exit_code_of(error)
+    _take(record, values)
+    record.fail("interrupted" if code is not None else "failed", error)
+    if code is not None:
+        print(f"interrupted; the record is in {paths.result}", file=sys.stderr)
+        return RunEnded(code)
+    sentence = " ".join(message_of(error).split())
+    cause = f"{type(error).__name__}: {sentence}" if sentence else type(error).__name__
+    return RunFailedError(cause, paths.result)
+
+
+def _take(record: Record, values: RunValues) -> None:
+    """Put into a record what was told of its run."""
+    facts = {name: values.facts[name] for name in values.facts if name != "progress"}
+    record.update(
+        metrics=dict(values.metrics),
+        metrics_by_stage=dict(values.by_stage),
+        values=dict(values.values),
+        **facts,
+    )
+
+
+def _seed_of(config: AnyConfig) -> Any:
+    """Return the seed of a run: the key of that name, the one nearest to the root."""
+    flat = flatten(config.values)
+    seeds = [key for key in flat if key.rpartition(".")[2] == "seed"]
+    seed = flat[min(seeds, key=lambda key: key.count("."))] if seeds else None
+    return int(seed) if isinstance(seed, float) and seed.is_integer() else seed
+
+
+def _knobs_beside(config: AnyConfig) -> dict[str, Any]:
+    """Return the knobs of pruning where they stand under Hydra's own node."""
+    return {"hydra": config.values["hydra"]} if "hydra" in config.values else {}
+
+
+def _threads(environment: JobEnvironment) -> Any:
+    if environment.threads is None:
+        return nullcontext()
+    return _so_many_threads(environment.threads)
+
+
+@contextmanager
+def _so_many_threads(count: int) -> Iterator[None]:
+    """Let numerical libraries compute with so many threads, torch among them."""
+    names: Sequence[str] = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    for name in names:
+        os.environ.setdefault(name, str(count))  # for what is imported from now on
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    if torch is not None and before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if torch is not None and before != count:
+            torch.set_num_threads(before)

@@ -1,0 +1,133 @@
+"""Options that the plugin serves besides ``prune``: sweepers, launchers, records.
+
+Their settings are those of ``conf/hydra``, under names that leave those of other plugins alone.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import yaml
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+
+from coreai_opt.config.locations import conf_dir
+from coreai_opt.plugin.sweep_settings import defaults_of_sweep
+
+PLUGIN = "hydra_plugins.hydra_coreai_opt"
+
+# Option of hydra/launcher -> the extra that it comes with, the plugin, the class, what it begins
+# with.
+LAUNCHERS = {
+    "coreai_joblib": (
+        "joblib",
+        "hydra_joblib_launcher",
+        "joblib_launcher.JoblibLauncher",
+        {"backend": None, "prefer": "processes", "require": None, "verbose": 0, "timeout": None,
+         "temp_folder": None, "max_nbytes": None, "mmap_mode": "r"},
+    ),
+    "coreai_slurm": ("slurm", "hydra_submitit_launcher", "submitit_launcher.SlurmLauncher", {}),
+    "coreai_ray": ("ray", "hydra_ray_launcher", "ray_launcher.RayLauncher", {}),
+}  # fmt: skip
+
+SAMPLERS = ("tpe", "random", "nsgaii", "cmaes")
+
+# What a search asks of a sweep; the others are of the grid.
+OF_A_SEARCH = ("n_trials", "n_jobs", "study_name", "storage", "max_failure_rate")
+
+
+def names_of(group: str) -> list[str]:
+    """Return the options that a group has from us."""
+    return list(_GROUPS[group]())
+
+
+def served(group: str, name: str) -> tuple[DictConfig, str | None]:
+    """Return an option, and its package where it is not that of its group."""
+    node, package = _GROUPS[group]()[name]()
+    return OmegaConf.create(dict(node)), package
+
+
+Option = Callable[[], tuple[Mapping[str, Any], str | None]]
+
+
+def _sweepers() -> dict[str, Option]:
+    return {
+        "grid": lambda: ({"_target_": f"{PLUGIN}.AnyAppGrid", **defaults_of_sweep()}, None),
+        "coreai_optuna": lambda: (_search(), None),
+        "coreai_optuna_pareto": lambda: (_pareto(), None),
+    }
+
+
+def _search() -> dict[str, Any]:
+    own = _content("sweeper", "optuna")
+    node = {
+        "defaults": [{"sampler": "tpe"}, "_self_"],
+        "_target_": f"{PLUGIN}.AnyAppSearch",
+        "_recursive_": False,
+        **defaults_of_sweep(),
+        **{name: own[name] for name in OF_A_SEARCH},
+        "objectives": ["objective"],
+        "direction": "minimize",
+    }
+    del node["zip"], node["objective"]
+    return node
+
+
+def _pareto() -> dict[str, Any]:
+    return {
+        **_search(),
+        "objectives": ["objective", "sparsity"],
+        "direction": ["minimize", "maximize"],
+    }
+
+
+def _samplers() -> dict[str, Option]:
+    return {name: lambda name=name: (_content("sweeper/sampler", name), None) for name in SAMPLERS}  # type: ignore[misc]
+
+
+def _launchers() -> dict[str, Option]:
+    return {name: lambda name=name: (_launcher(name), None) for name in LAUNCHERS}  # type: ignore[misc]
+
+
+def _launcher(name: str) -> dict[str, Any]:
+    extra, plugin, kind, begins = LAUNCHERS[name]
+    if find_spec(f"hydra_plugins.{plugin}") is None:
+        sentence = f"hydra/launcher={name} needs the package {plugin.replace('_', '-')}"
+        raise ConfigCompositionException(f"{sentence}: pip install 'hydra-coreai-opt[{extra}]'")
+    own = _content("launcher", extra)
+    if name == "coreai_slurm":
+        return own  # begins with submitit_slurm, which that plugin has registered
+    own.pop("defaults")
+    return {"_target_": f"hydra_plugins.{plugin}.{kind}", **begins, **own}
+
+
+def _records() -> dict[str, Option]:
+    node = {"_target_": "coreai_opt.plugin.RecordRun"}
+    return {"on": lambda: (node, "hydra.callbacks.record")}
+
+
+def _resumables() -> dict[str, Option]:
+    node = {"_target_": "coreai_opt.plugin.Resumable", "every_n_steps": None, "every_n_epochs": 1,
+            "keep": 2}  # fmt: skip
+    return {"on": lambda: (node, "hydra.callbacks.resumable")}
+
+
+_GROUPS: dict[str, Callable[[], dict[str, Option]]] = {
+    "hydra/sweeper": _sweepers,
+    "hydra/sweeper/sampler": _samplers,
+    "hydra/launcher": _launchers,
+    "record": _records,
+    "resumable": _resumables,
+}
+
+
+@cache
+def _text(group: str, name: str) -> str:
+    return (conf_dir() / "hydra" / group / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _content(group: str, name: str) -> dict[str, Any]:
+    """Return an option of our own app."""
+    content: dict[str, Any] = yaml.safe_load(_text(group, name))
+    return content

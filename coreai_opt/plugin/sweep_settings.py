@@ -1,0 +1,68 @@
+"""Settings of a sweep of any app: the keys of ``hydra.sweeper``."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.config.field_problems import validated
+from coreai_opt.config.schemas.settings import SweepSettings
+
+NODE = "hydra.sweeper"
+
+GUESS = "auto"
+
+MODES = {"maximize": "max", "minimize": "min", "max": "max", "min": "min"}
+
+
+def _as_text(value: Any) -> Any:
+    # hydra.sweeper.name=3 is a name too.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+class AnySweepSettings(SweepSettings):
+    """What a sweep of any app does with its runs."""
+
+    name: Annotated[str | None, BeforeValidator(_as_text)] = Field(
+        None, min_length=1, description="a name, null = from what varies"
+    )
+    preview: bool = Field(False, description="true or false")
+    ignore: list[str] = Field(
+        default_factory=list,
+        description="patterns over dotted keys of what cannot change a result; !KEY = it can",
+    )
+    resume_key: str | None = Field(
+        GUESS, min_length=1, description="key of the checkpoint to go on from, auto or null"
+    )
+    objective: str | None = Field(
+        None, min_length=1, description="name of a metric, null = what the task returns"
+    )
+    direction: Literal["maximize", "minimize", "max", "min"] | None = Field(
+        None, description="maximize or minimize"
+    )
+    params: dict[str, Any] | None = Field(None, description="{KNOB: 'VALUE,VALUE'}")
+
+    @property
+    def mode(self) -> str | None:
+        """``max`` or ``min``, None where nobody says."""
+        return None if self.direction is None else MODES[self.direction]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "AnySweepSettings":
+        """Return the settings in Hydra's node of the sweeper.
+
+        Raises:
+            ConfigError: everything that is wrong with it.
+        """
+        fields = {key: value for key, value in values.items() if not key.startswith("_")}
+        settings, problems = validated(cls, fields, lambda path: ".".join(map(str, (NODE, *path))))
+        if not isinstance(settings, cls):
+            raise ConfigError(problems)
+        return settings
+
+
+def defaults_of_sweep() -> dict[str, Any]:
+    """Return the settings with their defaults, as plain values."""
+    return AnySweepSettings().model_dump()

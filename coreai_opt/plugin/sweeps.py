@@ -1,0 +1,93 @@
+"""Sweeps of any app: ``hydra/sweeper=grid``, made by Hydra through the plugin."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from coreai_opt.config.composing import flags_of
+from coreai_opt.config.errors import ConfigError, Problem, refuse
+from coreai_opt.config.hydra_internals import get_args_parser, writable
+from coreai_opt.plugin.any_app import AnyApp
+from coreai_opt.plugin.recorded_task import Command, RecordedTask
+from coreai_opt.sweep.jobs import job_of
+from coreai_opt.sweep.plan import Planner
+from coreai_opt.sweep.sweeper import GridSweeps, SweepRun
+
+
+@contextmanager
+def as_sentences() -> Iterator[None]:
+    """Let what is wrong with a command end it in one sentence each, with exit code 1."""
+    try:
+        yield
+    except ConfigError as error:
+        refuse(error.problems)
+        raise
+    except (HydraException, OmegaConfBaseException) as error:
+        refuse([Problem("", " ".join(str(error).split()))])
+
+
+def command_of(config: DictConfig) -> Command:
+    """Return the command that this process was started with.
+
+    Args:
+        config: as Hydra has composed it.
+    """
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    script = Path(sys.argv[0])
+    if spec is not None:
+        program = f"python -m {spec.name}"
+    else:
+        program = f"python {sys.argv[0]}" if script.suffix == ".py" else script.name
+    try:
+        typed, _ = get_args_parser().parse_known_args(sys.argv[1:])
+        flags = tuple(flags_of(typed))
+    except SystemExit:  # words of a program that is not Hydra's own main function
+        flags = ()
+    here = (socket.gethostname(), os.getpid())
+    return Command(str(config.hydra.job.name), program, flags, here)
+
+
+def _quiet_launchers(config: DictConfig) -> None:
+    """Let a sweep itself say which runs it launches."""
+    if OmegaConf.select(config, "hydra.hydra_logging.root.level") is not None:
+        with writable(config):
+            config.hydra.hydra_logging.root.level = "WARNING"
+
+
+class AnyGrid(GridSweeps):
+    """Crosses the lists of values of a command line, in an app of somebody else."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Plan the sweep, and put a record around the app's task."""
+        self._command = command_of(config)
+        self.app = AnyApp(self._command.program, self._command.flags)
+        recorded = job_of(RecordedTask(task_function, self._command), self.app.knob("fail_fast"))
+        _quiet_launchers(config)
+        with as_sentences():
+            super().setup(hydra_context=hydra_context, task_function=recorded, config=config)
+
+    def flags(self) -> tuple[str, ...]:
+        return self._command.flags
+
+    def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str | None) -> SweepRun:
+        assert isinstance(self.app, AnyApp)
+        self.app.prepare(planner)
+        return super()._planned(planner, loader, config_name)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep."""
+        with as_sentences():
+            return super().sweep(arguments)

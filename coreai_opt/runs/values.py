@@ -1,0 +1,75 @@
+"""What an app adds to the record of its run: ``record(accuracy=0.9)``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# What is recorded in this process, the innermost last. Threads of a run are part of it.
+_open: list["RunValues"] = []
+
+
+class RunValues:
+    """What is told of one run while its task is at work.
+
+    Attributes:
+        metrics: numbers by name.
+        values: anything else by name, as text where JSON has no such value.
+        by_stage: numbers by name, for each stage of a Lightning Trainer.
+        facts: fields of the record.
+    """
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.values: dict[str, Any] = {}
+        self.by_stage: dict[str, dict[str, float]] = {}
+        self.facts: dict[str, Any] = {}
+
+    def __enter__(self) -> "RunValues":
+        _open.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _open.remove(self)
+
+    def add(self, given: Mapping[str, Any]) -> None:
+        """Take values of the app; of two for one name the last counts."""
+        for name, value in given.items():
+            number = as_number(value)
+            if number is not None:
+                self.metrics[name] = number
+            else:
+                plain = isinstance(value, str | list | dict | tuple) or value is None
+                self.values[name] = value if plain else str(value)
+
+
+def open_values() -> RunValues | None:
+    """Return what is recorded in this process just now, None where nothing is."""
+    return _open[-1] if _open else None
+
+
+def record(**values: Any) -> None:
+    """Add values to the record of this run; outside of a recorded run nothing happens.
+
+    Numbers, and tensors and arrays of one, are metrics: tables and charts compare runs by them.
+    Anything else is kept as it is. Of two values for one name the last counts. In a training on
+    several devices the values of rank 0 count.
+
+    Args:
+        **values: by name.
+
+    Example:
+        >>> from coreai_opt.runs import record
+        >>> record(accuracy=0.93, latency_ms=4.1)
+    """
+    known = open_values()
+    if known is not None:
+        known.add(values)
+
+
+def as_number(value: Any) -> float | None:
+    """Return a number, also of a tensor or an array of one; None for anything else."""
+    if isinstance(value, str | bytes | Mapping | list | tuple) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
