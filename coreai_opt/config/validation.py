@@ -177,6 +177,10 @@ class ResolvedConfig:
         """What is equal for configs of the same experiment."""
         return config_hash(self.values)
 
+    def why_idle(self, key: str) -> str | None:
+        """Return None: a key without effect has no place, or its value counts all the same."""
+        return None
+
     def checked(self) -> "ResolvedConfig":
         """Return the config, or raise a ``ConfigError`` with its problems."""
         if self.problems:

@@ -1,4 +1,4 @@
-"""Pruning in any Hydra and Lightning app: ``python their_app.py +prune=poly prune.power=2``."""
+"""Any Hydra app: pruning by ``+prune=poly``, sweeps by ``hydra/sweeper=grid``, ``+record=on``."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,11 @@ from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .job import PruneJob
+    from .record_run import RecordRun
+    from .resumable import Resumable
 
-__all__ = ["PruneJob"]
+__all__ = ["PruneJob", "RecordRun", "Resumable"]
 
-__getattr__, __dir__ = lazy_exports(__name__, {".job": ["PruneJob"]})
+__getattr__, __dir__ = lazy_exports(
+    __name__, {".job": ["PruneJob"], ".record_run": ["RecordRun"], ".resumable": ["Resumable"]}
+)

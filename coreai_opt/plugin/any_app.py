@@ -21,6 +21,7 @@ from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.identity import is_ignored
 from coreai_opt.config.locations import typed_path
 from coreai_opt.plugin.asked import planned_of
+from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.sweep_settings import NODE, AnySweepSettings
 from coreai_opt.report.formatting import quoted, short_value
 from coreai_opt.runs.existing_run import ExistingRun
@@ -43,6 +44,7 @@ class AnyConfig:
         values: plain, the same whenever and wherever the run is made.
         identity: what of them can change the result, by dotted key.
         ignore: patterns of what does not count besides the settings' own.
+        knobs: of pruning, None where there is none.
     """
 
     values: dict[str, Any]
@@ -50,10 +52,18 @@ class AnyConfig:
     ignore: tuple[str, ...] = ()
     names: Mapping[Any, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    knobs: Knobs | None = field(default=None, repr=False)
 
     @property
     def hash(self) -> str:
         return hash_of(self.identity)
+
+    def why_idle(self, key: str) -> str | None:
+        knobs = self.knobs
+        if knobs is None or not key.startswith(f"{knobs.prefix}."):
+            return None
+        name = key.removeprefix(f"{knobs.prefix}.")
+        return None if name in knobs.own else knobs.option
 
 
 def any_config(
@@ -76,7 +86,7 @@ def any_config(
         if knobs.prefix not in values:
             values = {**values, "hydra": _nested(knobs.prefix, knobs.values)}
     identity = identity_of(counting, [*IGNORED, *settings.ignore, *more])
-    return AnyConfig(values, identity, tuple(more))
+    return AnyConfig(values, identity, tuple(more), knobs=knobs)
 
 
 def _nested(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,10 +214,11 @@ def any_summary(record: Mapping[str, Any], name: str) -> str:
     """Return one line with what a run came to: objective, metrics, sparsity, time, directory."""
     objective, metrics = record.get("objective") or {}, record.get("metrics") or {}
     known = {str(objective.get("name")): objective.get("value"), **metrics}
+    names = sorted(known, key=lambda key: _rank(key, objective))
     parts = [
-        f"{key} {short_value(key, value)}"
-        for key, value in list(known.items())[:MOST_METRICS]
-        if value is not None
+        f"{key} {short_value(key, known[key])}"
+        for key in names[:MOST_METRICS]
+        if known[key] is not None
     ]
     sparsity = record.get("sparsity")
     if sparsity and sparsity.get("target") is not None:
@@ -217,6 +228,16 @@ def any_summary(record: Mapping[str, Any], name: str) -> str:
 
 
 MOST_METRICS = 4
+
+# Metrics that are told first: by the beginning of their names.
+TOLD_FIRST = ("test", "val")
+
+
+def _rank(key: str, objective: Mapping[str, Any]) -> int:
+    if key == objective.get("name"):
+        return 0
+    begins = (at for at, word in enumerate(TOLD_FIRST, start=1) if key.startswith(word))
+    return next(begins, len(TOLD_FIRST) + 1 + key.endswith("_step"))
 
 
 def result_of(

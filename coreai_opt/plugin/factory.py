@@ -3,6 +3,7 @@
 Every Trainer on the machine asks: nothing is imported here, unless a job of Hydra's prunes.
 """
 
+import importlib
 import sys
 from typing import Any
 
@@ -25,17 +26,34 @@ def _callbacks(root: str) -> list[Any]:
     if known is None or not known.HydraConfig.initialized():
         return []
     hydra = known.HydraConfig.get()
+    beside = _beside(root, hydra)
     if "prune" in (hydra.callbacks or ()) or key_of_saved_knobs(hydra) is not None:
         from coreai_opt.plugin.trainer_callbacks import callbacks_of
 
-        return callbacks_of(root, hydra)
+        return [*callbacks_of(root, hydra), *beside]
     # Hydra has imported it. The list itself would resolve what was typed.
     typed = sys.modules["omegaconf"].OmegaConf.to_container(hydra.overrides.task)
     if any("prune" in text for text in typed):
         from coreai_opt.plugin.trainer_callbacks import refuse_lost_group
 
         refuse_lost_group(hydra)
-    return []
+    return beside
+
+
+def _beside(root: str, hydra: Any) -> list[Any]:
+    """Return what a job has besides pruning: exact resume, and a record."""
+    found: list[Any] = []
+    if "resumable" in (hydra.callbacks or ()):
+        from coreai_opt.plugin.resumable import resumables_of
+
+        found += resumables_of(root, hydra)
+    values = sys.modules.get("coreai_opt.runs.values")
+    if values is not None and (told := values.open_values()) is not None:
+        from coreai_opt.plugin.trainer_callbacks import HOMES
+
+        module = importlib.import_module(HOMES[root][0])
+        found.append(module.RecordTrainer(told))
+    return found
 
 
 def key_of_saved_knobs(hydra: Any) -> str | None:

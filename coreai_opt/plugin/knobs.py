@@ -120,6 +120,11 @@ class Knobs:
         return self._prefix
 
     @property
+    def own(self) -> set[str]:
+        """The knobs that the job has: those of its schedule and of its pattern among them."""
+        return {"schedule", "init_from", "monitor"} if self.is_dense else {*self.values}
+
+    @property
     def experiment(self) -> dict[str, Any]:
         """What of the knobs can change the result of a job, in one form for equal jobs."""
         start = {"init_from": self.values["init_from"]}

@@ -5,29 +5,26 @@ launcher and whoever runs it.
 """
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from coreai_opt.config.any_config import plain_config
 from coreai_opt.config.errors import ConfigError, RunBusyError, RunFailedError, message_of
-from coreai_opt.config.identity import flatten
 from coreai_opt.distributed.gpu_slots import gpu_slot
 from coreai_opt.distributed.handoff import await_start, publish_start, refusal_published
 from coreai_opt.distributed.ranks import rank_arguments, run_dir_text
-from coreai_opt.plugin.any_app import AnyConfig, any_config, result_of
+from coreai_opt.plugin.any_app import any_config, result_of
+from coreai_opt.plugin.any_record import Command, new_record, take
 from coreai_opt.plugin.resume_key import hand_over, newest_in, resume_key
 from coreai_opt.plugin.sweep_settings import AnySweepSettings
 from coreai_opt.report.formatting import quoted
 from coreai_opt.runs.context import only_process_in
-from coreai_opt.runs.existing_run import ExistingRun, read_json
+from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.job_environment import JobEnvironment
 from coreai_opt.runs.paths import INNER, RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id
@@ -35,31 +32,9 @@ from coreai_opt.runs.resume import Start
 from coreai_opt.runs.run_record import Heartbeat, Progress, Record
 from coreai_opt.runs.signals import Interruptions, RunEnded, exit_code_of
 from coreai_opt.runs.values import RunValues
-from coreai_opt.sweep.folder import SweepFolder
+from lightning_callbacks._resume.checkpoint_files import remove_all
 
 Task = Callable[[DictConfig], Any]
-
-
-@dataclass(frozen=True)
-class Command:
-    """The command that a sweep was begun with.
-
-    Attributes:
-        name: of the app.
-        program: how it is called, ``python their_app.py``.
-        flags: what was typed besides overrides, as ``--config-dir=DIR``.
-        process: host and number of its process.
-    """
-
-    name: str
-    program: str
-    flags: tuple[str, ...]
-    process: tuple[str, int]
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this very process is it."""
-        return self.process == (socket.gethostname(), os.getpid())
 
 
 class RecordedTask:
@@ -171,64 +146,50 @@ class _Job:
 
     def run(self, task: Task, start: Start) -> Any:
         """Run the task with a record around it, and return what it returns."""
-        values, record = RunValues(), self._record(start)
-        progress = Progress(start.step)
-        values.facts["progress"] = progress
+        record = self._record(start)
         with Interruptions(in_sweep=True) as interruptions:
+            values = RunValues(Progress(start.step), interruptions)
+            beats = Heartbeat(self.paths.progress, values.progress, True, lambda: record.seconds)
             try:
-                beats = Heartbeat(self.paths.progress, progress, True, lambda: record.seconds)
                 with beats, values, self._resources(), self._command_of_ranks(start):
                     returned = _returned_by(task, self._cfg)
-                self._complete(record, returned, values)
+                values.finish()
+                take(record, values, result_of(returned, values.metrics, self._settings))
+                record.complete()
             except BaseException as error:
                 outcome = _failed(record, self.paths, error, values)
                 if isinstance(outcome, RunEnded):
                     outcome.pressed = interruptions.pressed
                 interruptions.pass_on(error)
                 raise outcome from error
+        with suppress(OSError):
+            remove_all(self.paths.resume)
         return returned
 
     def _record(self, start: Start) -> Record:
-        hydra, earlier = HydraConfig.get(), start.earlier
-        planned = self._environment.config_hash
-        deviates = planned not in ("", self._config.hash)
-        more = {
-            "app": {"name": self._command.name, "program": self._command.program},
-            "flags": list(self._command.flags),
-            "seed": _seed_of(self._config),
-            "resume_key": self._resume_key,
-            "identity": self._config.identity if deviates else None,
-            "values": {},
-            "metrics_by_stage": {},
-        }
-        content = read_json(SweepFolder(Path(hydra.sweep.dir)).file) or {}
-        seconds, before = 0.0, None
-        if earlier is not None:
-            before = dict(earlier.record)
-            if start.checkpoint is None:
-                self.paths.archive_attempt([self._hydra_folder])
-                before = {"attempts": earlier.record.get("attempts")}
-            else:
-                seconds = earlier.seconds
-        record = Record(
+        earlier, planned = start.earlier, self._environment.config_hash
+        if earlier is not None and start.checkpoint is None:
+            self.paths.archive_attempt([self._hydra_folder])
+        goes_on = earlier is not None and start.checkpoint is not None
+        before = None if earlier is None else dict(earlier.record)
+        if before is not None and not goes_on:
+            before = {"attempts": before.get("attempts")}
+        record = new_record(
             self.paths,
-            {**plain_config(self._cfg), **_knobs_beside(self._config)},
-            [str(one) for one in hydra.overrides.task],
+            self._cfg,
+            self._config,
+            self._command,
             earlier=before,
-            seconds=seconds,
-            sweep=content.get("name"),
-            experiment=self._config.hash,
-            more=more,
+            seconds=earlier.seconds if earlier is not None and goes_on else 0.0,
+            more={
+                "resume_key": self._resume_key,
+                "identity": None if planned in ("", self._config.hash) else self._config.identity,
+            },
         )
         if start.checkpoint is not None:
             record.content["resumed_at"].append(str(start.checkpoint.relative_to(self.paths.root)))
             record.save()
         return record
-
-    def _complete(self, record: Record, returned: Any, values: RunValues) -> None:
-        _take(record, values)
-        record.update(objective=result_of(returned, values.metrics, self._settings))
-        record.complete()
 
     @contextmanager
     def _resources(self) -> Iterator[None]:
@@ -277,7 +238,7 @@ def _failed(
 ) -> BaseException:
     """Write the record of a run that did not complete, and return the error to raise."""
     code = exit_code_of(error)
-    _take(record, values)
+    take(record, values)
     record.fail("interrupted" if code is not None else "failed", error)
     if code is not None:
         print(f"interrupted; the record is in {paths.result}", file=sys.stderr)
@@ -285,30 +246,6 @@ def _failed(
     sentence = " ".join(message_of(error).split())
     cause = f"{type(error).__name__}: {sentence}" if sentence else type(error).__name__
     return RunFailedError(cause, paths.result)
-
-
-def _take(record: Record, values: RunValues) -> None:
-    """Put into a record what was told of its run."""
-    facts = {name: values.facts[name] for name in values.facts if name != "progress"}
-    record.update(
-        metrics=dict(values.metrics),
-        metrics_by_stage=dict(values.by_stage),
-        values=dict(values.values),
-        **facts,
-    )
-
-
-def _seed_of(config: AnyConfig) -> Any:
-    """Return the seed of a run: the key of that name, the one nearest to the root."""
-    flat = flatten(config.values)
-    seeds = [key for key in flat if key.rpartition(".")[2] == "seed"]
-    seed = flat[min(seeds, key=lambda key: key.count("."))] if seeds else None
-    return int(seed) if isinstance(seed, float) and seed.is_integer() else seed
-
-
-def _knobs_beside(config: AnyConfig) -> dict[str, Any]:
-    """Return the knobs of pruning where they stand under Hydra's own node."""
-    return {"hydra": config.values["hydra"]} if "hydra" in config.values else {}
 
 
 def _threads(environment: JobEnvironment) -> Any:

@@ -18,7 +18,8 @@ from coreai_opt.config.composing import flags_of
 from coreai_opt.config.errors import ConfigError, Problem, refuse
 from coreai_opt.config.hydra_internals import get_args_parser, writable
 from coreai_opt.plugin.any_app import AnyApp
-from coreai_opt.plugin.recorded_task import Command, RecordedTask
+from coreai_opt.plugin.any_record import Command
+from coreai_opt.plugin.recorded_task import RecordedTask
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.sweeper import GridSweeps, SweepRun

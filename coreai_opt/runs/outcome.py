@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coreai_opt.pruning.model.stats import SparsityReport
 
 
 def shortfall(sparsity: Mapping[str, Any]) -> str | None:
@@ -26,6 +29,28 @@ def shortfall(sparsity: Mapping[str, Any]) -> str | None:
     if (target - achieved) * elements <= len(pruned):
         return None
     return f"sparsity {100 * achieved:.2f} % is below the target, {100 * target:.2f} %"
+
+
+def sparsity_facts(report: "SparsityReport") -> dict[str, Any]:
+    """Return what a record says of the zeros that were counted in a model."""
+    known = ("name", "shape", "elements", "nonzero", "target")
+    sparsity: dict[str, Any] = {
+        "target": report.target,
+        "achieved": report.achieved,
+        "of_all_weights": report.of_all_weights,
+        "all_weights": {"elements": report.all_elements, "nonzero": report.all_nonzero},
+        "left_dense": [
+            {
+                "type": kind.kind,
+                "weights": kind.weights,
+                "elements": kind.elements,
+                "nonzero": kind.nonzero,
+            }
+            for kind in report.left_dense
+        ],
+        "layers": [{name: getattr(layer, name) for name in known} for layer in report.layers],
+    }
+    return {**sparsity, "below_target": shortfall(sparsity) is not None}
 
 
 def summary_line(result: Mapping[str, Any], root: Path) -> str:

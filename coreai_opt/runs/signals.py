@@ -135,13 +135,21 @@ class Interruptions:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Let signals wait for a step boundary; one that met none is raised at the end."""
-        self._is_deferring = True
+        self.defer()
         try:
             yield
         finally:
-            self._is_deferring = False
+            self.stop_deferring()
         if (error := self.pending()) is not None:
             raise error
+
+    def defer(self) -> None:
+        """Let signals wait for a step boundary from now on."""
+        self._is_deferring = True
+
+    def stop_deferring(self) -> None:
+        """Raise signals at once from now on."""
+        self._is_deferring = False
 
     def pending(self) -> BaseException | None:
         """Return what is to be raised at a step boundary, None while nothing is asked."""

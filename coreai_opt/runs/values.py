@@ -1,7 +1,10 @@
 """What an app adds to the record of its run: ``record(accuracy=0.9)``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from coreai_opt.runs.run_record import Progress
+from coreai_opt.runs.signals import Interruptions
 
 # What is recorded in this process, the innermost last. Threads of a run are part of it.
 _open: list["RunValues"] = []
@@ -10,6 +13,10 @@ _open: list["RunValues"] = []
 class RunValues:
     """What is told of one run while its task is at work.
 
+    Args:
+        progress: how far its training is.
+        interruptions: what ends it from outside, None where nobody handles signals.
+
     Attributes:
         metrics: numbers by name.
         values: anything else by name, as text where JSON has no such value.
@@ -17,11 +24,18 @@ class RunValues:
         facts: fields of the record.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress, interruptions: Interruptions | None = None) -> None:
+        self.progress, self.interruptions = progress, interruptions
+        self.ends: list[Callable[[], None]] = []  # called when the task has returned
         self.metrics: dict[str, float] = {}
         self.values: dict[str, Any] = {}
         self.by_stage: dict[str, dict[str, float]] = {}
         self.facts: dict[str, Any] = {}
+
+    def finish(self) -> None:
+        """Ask once more those who had something to tell."""
+        for end in self.ends:
+            end()
 
     def __enter__(self) -> "RunValues":
         _open.append(self)

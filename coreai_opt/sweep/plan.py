@@ -35,6 +35,7 @@ class Point:
         problems: what is wrong with it and left to the run to say.
         experiment: hash of what can change its result.
         ignore: patterns of keys that do not count in it, besides those of the sweep's settings.
+        idle: keys without effect here, and the override that takes it.
         warmup_key: of a run that ends where its first mask would be made; None = it is no warm-up.
         config_hash: its experiment; of a warm-up run its key.
     """
@@ -46,6 +47,7 @@ class Point:
     problems: tuple[Problem, ...] = ()
     experiment: str = ""
     ignore: tuple[str, ...] = ()
+    idle: Mapping[str, str] = field(default_factory=dict)
     warmup_key: str | None = None
 
     @property
@@ -192,9 +194,10 @@ class Planner:
         if not all(map(self.app.is_left_to_the_run, config.problems)):
             raise ConfigError(list(config.problems))
         names = tuple(one.name for one in dropped)
-        counting = {key: value for key, value in varied.items() if key not in names}
+        idle = {key: why for key in varied if (why := config.why_idle(key)) is not None}
+        counting = {key: value for key, value in varied.items() if key not in {*names, *idle}}
         texts = tuple(one.text for one in kept)
-        facts = (config.values, config.problems, config.hash, config.ignore)
+        facts = (config.values, config.problems, config.hash, config.ignore, idle)
         return Point(texts, counting, names, *facts)
 
     def plan(self) -> Plan:
@@ -348,6 +351,8 @@ class Planner:
             chosen = " ".join(text for text in point.overrides if text in choices)
             for key in point.dropped:
                 found.setdefault(key, {})[chosen] = None
+            for key, why in point.idle.items():
+                found.setdefault(key, {})[why] = None
         return {key: tuple(where) for key, where in found.items()}
 
     def place(self, knobs: Sequence[str]) -> tuple[str, Path]:

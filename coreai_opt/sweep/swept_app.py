@@ -46,6 +46,9 @@ class PointConfig(Protocol):
     def ignore(self) -> tuple[str, ...]:
         """Patterns of keys that do not count in the hash, besides those that the settings name."""
 
+    def why_idle(self, key: str) -> str | None:
+        """Return the override with which a key has no effect, None where it has one."""
+
 
 class SweptApp(ABC):
     """An app, as far as its sweeps need it.

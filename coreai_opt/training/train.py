@@ -13,12 +13,12 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.pruning._registry import nearest
-from coreai_opt.pruning.model.stats import SparsityReport, count_sparsity
+from coreai_opt.pruning.model.stats import count_sparsity
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.pruning.saving.folding import fold_masks
 from coreai_opt.runs.context import RunContext
 from coreai_opt.runs.data_files import data_files
-from coreai_opt.runs.outcome import shortfall
+from coreai_opt.runs.outcome import sparsity_facts
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.run_record import Progress
 from coreai_opt.runs.signals import Interruptions
@@ -114,7 +114,7 @@ def train(config: Mapping[str, Any], objects: Objects, session: RunContext) -> f
     record.update(
         objective={"name": name, "mode": mode, "value": value},
         metrics=metrics,
-        sparsity=_sparsity(report),
+        sparsity=sparsity_facts(report),
         parameters=parameters,
         operations=count_operations(trainer, model),  # last: nothing that is kept comes after
         checkpoints={
@@ -228,27 +228,6 @@ def _export(objects: Objects, paths: RunPaths) -> dict[str, int]:
         torch.save(state, beside)
         beside.replace(paths.weights)
     return {"total": sum(parameter.numel() for parameter in parameters), "nonzero": nonzero}
-
-
-def _sparsity(report: SparsityReport) -> dict[str, Any]:
-    known = ("name", "shape", "elements", "nonzero", "target")
-    sparsity: dict[str, Any] = {
-        "target": report.target,
-        "achieved": report.achieved,
-        "of_all_weights": report.of_all_weights,
-        "all_weights": {"elements": report.all_elements, "nonzero": report.all_nonzero},
-        "left_dense": [
-            {
-                "type": kind.kind,
-                "weights": kind.weights,
-                "elements": kind.elements,
-                "nonzero": kind.nonzero,
-            }
-            for kind in report.left_dense
-        ],
-        "layers": [{name: getattr(layer, name) for name in known} for layer in report.layers],
-    }
-    return {**sparsity, "below_target": shortfall(sparsity) is not None}
 
 
 def _training(trainer: pl.Trainer) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""Record of a run of any app: what is known when it begins, and what was told while it ran."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from coreai_opt.config.any_config import plain_config
+from coreai_opt.config.identity import flatten
+from coreai_opt.plugin.any_app import AnyConfig
+from coreai_opt.runs.existing_run import read_json
+from coreai_opt.runs.paths import RunPaths
+from coreai_opt.runs.run_record import Record
+from coreai_opt.runs.values import RunValues
+from coreai_opt.sweep.folder import SweepFolder
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command that a sweep was begun with.
+
+    Attributes:
+        name: of the app.
+        program: how it is called, ``python their_app.py``.
+        flags: what was typed besides overrides, as ``--config-dir=DIR``.
+        process: host and number of its process.
+    """
+
+    name: str
+    program: str
+    flags: tuple[str, ...]
+    process: tuple[str, int]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this very process is it."""
+        return self.process == (socket.gethostname(), os.getpid())
+
+
+def new_record(
+    paths: RunPaths,
+    cfg: DictConfig,
+    config: AnyConfig,
+    command: Command,
+    earlier: Mapping[str, Any] | None = None,
+    seconds: float = 0.0,
+    more: Mapping[str, Any] | None = None,
+) -> Record:
+    """Write the record of a run that begins.
+
+    Args:
+        paths: of the run.
+        cfg: its config, without Hydra's own node.
+        config: the same, as it is known whenever and wherever the run is made.
+        command: that it was begun by.
+        earlier: the record of an earlier attempt.
+        seconds: wall time that was spent on it.
+        more: further fields.
+    """
+    hydra = HydraConfig.get()
+    content = read_json(SweepFolder(Path(hydra.sweep.dir)).file) or {}
+    beside = {"hydra": config.values["hydra"]} if "hydra" in config.values else {}
+    of_app = {
+        "app": {"name": command.name, "program": command.program},
+        "flags": list(command.flags),
+        "seed": _seed_of(config),
+        "values": {},
+        "metrics_by_stage": {},
+    }
+    return Record(
+        paths,
+        {**plain_config(cfg), **beside},
+        [str(one) for one in hydra.overrides.task],
+        earlier=earlier,
+        seconds=seconds,
+        sweep=content.get("name") if hydra.mode == RunMode.MULTIRUN else None,
+        experiment=config.hash,
+        more={**of_app, **(more or {})},
+    )
+
+
+def take(record: Record, values: RunValues, objective: Mapping[str, Any] | None = None) -> None:
+    """Put into a record what was told of its run.
+
+    Args:
+        record: of the run.
+        values: what was told.
+        objective: what it is judged by, None where that is not known.
+    """
+    record.update(
+        objective=objective,
+        metrics=dict(values.metrics),
+        metrics_by_stage=dict(values.by_stage),
+        values=dict(values.values),
+        **values.facts,
+    )
+
+
+def _seed_of(config: AnyConfig) -> Any:
+    """Return the seed of a run: the key of that name, the one nearest to the root."""
+    flat = flatten(config.values)
+    seeds = [key for key in flat if key.rpartition(".")[2] == "seed"]
+    seed = flat[min(seeds, key=lambda key: key.count("."))] if seeds else None
+    return int(seed) if isinstance(seed, float) and seed.is_integer() else seed

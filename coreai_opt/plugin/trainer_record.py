@@ -1,0 +1,145 @@
+"""What a Lightning Trainer of a recorded run tells its record: metrics by stage, steps, zeros."""
+
+import math
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from coreai_opt.pruning.model.stats import count_sparsity
+from coreai_opt.pruning.model.targets import pruned_tensors
+from coreai_opt.runs.outcome import sparsity_facts
+from coreai_opt.runs.values import RunValues, as_number
+
+
+class RecordTrainer:
+    """Tells the record of a run what its Trainers come to.
+
+    Metrics are those that the module has logged for callbacks, by stage: ``fit``, ``validate``,
+    ``test``, ``predict``; those of a second fit are ``fit-2``. Of a metric in several stages the
+    last value counts in ``metrics``.
+
+    Args:
+        values: of the run.
+    """
+
+    def __init__(self, values: RunValues) -> None:
+        self._values: RunValues | None = values
+        self._told: set[int] = set()
+        self._trainer: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RecordTrainer":
+        return self  # a Trainer that is copied is one of the run
+
+    def __getstate__(self) -> dict[str, Any]:
+        # In a process that a strategy spawns nobody would read them.
+        return self.__dict__ | {"_values": None, "_trainer": None}
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if self._values is None:
+            return
+        if self._trainer is None:
+            self._values.ends.append(self._look_again)
+        self._trainer, self._is_told = trainer, False
+        self._values.facts |= {"threads": torch.get_num_threads(), "device": _device(trainer)}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._values is not None:
+            total = float(trainer.estimated_stepping_batches)
+            known = 0 < total < math.inf
+            self._values.progress.total_steps = int(total) if known else None
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
+        if self._values is not None:
+            self._values.progress.step = trainer.global_step
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if self._values is None:
+            return
+        self._tell_metrics(trainer)
+        if stage == "fit":
+            self._values.facts["training"] = _training(trainer)
+        self._values.facts["parameters"] = _parameters(pl_module)
+        if any(pruned_tensors(pl_module)):
+            self._values.facts["sparsity"] = sparsity_facts(count_sparsity(pl_module))
+
+    def _tell_metrics(self, trainer: Any) -> None:
+        values = self._values
+        assert values is not None
+        named = {name: as_number(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: value for name, value in named.items() if value is not None}
+        stage = str(getattr(trainer.state.fn, "value", trainer.state.fn))
+        number = sum(name.partition("-")[0] == stage for name in values.by_stage)
+        values.by_stage[stage if not number else f"{stage}-{number + 1}"] = metrics
+        values.metrics |= metrics
+        self._is_told = True
+
+    def _look_again(self) -> None:
+        """Take what a Trainer has got back from the processes that it had spawned."""
+        if not self._is_told and self._trainer is not None and self._trainer.callback_metrics:
+            self._tell_metrics(self._trainer)
+
+
+class SignalsWait:
+    """Lets a signal wait for the end of a step, where a checkpoint is written before the run ends.
+
+    Args:
+        values: of the run.
+        drop: makes the Trainer not act on a SIGTERM itself.
+    """
+
+    def __init__(self, values: RunValues, drop: Callable[[Any], None]) -> None:
+        self._interruptions, self._drop = values.interruptions, drop
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SignalsWait":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_interruptions": None}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if self._interruptions is not None:
+            # Lightning has put its own handlers in their place.
+            self._interruptions.forward = getattr(trainer.strategy.launcher, "kill", None)
+            self._interruptions.install()
+            self._interruptions.defer()
+            self._drop(trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._interruptions is not None:
+            self._interruptions.stop_deferring()
+
+
+def _training(trainer: Any) -> dict[str, Any]:
+    batches = trainer.num_training_batches  # infinite for data without a length
+    each = trainer.accumulate_grad_batches
+    known = math.isfinite(batches)
+    return {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "steps_per_epoch": math.ceil(batches / each) if known else None,
+    }
+
+
+def _parameters(module: Any) -> dict[str, int]:
+    parameters = list(module.parameters())
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in parameters]
+    return {
+        "total": sum(size for size, _ in sizes),
+        "trainable": sum(size for size, is_trained in sizes if is_trained),
+        "nonzero": sum(int(torch.count_nonzero(parameter)) for parameter in parameters),
+    }
+
+
+def _device(trainer: Any) -> dict[str, str]:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return {"accelerator": "cuda", "name": torch.cuda.get_device_name(device)}
+    return {"accelerator": device.type, "name": platform.processor() or platform.machine()}
