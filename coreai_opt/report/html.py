@@ -13,10 +13,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from coreai_opt.report.commands import rerun_command
 from coreai_opt.report.environment import environment
 from coreai_opt.report.files import link_to
 from coreai_opt.report.page_charts import page_charts
-from coreai_opt.report.records import STATES, Collected, Pending, RunRow, rerun_command
+from coreai_opt.report.records import STATES, Collected, Pending, RunRow
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.terminal import board_patterns, entry_cells, leaderboard_columns
 from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times

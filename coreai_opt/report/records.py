@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +10,6 @@ from typing import Any
 
 from coreai_opt.config.errors import printable
 from coreai_opt.config.locations import why_no_file
-from coreai_opt.report.formatting import quoted
 from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.paths import RunPaths
 
@@ -49,7 +47,7 @@ class RunRow:
     @cached_property
     def overrides(self) -> Mapping[str, str]:
         """Values as typed, by key."""
-        return by_key(_override_list(self.record))
+        return by_key(override_list(self.record))
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -85,7 +83,22 @@ class RunRow:
     @property
     def is_dense(self) -> bool:
         """Whether this is a dense control: a config without a schedule."""
+        if self.is_of_another_app:
+            return self.knobs.get("schedule") == "none"
         return "schedule" in self.config and self.config["schedule"] is None
+
+    @property
+    def is_of_another_app(self) -> bool:
+        """Whether this is no run of our own app."""
+        return isinstance(self.record.get("app"), Mapping)
+
+    @property
+    def knobs(self) -> Mapping[str, Any]:
+        """The knobs of pruning of a run of another app, empty where it has none."""
+        of_hydra = mapping(mapping(self.config.get("hydra")).get("callbacks"))
+        nodes = (of_hydra.get("prune"), self.config.get("prune"), self.config.get("coreai_prune"))
+        found = (mapping(node) for node in nodes)
+        return next((node for node in found if "target_sparsity" in node), {})
 
     @property
     def objective(self) -> str | None:
@@ -138,7 +151,8 @@ class RunRow:
         if self.is_dense:
             return 0.0
         value = number(mapping(self.record.get("sparsity")).get("target"))
-        return number(self.config.get("target_sparsity")) if value is None else value
+        asked = self.knobs if self.is_of_another_app else self.config
+        return number(asked.get("target_sparsity")) if value is None else value
 
     @property
     def compression(self) -> float | None:
@@ -240,7 +254,7 @@ def collect(roots: list[Path]) -> Collected:
 
 def row_of(folder: Path, sweep: str = "") -> RunRow | Unreadable:
     """Return the run of a directory, or why its record cannot be read."""
-    path = RunPaths(folder).result
+    path = RunPaths.at(folder).result
     try:
         run = ExistingRun.at(folder)
     except RecursionError:
@@ -254,27 +268,6 @@ def row_of(folder: Path, sweep: str = "") -> RunRow | Unreadable:
     if state not in STATES:
         return Unreadable(path, f"its status is {state!r}; allowed: {', '.join(STATES)}")
     return RunRow(folder, sweep, state, run.record)
-
-
-def rerun_command(record: Mapping[str, Any], folder: Path | None = None) -> str:
-    """Return the command that runs the experiment of a record alone, quoted for a shell.
-
-    A run of a sweep is run again as a point of that sweep, in the directory that it has.
-
-    Args:
-        record: the run's.
-        folder: its directory, where that is known.
-
-    Example:
-        >>> rerun_command({"overrides": ["schedule=poly", "model.hidden=[8,4]"]})
-        "python train.py schedule=poly 'model.hidden=[8,4]'"
-    """
-    flags = record.get("flags")
-    words = ["python", "train.py", *(map(str, flags) if isinstance(flags, list) else ())]
-    if isinstance(sweep := record.get("sweep"), str) and folder is not None:
-        place = f"hydra.sweep.dir={quoted(str(folder.parent))}"
-        words += ["-m", f"sweep_name={quoted(sweep)}", place]
-    return shlex.join([*words, *_override_list(record)])
 
 
 def by_key(overrides: Iterable[str]) -> dict[str, str]:
@@ -305,13 +298,14 @@ def _ratio(node: Any, whole: str, part: str) -> float | None:
     return over / under if over and under else None
 
 
-def _override_list(record: Mapping[str, Any]) -> list[str]:
+def override_list(record: Mapping[str, Any]) -> list[str]:
+    """Return the overrides of a record as they were typed."""
     overrides = record.get("overrides")
     return [str(one) for one in overrides] if isinstance(overrides, list) else []
 
 
 def _run_folders(root: Path, depth: int, unreadable: list[Unreadable]) -> Iterator[Path]:
-    if os.path.lexists(RunPaths(root).result):
+    if os.path.lexists(RunPaths.at(root).result):
         yield root
         return
     try:
@@ -381,4 +375,4 @@ def _pending(sweep: SweepFile, known: set[str], taken: set[Path]) -> Iterator[Pe
     for digest, point in sweep.points.items():
         folder = str(mapping(point).get("folder", digest))
         if digest not in known and sweep.root / folder not in taken:
-            yield Pending(sweep.name, folder, tuple(_override_list(mapping(point))))
+            yield Pending(sweep.name, folder, tuple(override_list(mapping(point))))

@@ -8,8 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from coreai_opt.report.commands import rerun_command
 from coreai_opt.report.formatting import n_m_patterns
-from coreai_opt.report.records import Collected, rerun_command
+from coreai_opt.report.records import Collected
 from coreai_opt.report.tables import Leaderboard, LeaderboardRow
 from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
 
