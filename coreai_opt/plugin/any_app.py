@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from coreai_opt.config.any_config import (
     IGNORED,
@@ -22,7 +22,7 @@ from coreai_opt.config.identity import is_ignored
 from coreai_opt.config.locations import typed_path
 from coreai_opt.plugin.asked import planned_of
 from coreai_opt.plugin.knobs import Knobs
-from coreai_opt.plugin.sweep_settings import NODE, AnySweepSettings
+from coreai_opt.plugin.sweep_settings import NODE, AnySweepSettings, search_values
 from coreai_opt.report.formatting import quoted, short_value
 from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.outcome import shortfall
@@ -120,9 +120,8 @@ class AnyApp(SweptApp):
         return any_config(task, hydra, self._settings, self._more)
 
     def refusal(self, error: Exception, typed: Sequence[str]) -> ConfigError:
-        cause = f": {error.__cause__}" if error.__cause__ is not None else ""
-        text = " ".join(f"{error}{cause}".split())
-        return ConfigError.of("", text)
+        # Hydra's own words: what it allows is said there.
+        return ConfigError.of("", " ".join(str(error).split()))
 
     def is_left_to_the_run(self, problem: Problem) -> bool:
         return False
@@ -136,10 +135,7 @@ class AnyApp(SweptApp):
         Raises:
             ConfigError: a setting is wrong.
         """
-        node = planner.composer.hydra(planner.options).sweeper
-        values: Any = OmegaConf.to_container(node, resolve=True)
-        of_grid = {key: values[key] for key in values if key in AnySweepSettings.model_fields}
-        self._settings = AnySweepSettings.of(values if planner.is_grid else of_grid)
+        self._settings = AnySweepSettings.of(planner.composer.hydra(planner.options).sweeper)
         first, again = (self.read_of(planner) for _ in range(2))
         # An app may make a name of its run anew each time that it is asked.
         changing = [key for key in first if first[key] != again.get(key)]
@@ -156,6 +152,9 @@ class AnyApp(SweptApp):
         config: Any = planner.common
         identity: Mapping[str, Any] = config.identity
         return identity
+
+    def search_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return search_values(values)
 
     def given_name(self, planner: "Planner") -> str | None:
         return self._settings.name
@@ -206,6 +205,8 @@ class AnyApp(SweptApp):
         named = f"{NODE}.name="
         said_here = (named, "hydra.mode=")
         kept = [text for text in of_hydra if not text.startswith(said_here)]
+        if not any(text.startswith("hydra/sweeper=") for text in kept):
+            kept.insert(0, "hydra/sweeper=grid")
         words = [*plan.flags, "-m", *kept, f"{named}{quoted(plan.name)}", *point.overrides]
         return f"{self.program} {shlex.join(words)}"
 

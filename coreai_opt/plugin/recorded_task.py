@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from coreai_opt.config.errors import ConfigError, RunBusyError, RunFailedError, message_of
 from coreai_opt.distributed.gpu_slots import gpu_slot
@@ -82,9 +82,7 @@ class _Job:
 
     def __init__(self, command: Command, cfg: DictConfig, environment: JobEnvironment) -> None:
         hydra: Any = HydraConfig.get()
-        values: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
-        own = {key: values[key] for key in values if key in AnySweepSettings.model_fields}
-        self._settings = AnySweepSettings.of(own)
+        self._settings = AnySweepSettings.of(hydra.sweeper)
         self._command, self._cfg, self._environment = command, cfg, environment
         self._config = any_config(cfg, hydra, self._settings, environment.ignore)
         self._resume_key = resume_key(self._config.values, self._settings.resume_key)

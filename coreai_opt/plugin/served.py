@@ -67,7 +67,7 @@ def _search() -> dict[str, Any]:
         "_recursive_": False,
         **defaults_of_sweep(),
         **{name: own[name] for name in OF_A_SEARCH},
-        "objectives": ["objective"],
+        "objectives": None,
         "direction": "minimize",
     }
     del node["zip"], node["objective"]

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+from omegaconf import DictConfig, OmegaConf
 from pydantic import BeforeValidator, Field
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.field_problems import validated
 from coreai_opt.config.schemas.settings import SweepSettings
+from coreai_opt.sweep.swept_app import is_grid
 
 NODE = "hydra.sweeper"
 
@@ -50,17 +52,47 @@ class AnySweepSettings(SweepSettings):
         return None if self.direction is None else MODES[self.direction]
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "AnySweepSettings":
-        """Return the settings in Hydra's node of the sweeper.
+    def of(cls, node: DictConfig) -> "AnySweepSettings":
+        """Return the settings in Hydra's node of a sweeper.
 
         Raises:
             ConfigError: everything that is wrong with it.
         """
+        values: Any = OmegaConf.to_container(node, resolve=True)
+        if not is_grid(values):
+            values = _of_search(values)
         fields = {key: value for key, value in values.items() if not key.startswith("_")}
         settings, problems = validated(cls, fields, lambda path: ".".join(map(str, (NODE, *path))))
         if not isinstance(settings, cls):
             raise ConfigError(problems)
         return settings
+
+
+def _of_search(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the node of a search, or of another sweeper, says besides that."""
+    # Its params are ranges, and its direction may be one for each of several objectives.
+    names = {*AnySweepSettings.model_fields} - {"params", "direction"}
+    return {name: values[name] for name in names if name in values}
+
+
+def search_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a search alone, with names of what the task returns.
+
+    Args:
+        values: Hydra's node of the sweeper, plain.
+
+    Example:
+        >>> search_values({"retry": "all", "direction": ["max", "min"], "objectives": None})
+        {'direction': ['max', 'min'], 'objectives': ['objective.values.0', 'objective.values.1']}
+    """
+    ours = {*AnySweepSettings.model_fields} - {"params", "direction"}
+    found = {name: values[name] for name in values if name not in ours}
+    if found.get("objectives") is None:
+        directions = found.get("direction")
+        count = len(directions) if isinstance(directions, list) else 1
+        several = [f"objective.values.{number}" for number in range(count)]
+        found["objectives"] = several if count > 1 else ["objective"]
+    return found
 
 
 def defaults_of_sweep() -> dict[str, Any]:

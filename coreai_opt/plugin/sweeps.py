@@ -66,8 +66,8 @@ def _quiet_launchers(config: DictConfig) -> None:
             config.hydra.hydra_logging.root.level = "WARNING"
 
 
-class AnyGrid(GridSweeps):
-    """Crosses the lists of values of a command line, in an app of somebody else."""
+class OfAnyApp(GridSweeps):
+    """What the sweepers of any app have in common."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -92,3 +92,7 @@ class AnyGrid(GridSweeps):
         """Run the sweep."""
         with as_sentences():
             return super().sweep(arguments)
+
+
+class AnyGrid(OfAnyApp):
+    """Crosses the lists of values of a command line, in an app of somebody else."""

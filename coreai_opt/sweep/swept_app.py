@@ -92,6 +92,10 @@ class SweptApp(ABC):
             ConfigError: everything that is wrong with them.
         """
 
+    def search_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a search in Hydra's node of the sweeper."""
+        return dict(values)
+
     @abstractmethod
     def given_name(self, planner: "Planner") -> str | None:
         """Return the name that the user gives the sweep, None where it is made of what varies."""

@@ -60,7 +60,10 @@ class SearchRun(SweepRun):
             ConfigError: everything that is wrong with it.
         """
         values: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-        self._settings, self._config = SearchSettings.of(values), config
+        self._settings, self._config = (
+            SearchSettings.of(self.plan.app.search_values(values)),
+            config,
+        )
 
     def run(self, launcher: SweepLauncher) -> list[JobReturn]:
         """Search until the study has its trials.

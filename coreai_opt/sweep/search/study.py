@@ -223,7 +223,10 @@ def value_of(record: Mapping[str, Any], name: str) -> float | None:
         return _finite(metrics[name])
     value: Any = record
     for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            value = value.get(part) if isinstance(value, Mapping) else None
     return _finite(value)
 
 
