@@ -32,6 +32,7 @@ from coreai_opt.sweep.swept_app import SweptApp
 
 if TYPE_CHECKING:
     from coreai_opt.sweep.plan import Plan, Planner, Point
+    from coreai_opt.sweep.preview.forecast import Forecast
 
 RETURNED = "objective"  # what a value is called that a task returns
 
@@ -101,6 +102,7 @@ class AnyApp(SweptApp):
     """An app of somebody else.
 
     Args:
+        name: of the app.
         program: how it was called, ``python their_app.py``.
         flags: what was typed besides overrides, as ``--config-dir=DIR``.
     """
@@ -108,7 +110,8 @@ class AnyApp(SweptApp):
     inner = INNER
     of_the_sweep = ("hydra.sweeper.", "hydra/")
 
-    def __init__(self, program: str, flags: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, program: str, flags: Sequence[str] = ()) -> None:
+        self.name = name
         self.program, self.flags = program, tuple(flags)
         self._settings = AnySweepSettings()
         self._more: tuple[str, ...] = ()
@@ -128,6 +131,11 @@ class AnyApp(SweptApp):
 
     def settings(self, planner: "Planner") -> AnySweepSettings:
         return self._settings
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether the command only asks what would be run."""
+        return self._settings.preview
 
     def prepare(self, planner: "Planner") -> None:
         """Read the settings, and look which keys count; before anything else is asked.
@@ -199,6 +207,11 @@ class AnyApp(SweptApp):
 
     def summary(self, record: Mapping[str, Any], name: str) -> str:
         return any_summary(record, name)
+
+    def forecast(self, plan: "Plan") -> "Forecast":
+        from coreai_opt.plugin.any_forecast import AnyForecast
+
+        return AnyForecast(plan, self.name)
 
     def alone(self, plan: "Plan", point: "Point") -> str:
         of_hydra = [text for text in plan.command if text.startswith(("hydra.", "hydra/"))]

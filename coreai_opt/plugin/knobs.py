@@ -142,6 +142,12 @@ class Knobs:
         return f"{self._name('schedule')}={self.values['schedule']}"
 
     @property
+    def target(self) -> float:
+        """The sparsity to arrive at, which n and m say where they are given."""
+        spec: Any = self.config(without_torch=True).global_config.op_state_spec["weight"]  # type: ignore[union-attr, index]
+        return float(spec.pruning_scheme.target_for(spec.target_sparsity))
+
+    @property
     def summary(self) -> str:
         """The job in half a sentence: schedule, target and pattern."""
         if self.is_dense:
@@ -149,9 +155,9 @@ class Knobs:
         told = [
             f"{name}={self.values[name]}" for name in ("schedule", "target_sparsity", "pattern")
         ]
-        spec: Any = self.config(without_torch=True).global_config.op_state_spec["weight"]  # type: ignore[union-attr, index]
-        asked, target = spec.target_sparsity, spec.pruning_scheme.target_for(spec.target_sparsity)
-        fixed = "" if target == asked else f", whose n and m make the target {target:g}"
+        target = self.target
+        is_asked = target == self.values["target_sparsity"]
+        fixed = "" if is_asked else f", whose n and m make the target {target:g}"
         return f"{self._prefix}: {' '.join(told)}{fixed}"
 
     def _name(self, name: str) -> str:

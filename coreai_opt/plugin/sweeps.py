@@ -69,12 +69,14 @@ def _quiet_launchers(config: DictConfig) -> None:
 class OfAnyApp(GridSweeps):
     """What the sweepers of any app have in common."""
 
+    app: AnyApp
+
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Plan the sweep, and put a record around the app's task."""
         self._command = command_of(config)
-        self.app = AnyApp(self._command.program, self._command.flags)
+        self.app = AnyApp(self._command.name, self._command.program, self._command.flags)
         recorded = job_of(RecordedTask(task_function, self._command), self.app.knob("fail_fast"))
         _quiet_launchers(config)
         with as_sentences():
@@ -84,14 +86,23 @@ class OfAnyApp(GridSweeps):
         return self._command.flags
 
     def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str | None) -> SweepRun:
-        assert isinstance(self.app, AnyApp)
         self.app.prepare(planner)
         return super()._planned(planner, loader, config_name)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep."""
+        """Run the sweep, or show what it would be."""
         with as_sentences():
-            return super().sweep(arguments)
+            if not self.app.is_preview:
+                return super().sweep(arguments)
+            if problems := self.preview():
+                raise ConfigError(problems)
+        return []
+
+    def preview(self) -> list[Problem]:
+        """Print what the sweep would be, and return what is in its way."""
+        from coreai_opt.sweep.preview.show import show_sweep
+
+        return show_sweep(self.sweep_run.plan)
 
 
 class AnyGrid(OfAnyApp):

@@ -23,6 +23,7 @@ from coreai_opt.sweep.swept_app import SweptApp, is_grid
 
 if TYPE_CHECKING:
     from coreai_opt.sweep.plan import Plan, Planner, Point
+    from coreai_opt.sweep.preview.forecast import Forecast
 
 # A value that the optimizer does not take is the failure of that run, and the others go on: rates
 # are searched over wide ranges. Anything else that is wrong is said before the first run.
@@ -97,6 +98,11 @@ class OwnApp(SweptApp):
 
     def summary(self, record: Mapping[str, Any], name: str) -> str:
         return summary_line(record, Path(name))
+
+    def forecast(self, plan: "Plan") -> "Forecast":
+        from coreai_opt.sweep.preview.forecast import OwnForecast
+
+        return OwnForecast(plan)
 
     def alone(self, plan: "Plan", point: "Point") -> str:
         of_hydra = [text for text in plan.command if text.startswith(OF_HYDRA)]

@@ -13,6 +13,7 @@ from coreai_opt.runs.existing_run import ExistingRun
 
 if TYPE_CHECKING:
     from coreai_opt.sweep.plan import Plan, Planner, Point
+    from coreai_opt.sweep.preview.forecast import Forecast
 
 
 GRIDS = (".GridSweeper", ".AnyAppGrid")
@@ -146,6 +147,10 @@ class SweptApp(ABC):
             record: of a run that has completed.
             name: of its directory.
         """
+
+    @abstractmethod
+    def forecast(self, plan: "Plan") -> "Forecast":
+        """Return what a preview asks about the runs of a plan."""
 
     @abstractmethod
     def alone(self, plan: "Plan", point: "Point") -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from coreai_opt.report.formatting import n_m_patterns
-from coreai_opt.sweep.preview.planned import PlannedGroup, Preview, label_of
+from coreai_opt.sweep.preview.planned import SEED, PlannedGroup, Preview, label_of
 from coreai_opt.sweep.preview.ramps import Ramp
 
 FEWEST_SEEDS = 3
@@ -14,10 +14,10 @@ def caution(preview: Preview) -> None:
     """Add the meaning of patterns, warnings and hints to a preview."""
     preview.sentences += _cut(n_m_patterns(run.point.config for run in preview.runs))
     preview.warnings += [*_unknown_lengths(preview), *_never_reached(preview)]
-    if preview.is_sweep:
+    if preview.is_sweep and (preview.prunes or SEED in preview.knobs):
         preview.warnings += _few_seeds(preview.groups)
     preview.hints += _late(preview)
-    if preview.is_sweep and all(run.ramp != "none" for run in preview.runs):
+    if preview.is_sweep and preview.prunes and all(run.ramp != "none" for run in preview.runs):
         preview.hints.append("no dense control to compare with: schedule=none is one")
 
 

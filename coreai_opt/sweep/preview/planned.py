@@ -139,6 +139,8 @@ class Preview:
         runs: in the order of the plan.
         is_sweep: whether there may be several.
         earlier: number of records behind the time.
+        of_what: these are records of.
+        prunes: whether anything is pruned, or could be.
         sentences: facts about the runs.
         warnings: probable mistakes.
         hints: possible improvements.
@@ -149,6 +151,8 @@ class Preview:
     runs: tuple[PlannedRun, ...]
     is_sweep: bool
     earlier: int = 0
+    of_what: str = "this model and data"
+    prunes: bool = True
     sentences: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)

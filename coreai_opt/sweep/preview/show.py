@@ -65,32 +65,40 @@ def preview_command(arguments: Namespace, is_sweep: bool, png: bool) -> None:
         raise ConfigError(problems)
 
 
+def show_sweep(plan: Plan) -> list[Problem]:
+    """Print the runs of a sweep, and return what is in their way."""
+    preview, problems = _of_sweep(plan)
+    caution(preview)
+    print_preview(preview)
+    return problems
+
+
 def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
-    folder, resume = SweepFolder(plan.root, plan.app), plan.config.get("resume")
-    problems = [*folder.problems(plan), *resume_problems(plan.config, is_sweep=True)]
+    folder, forecast = SweepFolder(plan.root, plan.app), plan.app.forecast(plan)
+    problems = [*folder.problems(plan), *forecast.problems]
     entries, warnings = folder.entries(plan.points), []
     try:
-        selection = select(entries, plan.settings)
+        selection = select(entries, plan.settings, plan.app)
     except ConfigError as error:
         warnings = [str(problem) for problem in error.problems]
         mild = plan.settings.model_copy(update={"on_code_change": "warn"})
-        selection = select(entries, mild)
+        selection = select(entries, mild, plan.app)
     else:
         warnings = list(selection.sentences)
     known = len(selection.sentences)
-    add_warmups(selection, plan.root, plan.settings)
-    history = _history(plan.config, plan.root)
+    if plan.app.shares_warmups:
+        add_warmups(selection, plan.root, plan.settings)
     chosen = {entry.config_hash for entry in selection.to_run}
     runs = []
     for entry in entries:
         state, digest = selection.states[entry.config_hash], entry.config_hash
         will_run = digest in chosen and state not in WAITED_FOR
-        how = standing(entry.paths, state, will_run, resume)
-        runs.append(planned_run(entry.point, how, history))
+        runs.append(forecast.run(entry, state, will_run))
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     title = f"preview, nothing is run: sweep {plan.name} in {plan.root}, {count}"
     preview = Preview(title, plan.knobs, tuple(runs), is_sweep=True)
-    preview.earlier = history.count(run.point.config for run in preview.to_run)
+    preview.earlier = forecast.count([run.point for run in preview.to_run])
+    preview.of_what, preview.prunes = forecast.of_what, forecast.prunes
     preview.sentences = [*plan.sentences, *selection.sentences[known:]]
     if selection.warmups:
         number = len(selection.warmup_of)

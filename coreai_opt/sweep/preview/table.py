@@ -86,8 +86,14 @@ def _columns(preview: Preview) -> list[Column]:
         columns.append(Column(knob, tuple(values), is_knob=True))
     if SEED in preview.knobs:
         columns.append(column("seeds", lambda one: ranges(one.seeds)))
-    columns += [column("state", _states), column("ramp", _ramp)]
+    columns.append(column("state", _states))
     numbers = {"target": _target, "steps": _steps, "time": _time}
+    if preview.prunes:
+        columns.append(column("ramp", _ramp))
+    else:
+        del numbers["target"]
+        if all(run.length.steps is None for run in preview.runs):
+            del numbers["steps"]
     return [*columns, *(column(name, cell, is_right=True) for name, cell in numbers.items())]
 
 
@@ -103,7 +109,7 @@ def total_time(preview: Preview) -> str:
     records = plural(preview.earlier, "earlier record")
     about = f"about {duration(seconds)}" + (" one after the other" if count > 1 else "")
     rest = f" and an unknown time for {unknown} of them" if unknown else ""
-    return f"{what}; {about}{rest}, by {records} of this model and data"
+    return f"{what}; {about}{rest}, by {records} of {preview.of_what}"
 
 
 def ranges(seeds: Sequence[str]) -> str:

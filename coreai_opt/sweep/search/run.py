@@ -60,10 +60,8 @@ class SearchRun(SweepRun):
             ConfigError: everything that is wrong with it.
         """
         values: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-        self._settings, self._config = (
-            SearchSettings.of(self.plan.app.search_values(values)),
-            config,
-        )
+        self._settings = SearchSettings.of(self.plan.app.search_values(values))
+        self._config = config
 
     def run(self, launcher: SweepLauncher) -> list[JobReturn]:
         """Search until the study has its trials.

@@ -1,0 +1,119 @@
+"""Forecast of the runs of any app: by earlier records of the app, and by the knobs of pruning."""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from coreai_opt.plugin.knobs import Knobs
+from coreai_opt.plugin.resume_key import newest_in
+from coreai_opt.runs.existing_run import read_json
+from coreai_opt.runs.paths import INNER, RunPaths
+from coreai_opt.sweep.folder import EntryState, SweepJob
+from coreai_opt.sweep.plan import Plan, Point
+from coreai_opt.sweep.preview.forecast import Forecast
+from coreai_opt.sweep.preview.planned import PlannedRun, Standing
+from coreai_opt.sweep.preview.ramps import Ramp, TrainingLength
+from lightning_callbacks._resume.checkpoint_files import CheckpointFile
+
+MOST_RECORDS = 200
+
+
+class AnyForecast(Forecast):
+    """Forecast of the runs of another app.
+
+    A run takes as long as the median of those with the same overrides but for the seed, else of all
+    earlier runs of the app, in this sweep and in those beside it.
+
+    Args:
+        plan: of the sweep.
+        app: name of the app.
+    """
+
+    of_what = "this app"
+
+    def __init__(self, plan: Plan, app: str) -> None:
+        self.prunes = any(knobs_in(point.config) for point in plan.points)
+        found = (read_json(path) or {} for path in _newest(plan.root))
+        self._records = [
+            one
+            for one in islice(found, MOST_RECORDS)
+            if one.get("status") == "completed" and (one.get("app") or {}).get("name") == app
+        ]
+
+    def run(self, entry: SweepJob, state: EntryState, will_run: bool) -> PlannedRun:
+        point, alike = entry.point, self._alike(entry.point)
+        length, ramp = _length_in(alike), _ramp_of(point.config, _length_in(alike))
+        target = ramp.target if isinstance(ramp, Ramp) else 0.0
+        seconds = [one["wall_seconds"] for one in alike if one.get("wall_seconds") is not None]
+        took = median(seconds) if seconds else None
+        how = Standing(state, will_run, _step(entry.paths) if state == "interrupted" else None)
+        return PlannedRun(point, how, length, ramp, target, took)
+
+    def count(self, points: Sequence[Point]) -> int:
+        return len({id(one) for point in points for one in self._alike(point)})
+
+    def _alike(self, point: Point) -> list[dict[str, Any]]:
+        mine = _but_seeds(point.overrides)
+        same = [one for one in self._records if _but_seeds(one.get("overrides") or ()) == mine]
+        return same or self._records
+
+
+def _newest(root: Path) -> list[Path]:
+    """Return the records of a sweep, and of those beside it; the newest of each first."""
+    inner = str(RunPaths(Path(), INNER).result)
+    own = {*root.glob(f"*/{inner}")}
+    beside = {*root.parent.glob(f"*/*/{inner}")} - own
+    written = {path: path.stat().st_mtime for path in own | beside}
+    return [
+        *sorted(own, key=lambda path: -written[path]),
+        *sorted(beside, key=lambda path: -written[path]),
+    ]
+
+
+def _but_seeds(overrides: Sequence[Any]) -> frozenset[str]:
+    keyed = ((str(one).partition("=")[0], str(one)) for one in overrides)
+    return frozenset(text for key, text in keyed if key.lstrip("+").rpartition(".")[2] != "seed")
+
+
+def knobs_in(config: Mapping[str, Any]) -> Knobs | None:
+    """Return the knobs of pruning in a planned config, None where it has none."""
+    of_hydra = ((config.get("hydra") or {}).get("callbacks") or {}).get("prune")
+    nodes = {"hydra.callbacks.prune": of_hydra}
+    nodes |= {key: config.get(key) for key in ("prune", "coreai_prune")}
+    for prefix, node in nodes.items():
+        if isinstance(node, Mapping) and {"schedule", "target_sparsity"} <= set(node):
+            return Knobs(node, prefix, is_sweep=True)
+    return None
+
+
+def _length_in(records: Sequence[Mapping[str, Any]]) -> TrainingLength:
+    known = [one["training"] for one in records if isinstance(one.get("training"), Mapping)]
+    if not known:
+        return TrainingLength()
+    lengths = {(one.get("steps"), one.get("steps_per_epoch")) for one in known}
+    if len(lengths) != 1:
+        return TrainingLength()
+    ((steps, each),) = lengths
+    return TrainingLength(steps, each, known[0].get("epochs"))
+
+
+def _ramp_of(
+    config: Mapping[str, Any], length: TrainingLength
+) -> Ramp | Literal["none", "unknown"]:
+    knobs = knobs_in(config)
+    if knobs is None or knobs.is_dense:
+        return "none"
+    if knobs.schedule is None or knobs.problems:
+        return "unknown"
+    return Ramp(knobs.schedule, str(knobs.values["interval"]), knobs.target, length)
+
+
+def _step(paths: RunPaths) -> int | None:
+    """Return the step that a run goes on from; 0 where its checkpoint does not say, None = none."""
+    found = newest_in(paths)
+    if found is None:
+        return None
+    file = CheckpointFile.at(found.path)
+    return 0 if file is None else file.step
