@@ -160,14 +160,22 @@ def identity_of(values: Mapping[str, Any], ignore: Collection[str] = IGNORED) ->
 
     Args:
         values: as ``settled_config`` returns them.
-        ignore: patterns over dotted keys, of what cannot.
+        ignore: patterns over dotted keys, of what cannot; ``!KEY`` = it can all the same.
 
     Example:
         >>> identity_of({"lr": 1, "paths": {"data": "a"}, "loader": {"num_workers": 2}})
         {'lr': 1.0}
+        >>> identity_of({"tags": "a", "logger": "b"}, [*IGNORED, "!tags"])
+        {'tags': 'a'}
     """
-    flat, patterns = flatten(dict(values)), list(ignore)
-    return {key: flat[key] for key in sorted(flat) if not is_ignored(key, patterns)}
+    flat = flatten(dict(values))
+    counting = [one.removeprefix("!") for one in ignore if one.startswith("!")]
+    others = [one for one in ignore if not one.startswith("!")]
+    return {
+        key: flat[key]
+        for key in sorted(flat)
+        if is_ignored(key, counting) or not is_ignored(key, others)
+    }
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:

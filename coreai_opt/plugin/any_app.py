@@ -22,6 +22,7 @@ from coreai_opt.config.identity import is_ignored
 from coreai_opt.config.locations import typed_path
 from coreai_opt.plugin.asked import planned_of
 from coreai_opt.plugin.knobs import Knobs
+from coreai_opt.plugin.resume_key import resume_key
 from coreai_opt.plugin.sweep_settings import NODE, AnySweepSettings, search_values
 from coreai_opt.report.formatting import quoted, short_value
 from coreai_opt.runs.existing_run import ExistingRun
@@ -153,6 +154,7 @@ class AnyApp(SweptApp):
         counting = [f"!{key}" for key in sorted(varied) if is_ignored(key, patterns)]
         self._more = (*changing, *counting)
         planner.__dict__.pop("common", None)
+        resume_key(planner.common.values, self._settings.resume_key)
 
     def read_of(self, planner: "Planner") -> Mapping[str, Any]:
         """Return the identity of what does not vary, read anew."""
