@@ -289,7 +289,7 @@ def test_settings_that_the_cluster_does_not_take_are_one_sentence(
     for setting, said in (
         ("hydra.launcher.partition=fast", "invalid partition specified: fast"),
         ("hydra.launcher.mem_gb=9000", "Memory specification can not be satisfied"),
-        ("trainer=default", "hydra.launcher.gpus_per_node=null, or trainer=cpu"),
+        ("trainer=default", "hydra.launcher.gpus_per_node=null, or trainer.accelerator=cpu"),
     ):
         with Sweep(tmp_path, slurm, [*LONG, "seed=1,2", setting]).started() as process:
             out, errors = process.communicate(timeout=180)

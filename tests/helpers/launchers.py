@@ -43,6 +43,15 @@ class Chosen:
     is_the_command: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """What is typed in an app of somebody else, where our launchers have other names."""
+        ours = f"hydra/launcher={self.name}"
+        theirs = ours if self.name == "submitit_local" else f"hydra/launcher=coreai_{self.name}"
+        words = tuple(theirs if word == ours else word for word in self.overrides)
+        # Where nobody says that the app computes on the CPU, a job asks for a GPU.
+        return (*words, "hydra.launcher.gpus_per_node=null") if self.name == "slurm" else words
+
 
 def chosen(name: str, request: Any = None) -> Chosen:
     """Return a launcher of the contract; SLURM's cluster is started when it is first asked for."""

@@ -66,7 +66,7 @@ def test_a_refusal_of_sbatch_says_what_to_change() -> None:
     assert _refusal(RuntimeError(text)) == (
         "hydra/launcher=slurm: the jobs were not taken: Invalid generic resource (gres) "
         "specification; allowed where the cluster has no such GPUs: "
-        "hydra.launcher.gpus_per_node=null, or trainer=cpu"
+        "hydra.launcher.gpus_per_node=null, or trainer.accelerator=cpu"
     )
 
 

@@ -231,6 +231,6 @@ def _refusal(error: Exception) -> str:
     said = "; ".join(reasons) or " ".join(lines)
     sentence = f"hydra/launcher=slurm: the jobs were not taken: {said}"
     if "generic resource" in said.lower() or "gres" in said.lower():
-        allowed = "hydra.launcher.gpus_per_node=null, or trainer=cpu"
+        allowed = "hydra.launcher.gpus_per_node=null, or trainer.accelerator=cpu"
         return f"{sentence}; allowed where the cluster has no such GPUs: {allowed}"
     return f"{sentence}; allowed: settings of hydra.launcher that this cluster takes"

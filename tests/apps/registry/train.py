@@ -47,7 +47,9 @@ def main(cfg: DictConfig) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Task(cfg.net, cfg.hidden), loader(0, 192), loader(192, 256), cfg.resume_from)
+    trainer.fit(
+        Task(cfg.net, cfg.hidden), loader(0, 192), loader(192, 256), ckpt_path=cfg.resume_from
+    )
 
 
 if __name__ == "__main__":
