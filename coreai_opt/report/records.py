@@ -67,10 +67,20 @@ class RunRow:
         """The option of each group, empty in older records."""
         return mapping(self.record.get("choices"))
 
+    @cached_property
+    def seed_key(self) -> str:
+        """Key of the seed in the config: ``seed``, else the ``*.seed`` nearest to the root."""
+        found = ["seed", *sorted(_seed_keys(self.config), key=lambda key: (key.count("."), key))]
+        return next((key for key in found if key in self.config or "." in key), "seed")
+
     @property
     def seed(self) -> str:
         seed = self.record.get("seed")
-        return "" if seed is None else str(seed)
+        if seed is None:
+            seed = self.config
+            for part in self.seed_key.split("."):
+                seed = mapping(seed).get(part)
+        return "" if seed is None or isinstance(seed, Mapping) else str(seed)
 
     @property
     def is_dense(self) -> bool:
@@ -78,6 +88,12 @@ class RunRow:
         if self.is_of_another_app:
             return self.knobs.get("schedule") == "none"
         return "schedule" in self.config and self.config["schedule"] is None
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the run has to do with pruning, as a dense control has."""
+        ours = not self.is_of_another_app and "schedule" in self.config
+        return ours or bool(self.knobs) or bool(mapping(self.record.get("sparsity")))
 
     @property
     def is_of_another_app(self) -> bool:
@@ -102,10 +118,11 @@ class RunRow:
         return None
 
     @property
-    def mode(self) -> str:
-        """Whether more of the objective is better: ``max`` or ``min``."""
+    def mode(self) -> str | None:
+        """Whether more of the objective is better: ``max``, ``min`` or None, unsaid."""
         nodes = (self.record.get("objective"), self.config.get("objective"))
-        return "min" if "min" in [mapping(node).get("mode") for node in nodes] else "max"
+        modes = [mapping(node).get("mode") for node in nodes]
+        return next((mode for mode in modes if mode in ("max", "min")), None)
 
     def metric(self, name: str) -> float | None:
         """Return a metric at the best checkpoint."""
@@ -241,6 +258,16 @@ def number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     # A whole number may have any number of digits in JSON.
     return float(value) if is_number and abs(value) < 1e300 else None
+
+
+def _seed_keys(node: Mapping[str, Any], above: str = "") -> list[str]:
+    found = []
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            found += _seed_keys(value, f"{above}{key}.")
+        elif key == "seed":
+            found.append(f"{above}{key}")
+    return found
 
 
 def _ratio(node: Any, whole: str, part: str) -> float | None:
