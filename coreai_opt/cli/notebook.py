@@ -15,8 +15,9 @@ from coreai_opt.config.composing import NO_FLAGS, command_context, typed_flags
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.explain_errors import diagnose
 from coreai_opt.config.schemas.nodes import register_nodes
+from coreai_opt.report.collect import collect
 from coreai_opt.report.formatting import quoted
-from coreai_opt.report.records import RunRow, collect
+from coreai_opt.report.records import RunRow
 from coreai_opt.report.values import config_value, knob_value
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.launchers.select import check_installed

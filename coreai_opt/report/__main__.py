@@ -7,10 +7,12 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from coreai_opt.report.collect import SWEEP_FILE, collect
 from coreai_opt.report.files import results_csv, write_file
+from coreai_opt.report.metric_choice import MetricError
 from coreai_opt.report.protocol import protocol_warnings
-from coreai_opt.report.records import SWEEP_FILE, Collected, collect
-from coreai_opt.report.tables import Leaderboard, MetricError, board_of
+from coreai_opt.report.records import Collected
+from coreai_opt.report.tables import Leaderboard, board_of
 from coreai_opt.report.terminal import print_report
 from coreai_opt.report.text import safe_text
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +25,7 @@ NUMBERS = (
     "speedup",
     "wall_seconds",
 )
+NUMBERS_OF_ANY = ("parameters_total", "wall_seconds")
 LAST = ("started", "git_sha", "git_changes", "error_type", "error_message")
 
 
@@ -59,31 +59,41 @@ def results_csv(collected: Collected, board: Leaderboard) -> str:
     metrics = sorted({name for row in rows for name in mapping(row.record.get("metrics"))})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*FIXED, *board.knobs, *metrics, *NUMBERS, *LAST])
+    numbers = NUMBERS if board.prunes else NUMBERS_OF_ANY
+    writer.writerow([*FIXED, *board.knobs, *metrics, *numbers, *LAST])
     for row in rows:
-        writer.writerow(_csv_row(row, collected, board.knobs, metrics))
+        values = _numbers(row)
+        writer.writerow(
+            [
+                *(row.sweep, run_name(row, collected), row.folder, row.state, row.seed),
+                row.record.get("config_hash"),
+                *(knob_value(row, knob) for knob in board.knobs),
+                *(row.metric(name) for name in metrics),
+                *(values[name] for name in numbers),
+                *_last(row),
+            ]
+        )
     for point in collected.pending:
         knobs = [point.values.get(knob) for knob in board.knobs]
-        blank = [None] * (len(metrics) + len(NUMBERS) + len(LAST))
+        blank = [None] * (len(metrics) + len(numbers) + len(LAST))
         fixed = [point.sweep, point.folder, None, "pending", point.values.get("seed"), None]
         writer.writerow([*fixed, *knobs, *blank])
     return text.getvalue()
 
 
-def _csv_row(
-    row: RunRow, collected: Collected, knobs: Sequence[str], metrics: Sequence[str]
-) -> list[Any]:
-    record, git = row.record, mapping(row.record.get("git"))
-    parameters, operations = mapping(record.get("parameters")), mapping(record.get("operations"))
-    kind, message, _ = row.error
-    return [
-        *(row.sweep, run_name(row, collected), row.folder, row.state, row.seed),
-        record.get("config_hash"),
-        *(knob_value(row, knob) for knob in knobs),
-        *(row.metric(name) for name in metrics),
+def _numbers(row: RunRow) -> dict[str, Any]:
+    parameters = mapping(row.record.get("parameters"))
+    operations = mapping(row.record.get("operations"))
+    values = (
         *(row.target, row.achieved, row.sparsity),
         *(parameters.get("total"), parameters.get("nonzero"), row.compression),
         *(operations.get("dense"), operations.get("effective"), row.speedup),
         row.seconds,
-        *(record.get("started"), git.get("sha"), git.get("changes"), kind, first_line(message)),
-    ]
+    )
+    return dict(zip(NUMBERS, values, strict=True))
+
+
+def _last(row: RunRow) -> list[Any]:
+    git, (kind, message, _) = mapping(row.record.get("git")), row.error
+    started = row.record.get("started")
+    return [started, git.get("sha"), git.get("changes"), kind, first_line(message)]

@@ -19,8 +19,15 @@ from coreai_opt.report.files import link_to
 from coreai_opt.report.page_charts import page_charts
 from coreai_opt.report.records import STATES, Collected, Pending, RunRow
 from coreai_opt.report.tables import Leaderboard
-from coreai_opt.report.terminal import board_patterns, entry_cells, leaderboard_columns
-from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
+from coreai_opt.report.terminal import (
+    SIZES,
+    assumed_sentence,
+    board_patterns,
+    entry_cells,
+    leaderboard_columns,
+    size_cells,
+)
+from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text
 from coreai_opt.report.values import as_number, knob_value
 
 ASSETS = resources.files("coreai_opt.report") / "assets"
@@ -56,6 +63,8 @@ def report_html(
         best="largest" if board.mode == "max" else "smallest",
         warnings=warnings,
         unmeasured=board.unmeasured,
+        prunes=board.prunes,
+        assumed=assumed_sentence(board) if board.is_mode_assumed else "",
         leaderboard=_leaderboard(board),
         patterns=board_patterns(board),
         charts=charts,
@@ -96,20 +105,20 @@ def _leaderboard(board: Leaderboard) -> dict[str, Any]:
     rows = []
     for entry in board.entries:
         group = entry.group
-        spread = [group.seeds, group.mean, group.std, entry.delta]
-        sizes = [group.achieved, group.sparsity, group.compression, group.speedup]
+        sizes = [entry.delta, group.achieved, group.sparsity, group.compression, group.speedup]
+        spread = [group.seeds, group.mean, group.std]
+        spread += sizes if board.prunes else []
         texts = entry_cells(board, entry)
         # Text columns come first, sorted by their text, except for the rank.
-        keys = [str(entry.rank or 0), *texts[1 : len(texts) - 8]]
-        keys += ["" if value is None else repr(float(value)) for value in (*spread, *sizes)]
+        keys = [str(entry.rank or 0), *texts[1 : len(texts) - len(spread)]]
+        keys += ["" if value is None else repr(float(value)) for value in spread]
         rows.append((entry.rank is None, list(zip(texts, keys, strict=True))))
     return {"columns": columns, "rows": rows}
 
 
 def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]:
     by_sweep = len(collected.sweeps) > 1
-    sizes = ["achieved", "sparsity of all weights", "compression", "speed-up"]
-    names = ["seed", board.metric, *sizes, "seconds"]
+    names = ["seed", board.metric, *(SIZES if board.prunes else ()), "seconds"]
     columns = [("status", False), *([("sweep", False)] if by_sweep else [])]
     columns += [(safe_text(knob), False) for knob in board.knobs]
     columns += [(safe_text(name), True) for name in names]
@@ -130,12 +139,10 @@ def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]
 
 def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[TableCell]:
     value, seconds = row.metric(board.metric), row.seconds
-    shares = (row.achieved, row.sparsity)
+    sizes = (row.achieved, row.sparsity, row.compression, row.speedup)
     numbers = [
         (board.show(value), value),
-        *(("" if share is None else f"{100 * share:.2f} %", share) for share in shares),
-        (times(row.compression), row.compression),
-        (times(row.speedup), row.speedup),
+        *(zip(size_cells(row), sizes, strict=True) if board.prunes else ()),
         ("" if seconds is None else f"{seconds:,.1f}", seconds),
     ]
     texts = [*([row.sweep] if by_sweep else []), *(knob_value(row, k) for k in board.knobs)]
@@ -148,7 +155,7 @@ def _run_cells(row: RunRow, board: Leaderboard, by_sweep: bool) -> list[TableCel
 def _pending_row(point: Pending, board: Leaderboard, by_sweep: bool) -> dict[str, Any]:
     sweeps = [point.sweep] if by_sweep else []
     texts = [*sweeps, *(point.values.get(knob) for knob in (*board.knobs, "seed"))]
-    cells = [*map(_text_cell, texts), *[("", "")] * 6]
+    cells = [*map(_text_cell, texts), *[("", "")] * (6 if board.prunes else 2)]
     name = safe_text(point.folder)
     return {"name": name, "link": None, "status": "pending", "cells": cells}
 

@@ -60,7 +60,9 @@ def page_charts(
         "share": board.is_share,
         "mode": board.mode,
     }
-    made = [_accuracy(board), _heat_map(board, knobs), _schedules(collected), _layers(board)]
+    made = [_heat_map(board, knobs)]
+    if board.prunes:
+        made = [_accuracy(board), *made, _schedules(collected), _layers(board)]
     data |= {chart.id: numbers for chart, numbers in made}
     return [chart for chart, _ in made], data
 

@@ -17,9 +17,14 @@ SUGGESTED = "target_sparsity=0.5,0.75,0.875,0.9375,0.96875"
 
 
 def protocol_warnings(board: Leaderboard) -> list[str]:
-    """Return a sentence for each demand of the protocol that the completed runs do not meet."""
+    """Return a sentence for each demand of the protocol that the completed runs do not meet.
+
+    Of runs without pruning it demands seeds alone.
+    """
     if not board.entries:
         return []
+    if not board.prunes:
+        return [sentence for sentence in (_few_seeds(board),) if sentence is not None]
     checks = [
         _below_target(board),
         _few_points(board),

@@ -1,21 +1,13 @@
-"""Records of runs, read from disk; a damaged file is listed and never raises."""
+"""Records of runs: what the report reads of each; nothing in them raises."""
 
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from coreai_opt.config.errors import printable
-from coreai_opt.config.locations import why_no_file
-from coreai_opt.runs.existing_run import ExistingRun
-from coreai_opt.runs.paths import RunPaths
 
-SWEEP_FILE = "sweep.json"
-DEPTH = 4
-SKIPPED = ("trunks", "checkpoints", "resume", "tensorboard", ".hydra")
 STATES = ("completed", "running", "interrupted", "failed")
 
 
@@ -75,10 +67,20 @@ class RunRow:
         """The option of each group, empty in older records."""
         return mapping(self.record.get("choices"))
 
+    @cached_property
+    def seed_key(self) -> str:
+        """Key of the seed in the config: ``seed``, else the ``*.seed`` nearest to the root."""
+        found = ["seed", *sorted(_seed_keys(self.config), key=lambda key: (key.count("."), key))]
+        return next((key for key in found if key in self.config or "." in key), "seed")
+
     @property
     def seed(self) -> str:
         seed = self.record.get("seed")
-        return "" if seed is None else str(seed)
+        if seed is None:
+            seed = self.config
+            for part in self.seed_key.split("."):
+                seed = mapping(seed).get(part)
+        return "" if seed is None or isinstance(seed, Mapping) else str(seed)
 
     @property
     def is_dense(self) -> bool:
@@ -86,6 +88,12 @@ class RunRow:
         if self.is_of_another_app:
             return self.knobs.get("schedule") == "none"
         return "schedule" in self.config and self.config["schedule"] is None
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the run has to do with pruning, as a dense control has."""
+        ours = not self.is_of_another_app and "schedule" in self.config
+        return ours or bool(self.knobs) or bool(mapping(self.record.get("sparsity")))
 
     @property
     def is_of_another_app(self) -> bool:
@@ -110,10 +118,11 @@ class RunRow:
         return None
 
     @property
-    def mode(self) -> str:
-        """Whether more of the objective is better: ``max`` or ``min``."""
+    def mode(self) -> str | None:
+        """Whether more of the objective is better: ``max``, ``min`` or None, unsaid."""
         nodes = (self.record.get("objective"), self.config.get("objective"))
-        return "min" if "min" in [mapping(node).get("mode") for node in nodes] else "max"
+        modes = [mapping(node).get("mode") for node in nodes]
+        return next((mode for mode in modes if mode in ("max", "min")), None)
 
     def metric(self, name: str) -> float | None:
         """Return a metric at the best checkpoint."""
@@ -228,48 +237,6 @@ class Collected:
         return sum(row.state == state for row in self.rows)
 
 
-def collect(roots: list[Path]) -> Collected:
-    """Read all records below some directories.
-
-    A directory is that of a sweep, of several sweeps, or of a single run. Of several runs of the
-    same experiment the completed one counts, and of those the newest.
-    """
-    rows: list[RunRow] = []
-    unreadable: list[Unreadable] = []
-    sweeps: list[SweepFile] = []
-    for root in dict.fromkeys(one for given in roots for one in _sweep_roots(given)):
-        sweep = _sweep_file(root, [one.name for one in sweeps], unreadable)
-        sweeps.append(sweep)
-        for folder in _run_folders(root, DEPTH, unreadable):
-            row = row_of(folder, sweep.name)
-            (rows if isinstance(row, RunRow) else unreadable).append(row)  # type: ignore[arg-type]
-    rows = [row for row in rows if row.record.get("kind") != "warmup"]  # others start from them
-    unique = _unique(rows)
-    taken = {row.folder for row in rows}
-    known = {row.id for row in rows}
-    pending = [one for sweep in sweeps for one in _pending(sweep, known, taken)]
-    duplicates = len(rows) - len(unique)
-    return Collected(tuple(unique), tuple(unreadable), tuple(sweeps), tuple(pending), duplicates)
-
-
-def row_of(folder: Path, sweep: str = "") -> RunRow | Unreadable:
-    """Return the run of a directory, or why its record cannot be read."""
-    path = RunPaths.at(folder).result
-    try:
-        run = ExistingRun.at(folder)
-    except RecursionError:
-        return Unreadable(path, "is nested too deeply")
-    if run is None:
-        return Unreadable(path, _why_not(path))
-    try:
-        state = run.state
-    except (TypeError, ValueError, LookupError, OverflowError, RecursionError):
-        state = "interrupted"  # progress.json is not ours: no sign of life
-    if state not in STATES:
-        return Unreadable(path, f"its status is {state!r}; allowed: {', '.join(STATES)}")
-    return RunRow(folder, sweep, state, run.record)
-
-
 def by_key(overrides: Iterable[str]) -> dict[str, str]:
     """Return the values of overrides by key; one that removes a key has an empty value.
 
@@ -293,6 +260,16 @@ def number(value: Any) -> float | None:
     return float(value) if is_number and abs(value) < 1e300 else None
 
 
+def _seed_keys(node: Mapping[str, Any], above: str = "") -> list[str]:
+    found = []
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            found += _seed_keys(value, f"{above}{key}.")
+        elif key == "seed":
+            found.append(f"{above}{key}")
+    return found
+
+
 def _ratio(node: Any, whole: str, part: str) -> float | None:
     over, under = number(mapping(node).get(whole)), number(mapping(node).get(part))
     return over / under if over and under else None
@@ -302,77 +279,3 @@ def override_list(record: Mapping[str, Any]) -> list[str]:
     """Return the overrides of a record as they were typed."""
     overrides = record.get("overrides")
     return [str(one) for one in overrides] if isinstance(overrides, list) else []
-
-
-def _run_folders(root: Path, depth: int, unreadable: list[Unreadable]) -> Iterator[Path]:
-    if os.path.lexists(RunPaths.at(root).result):
-        yield root
-        return
-    try:
-        with os.scandir(root) as entries:
-            folders = sorted(Path(entry.path) for entry in entries if entry.is_dir())
-    except OSError as error:
-        unreadable.append(Unreadable(root, f"cannot be read, {error.strerror}"))
-        return
-    for folder in folders if depth else []:
-        if folder.name not in SKIPPED and not RunPaths(folder).is_archived:
-            yield from _run_folders(folder, depth - 1, unreadable)
-
-
-def _why_not(path: Path) -> str:
-    if (reason := why_no_file(path)) is not None:
-        return reason
-    content, reason = _json_in(path)
-    what = "it has no config" if isinstance(content, dict) else "it is no JSON object"
-    return reason or f"is not a record: {what}"
-
-
-def _json_in(path: Path) -> tuple[Any, str | None]:
-    """Return what a JSON file holds, or why it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8")), None
-    except OSError as error:
-        return None, f"cannot be read, {error.strerror}"
-    except (ValueError, RecursionError) as error:
-        return None, f"is not JSON: {error}"
-
-
-def _sweep_roots(root: Path) -> list[Path]:
-    """Return the directories of sweeps below a directory, itself where there are none."""
-    root = Path(os.path.abspath(root))  # noqa: PTH100
-    found = [] if (root / SWEEP_FILE).is_file() else sorted(root.glob(f"*/{SWEEP_FILE}"))
-    return [path.parent for path in found] or [root]
-
-
-def _sweep_file(root: Path, names: list[str], unreadable: list[Unreadable]) -> SweepFile:
-    path = root / SWEEP_FILE
-    content, reason = _json_in(path) if os.path.lexists(path) else ({}, None)
-    if reason is None and not isinstance(content, dict):
-        reason = "is no JSON object; it is left out"
-    if reason is not None:
-        unreadable.append(Unreadable(path, reason))
-    node = mapping(content)
-    name = node.get("name") if isinstance(node.get("name"), str) else root.name
-    if name in names:
-        name = f"{name} ({root})"
-    knobs = node.get("knobs")
-    named = tuple(str(knob) for knob in knobs) if isinstance(knobs, list) else ()
-    return SweepFile(root, str(name), named, mapping(node.get("points")))
-
-
-def _unique(rows: list[RunRow]) -> list[RunRow]:
-    best: dict[str, RunRow] = {}
-    for row in sorted(rows, key=_worth, reverse=True):
-        best.setdefault(row.id, row)
-    return [row for row in rows if best[row.id] is row]
-
-
-def _worth(row: RunRow) -> tuple[int, str]:
-    return -STATES.index(row.state), str(row.record.get("started"))
-
-
-def _pending(sweep: SweepFile, known: set[str], taken: set[Path]) -> Iterator[Pending]:
-    for digest, point in sweep.points.items():
-        folder = str(mapping(point).get("folder", digest))
-        if digest not in known and sweep.root / folder not in taken:
-            yield Pending(sweep.name, folder, tuple(override_list(mapping(point))))

@@ -62,12 +62,14 @@ def _write(figure: Figure, path: Path) -> None:
 def _pictures(
     collected: Collected, board: Leaderboard, knobs: tuple[str, ...]
 ) -> Iterator[tuple[str, Callable[[Figure], None]]]:
-    shown = charts.accuracy(board)
-    if shown.series or shown.dense:
-        yield "accuracy", lambda figure: _accuracy(figure, shown, board)
     axes = charts.heat_knobs(board, knobs)
     if axes is not None:
         yield "heatmap", lambda figure: _heat_map(figure, board, *axes)
+    if not board.prunes:
+        return
+    shown = charts.accuracy(board)
+    if shown.series or shown.dense:
+        yield "accuracy", lambda figure: _accuracy(figure, shown, board)
     curves = charts.schedules(collected.rows)
     if curves.curves:
         yield "schedules", lambda figure: _schedules(figure, curves)

@@ -1,25 +1,17 @@
 """Tables of runs: varying knobs, mean and std over seeds, ranks, the Pareto front."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from coreai_opt.report.records import Collected, RunRow, mapping
+from coreai_opt.report.metric_choice import chosen_metric, direction
+from coreai_opt.report.records import Collected, RunRow
 from coreai_opt.report.values import as_number, knob_value
 
-PREFERRED = "test/accuracy"
 SEED = "seed"
-# Names that say by themselves which way is better.
-SMALLER_IS_BETTER = ("loss", "error", "perplexity", "mse", "mae")
-LARGER_IS_BETTER = ("acc", "f1", "auroc", "precision", "recall")
-
-
-class MetricError(ValueError):
-    """No completed run has the metric that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +100,8 @@ class Leaderboard:
         mode: ``max`` when more of it is better, else ``min``.
         knobs: the knobs that vary, seed left out.
         unmeasured: completed runs that have no such metric.
+        prunes: whether any run has to do with pruning.
+        is_mode_assumed: whether nothing says which way is better, so that ``max`` was taken.
     """
 
     metric: str
@@ -115,6 +109,8 @@ class Leaderboard:
     knobs: tuple[str, ...]
     entries: tuple[LeaderboardRow, ...]
     unmeasured: int
+    prunes: bool = True
+    is_mode_assumed: bool = False
 
     @property
     def groups(self) -> list[SeedGroup]:
@@ -166,19 +162,20 @@ def board_of(
     Args:
         collected: the records.
         metric: default: ``test/accuracy`` if all completed runs have it, else the objective that
-            most of them have.
-        mode: ``max`` or ``min``; default: that of the objective, but for a metric whose name says
-            it, as ``loss`` and ``accuracy`` do.
+            most of them have, else the metric that most of them have.
+        mode: ``max`` or ``min``; default: that of the objective where it is the metric, else as
+            its name says, as ``loss`` and ``accuracy`` do, else ``max``.
 
     Raises:
         MetricError: no completed run has the metric.
     """
     completed = [row for row in collected.rows if row.state == "completed"]
-    name = _chosen_metric(completed, metric)
+    name = chosen_metric(completed, metric)
     knobs = varied_knobs(collected)
     measured = [(row, value) for row in completed if (value := row.metric(name)) is not None]
     groups = _groups(measured, knobs, len(collected.sweeps) > 1)
-    mode = mode or _mode(name, completed)
+    told = mode or direction(name, completed)
+    mode = told or "max"
     best_first = sorted(groups, key=lambda group: _order(group, mode))
     dense = [group for group in best_first if group.is_dense]
     pruned = [group for group in best_first if not group.is_dense]
@@ -188,11 +185,14 @@ def board_of(
         entries.append(
             LeaderboardRow(group, rank, None if control is None else group.mean - control.mean)
         )
-    return Leaderboard(name, mode, knobs, tuple(entries), len(completed) - len(measured))
+    prunes, unmeasured = any(row.prunes for row in collected.rows), len(completed) - len(measured)
+    return Leaderboard(name, mode, knobs, tuple(entries), unmeasured, prunes, told is None)
 
 
 def varied_knobs(collected: Collected) -> tuple[str, ...]:
     """Return the knobs that vary, but for the seed: those of the sweeps' files, then all others.
+
+    The seed may have a key of its own, as ``data.seed``.
 
     A dense control has no ``power``; that it lacks one does not make it vary.
     """
@@ -200,7 +200,8 @@ def varied_knobs(collected: Collected) -> tuple[str, ...]:
     rows = collected.rows
     keys = dict.fromkeys(key for row in rows for key in row.overrides)
     varied = [key for key in keys if _varies(key, rows)]
-    return tuple(key for key in dict.fromkeys([*named, *varied]) if key != SEED)
+    seeds = {SEED, *(row.seed_key for row in rows)}
+    return tuple(key for key in dict.fromkeys([*named, *varied]) if key not in seeds)
 
 
 def value_order(text: str) -> tuple[bool, float, str]:
@@ -254,31 +255,6 @@ def pareto_front(points: Sequence[tuple[float, float]], mode: str = "max") -> li
         if sign * points[index][1] > sign * value or points[index] == (sparsity, value):
             front.append(index)
     return front
-
-
-def _chosen_metric(completed: Sequence[RunRow], metric: str | None) -> str:
-    if metric is not None:
-        if completed and all(row.metric(metric) is None for row in completed):
-            known = {name for row in completed for name in mapping(row.record.get("metrics"))}
-            allowed = ", ".join(sorted(known)) or "none, the runs have no metrics"
-            raise MetricError(f"no completed run has the metric {metric!r}; allowed: {allowed}")
-        return metric
-    if all(row.metric(PREFERRED) is not None for row in completed):
-        return PREFERRED
-    names = Counter(row.objective for row in completed if row.objective is not None)
-    # Of several that are as frequent the first by name.
-    return min(names, key=lambda name: (-names[name], name), default=PREFERRED)
-
-
-def _mode(metric: str, completed: Sequence[RunRow]) -> str:
-    modes = [row.mode for row in completed if row.objective == metric]
-    name = metric.rpartition("/")[2].lower()
-    if not modes and any(word in name for word in SMALLER_IS_BETTER):
-        return "min"
-    if not modes and any(word in name for word in LARGER_IS_BETTER):
-        return "max"
-    modes = modes or [row.mode for row in completed]
-    return "min" if modes.count("min") * 2 > len(modes) else "max"
 
 
 def _varies(key: str, rows: Iterable[RunRow]) -> bool:

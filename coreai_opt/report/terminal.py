@@ -10,11 +10,12 @@ from rich.text import Text
 
 from coreai_opt.report.commands import rerun_command
 from coreai_opt.report.formatting import n_m_patterns
-from coreai_opt.report.records import Collected
-from coreai_opt.report.tables import Leaderboard, LeaderboardRow
+from coreai_opt.report.records import Collected, RunRow
+from coreai_opt.report.tables import Leaderboard, LeaderboardRow, SeedGroup
 from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
 
 FAILURES_SHOWN = 20
+SIZES = ("achieved", "sparsity of all weights", "compression", "speed-up")
 
 
 def print_report(
@@ -29,6 +30,8 @@ def print_report(
         console.print(Text("no run has completed yet: there is no leaderboard"))
     if board.unmeasured:
         console.print(Text(f"{board.unmeasured:,} completed without {safe_text(board.metric)}"))
+    if board.is_mode_assumed and board.entries:
+        console.print(Text(assumed_sentence(board)))
     for sentence in warnings:
         console.print(Text(f"warning: {sentence}", style="yellow"))
     _print_failures(console, collected)
@@ -55,10 +58,14 @@ def leaderboard(board: Leaderboard) -> Group:
 def leaderboard_columns(board: Leaderboard) -> list[tuple[str, bool]]:
     """Return the headers, and whether each column is text rather than numbers."""
     sweeps = [("sweep", True)] if any(group.sweep for group in board.groups) else []
-    sizes = ("achieved", "sparsity of all weights", "compression", "speed-up")
-    numbers = ("seeds", board.metric, "std", "vs dense", *sizes)
+    numbers = ("seeds", board.metric, "std", *(("vs dense", *SIZES) if board.prunes else ()))
     knobs = [(knob, True) for knob in board.knobs]
     return [("rank", True), *sweeps, *knobs, *((name, False) for name in numbers)]
+
+
+def assumed_sentence(board: Leaderboard) -> str:
+    """Return that the way that is better was taken for granted."""
+    return f"more {safe_text(board.metric)} is taken to be better; --mode min says otherwise"
 
 
 def board_patterns(board: Leaderboard) -> list[str]:
@@ -69,7 +76,6 @@ def board_patterns(board: Leaderboard) -> list[str]:
 def entry_cells(board: Leaderboard, entry: LeaderboardRow) -> list[str]:
     """Return a row of the leaderboard as text."""
     group = entry.group
-    shares = (group.achieved, group.sparsity)
     sweeps = [safe_text(group.sweep)] if any(one.sweep for one in board.groups) else []
     return [
         "dense control" if entry.rank is None else str(entry.rank),
@@ -78,11 +84,15 @@ def entry_cells(board: Leaderboard, entry: LeaderboardRow) -> list[str]:
         str(group.seeds),
         board.show(group.mean),
         board.show_spread(group.std),
-        board.show_spread(entry.delta, sign=True),
-        *("" if share is None else f"{100 * share:.2f} %" for share in shares),
-        times(group.compression),
-        times(group.speedup),
+        *([board.show_spread(entry.delta, sign=True), *size_cells(group)] if board.prunes else []),
     ]
+
+
+def size_cells(one: SeedGroup | RunRow) -> list[str]:
+    """Return what pruning has come to, as text: the columns ``SIZES``."""
+    shares = (one.achieved, one.sparsity)
+    shown = ("" if share is None else f"{100 * share:.2f} %" for share in shares)
+    return [*shown, times(one.compression), times(one.speedup)]
 
 
 def _print_failures(console: Console, collected: Collected) -> None:

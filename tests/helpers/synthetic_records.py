@@ -1,19 +1,23 @@
 """Records as runs write them, without running anything."""
 
+import hashlib
 import json
 import os
 import random
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from coreai_opt.config.identity import config_hash
 
 __all__ = [
     "HOSTILE",
     "SHAPES",
+    "any_record",
     "config_of",
     "hostile_sweep",
     "make_record",
@@ -136,6 +140,48 @@ def make_record(
             "traceback": "Traceback (most recent call last):\nRuntimeError: it broke\n",
         }
     return {**record, **(changes or {})}
+
+
+def any_record(
+    overrides: Sequence[str],
+    metrics: Mapping[str, float] | None = None,
+    objective: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Return the record of a completed run of another app, without pruning.
+
+    Args:
+        overrides: ``key=value`` each; they are its whole config, the seed among them.
+        metrics: default: none.
+        objective: as in a record.
+        changes: fields that replace those of the record.
+    """
+    config: dict[str, Any] = {"interpolation": "${nowhere}", "nothing": None}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        node = config
+        *above, last = key.split(".")
+        for part in above:
+            node = node.setdefault(part, {})
+        node[last] = yaml.safe_load(text)
+    return {
+        "schema": 1,
+        "app": {"name": "their_app", "program": "python their_app.py"},
+        "status": "completed",
+        "started": "2026-11-22T10:15:00.000+00:00",
+        "wall_seconds": 2.5,
+        "attempts": 1,
+        "overrides": list(overrides),
+        "config": config,
+        "config_hash": hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16],
+        "seed": config.get("seed"),
+        "git": None,
+        "versions": {"python": "3.12.1"},
+        **{"choices": {}, "metrics": dict(metrics or {}), "objective": objective},
+        **dict.fromkeys(("sparsity", "parameters", "operations", "training", "checkpoints")),
+        **dict.fromkeys(("device", "error", "warmup", "sweep")),
+        **changes,
+    }
 
 
 def _results(accuracy: float, target: float) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from coreai_opt.report.collect import collect, row_of
 from coreai_opt.report.commands import rerun_command
-from coreai_opt.report.records import RunRow, Unreadable, collect, row_of
+from coreai_opt.report.records import RunRow, Unreadable
 from tests.conftest import ROOT
 from tests.helpers.synthetic_records import make_record, make_sweep, write_run, write_sweep_file
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coreai_opt.report.records import collect
+from coreai_opt.report.collect import collect
 from coreai_opt.runs.run_record import write_json
 from coreai_opt.sweep.folder import SweepFolder
 from coreai_opt.sweep.plan import Plan
