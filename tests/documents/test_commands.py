@@ -48,7 +48,7 @@ SEARCHES = [line for line in LINES if line.startswith(OURS) and "hydra/sweeper=o
 RUNS = [line for line in LINES if line.startswith(OURS) and line not in SEARCHES]
 README = PAGES[0].read_text().splitlines()
 SLOW = [pytest.mark.slow]
-REPORTS = [line for line in LINES if line.startswith("scripts/report")]
+REPORTS = [line for line in LINES if line.startswith(("scripts/report", "coreai-report"))]
 # An app of somebody else's, which stands for any: the example.
 APPS = [line for line in LINES if line.startswith(("python -m digits_app", "python my_app.py"))]
 # Running scripts/test would run this test; the others are run by their own tests.
