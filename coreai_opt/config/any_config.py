@@ -16,7 +16,13 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from coreai_opt.config.hydra_internals import child_node, has_value, plain_value, raw_text
+from coreai_opt.config.hydra_internals import (
+    child_node,
+    has_value,
+    plain_value,
+    raw_text,
+    register_resolver,
+)
 from coreai_opt.config.identity import flatten, is_ignored
 
 MISSING = "???"
@@ -147,8 +153,8 @@ def anywhere(hydra: DictConfig) -> Iterator[None]:
     def of_hydra(path: str) -> Any:
         return NAMES[path] if path in NAMES else OmegaConf.select(hydra, f"hydra.{path}")
 
-    OmegaConf.register_new_resolver("now", lambda *_: NOW, replace=True)
-    OmegaConf.register_new_resolver("hydra", of_hydra, replace=True)
+    register_resolver("now", lambda *_: NOW, replace=True)
+    register_resolver("hydra", of_hydra, replace=True)
     try:
         yield
     finally:

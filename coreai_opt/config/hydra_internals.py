@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 import hydra.utils
+import omegaconf
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, ListConfig, Node, ValueNode, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf, ValueNode, open_dict, read_write
 
 from coreai_opt.requirements import release_of
 
@@ -35,6 +36,12 @@ IS_OLD = release_of(hydra.__version__) < (1, 4)
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if IS_OLD else {}
 """What an app says of the version of Hydra whose behaviour it wants; from 1.4 on nothing."""
 
+# OmegaConf 2.4 has given the shorter name, which was that of an older function, to the new one.
+_IS_RENAMED = release_of(omegaconf.__version__) >= (2, 4)
+register_resolver: Any = (
+    OmegaConf.register_resolver if _IS_RENAMED else OmegaConf.register_new_resolver
+)
+
 # From 1.4 on a call says what configs may name. That is allowed_targets() here.
 _UNCHECKED = getattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS", None)
 TRUSTED: dict[str, Any] = {} if _UNCHECKED is None else {"_execution_whitelist_": _UNCHECKED}
@@ -54,6 +61,7 @@ __all__ = [
     "plain_value",
     "raised_by",
     "raw_text",
+    "register_resolver",
     "trusted",
     "writable",
 ]
