@@ -1,5 +1,6 @@
 """Rank processes: started as single runs, watched, and ended with the run."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -7,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import read_write
-from pytorch_lightning.strategies.launchers import subprocess_script
 
 from coreai_opt.config.composing import flags_of, typed_flags
 from coreai_opt.config.errors import message_of
@@ -53,7 +54,9 @@ class RankLostError(RuntimeError):
 
 
 @contextmanager
-def ranks_of_this_run() -> Iterator[None]:
+def ranks_of_this_run(
+    root: str = "pytorch_lightning", command: AbstractContextManager[None] | None = None
+) -> Iterator[None]:
     """Let Lightning start the other ranks of a run, in a sweep as well, and leave nothing behind.
 
     Lightning runs ``sys.argv`` again for each rank, which in a sweep is the sweep; within this they
@@ -62,12 +65,16 @@ def ranks_of_this_run() -> Iterator[None]:
     the next run starts ranks of its own.
 
     On another rank than 0: the process ends when that of rank 0 is gone.
+
+    Args:
+        root: of Lightning, ``pytorch_lightning`` or ``lightning.pytorch``.
+        command: makes the command line that of the one run; None = that of our own app's.
     """
     if not is_main_process():
-        rank_0 = os.environ.get(RANK_0)
-        _follow(os.getppid(), None if rank_0 is None else int(rank_0))
+        follow_rank_0()
         yield
         return
+    subprocess_script = importlib.import_module(f"{root}.strategies.launchers.subprocess_script")
     ranks, hooks = _Ranks(), MethodPatches()
     environment = {name: os.environ.get(name) for name in LEFT}
     had_group = dist.is_available() and dist.is_initialized()
@@ -75,7 +82,7 @@ def ranks_of_this_run() -> Iterator[None]:
         # Lightning's own watch kills this process as soon as a rank has ended with an error.
         hooks.instead(subprocess_script, PROCESS_OBSERVER, ranks.watch)
         os.environ[RANK_0] = str(os.getpid())
-        with _command_of_one_run():
+        with _command_of_one_run() if command is None else command:
             yield
     except BaseException as error:
         lost = ranks.lost() if is_lost_connection(error) else None
@@ -180,6 +187,13 @@ def _command_of_one_run() -> Iterator[None]:
     finally:
         with read_write(hydra):
             hydra.run.dir = run_dir
+
+
+@cache
+def follow_rank_0() -> None:
+    """End this process, a rank other than 0, when that of rank 0 is gone."""
+    rank_0 = os.environ.get(RANK_0)
+    _follow(os.getppid(), None if rank_0 is None else int(rank_0))
 
 
 def _follow(parent: int, rank_0: int | None) -> None:

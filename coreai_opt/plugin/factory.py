@@ -4,6 +4,7 @@ Every Trainer on the machine asks: nothing is imported here, unless a job of Hyd
 """
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -51,8 +52,13 @@ def _beside(root: str, hydra: Any) -> list[Any]:
     if values is not None and (told := values.open_values()) is not None:
         from coreai_opt.plugin.trainer_callbacks import HOMES
 
+        told.start_ranks(root)
         module = importlib.import_module(HOMES[root][0])
         found.append(module.RecordTrainer(told))
+    elif "COREAI_OPT_RANK_0_PID" in os.environ:
+        from coreai_opt.distributed.rank_processes import follow_rank_0
+
+        follow_rank_0()
     return found
 
 

@@ -7,7 +7,7 @@ launcher and whoever runs it.
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,8 @@ class _Job:
             values = RunValues(Progress(start.step), interruptions)
             beats = Heartbeat(self.paths.progress, values.progress, True, lambda: record.seconds)
             try:
-                with beats, values, self._resources(), self._command_of_ranks(start):
+                values.ranks = lambda root: self._ranks(root, start)
+                with beats, values, self._resources(), values.stack:
                     returned = _returned_by(task, self._cfg)
                 values.finish()
                 take(record, values, result_of(returned, values.metrics, self._settings))
@@ -195,6 +196,12 @@ class _Job:
         environment = self._environment
         with gpu_slot(environment.devices, environment.jobs_per_device), _threads(environment):
             yield
+
+    def _ranks(self, root: str, start: Start) -> AbstractContextManager[None]:
+        # Lightning is there, and torch: a Trainer is being made.
+        from coreai_opt.distributed.rank_processes import ranks_of_this_run
+
+        return ranks_of_this_run(root, self._command_of_ranks(start))
 
     @contextmanager
     def _command_of_ranks(self, start: Start) -> Iterator[None]:

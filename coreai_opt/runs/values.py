@@ -1,6 +1,7 @@
 """What an app adds to the record of its run: ``record(accuracy=0.9)``."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from coreai_opt.runs.run_record import Progress
@@ -20,6 +21,7 @@ class RunValues:
     Attributes:
         metrics: numbers by name.
         values: anything else by name, as text where JSON has no such value.
+        ranks: returns what lets a Trainer of a root start other ranks, None = nothing does.
         by_stage: numbers by name, for each stage of a Lightning Trainer.
         facts: fields of the record.
     """
@@ -27,6 +29,8 @@ class RunValues:
     def __init__(self, progress: Progress, interruptions: Interruptions | None = None) -> None:
         self.progress, self.interruptions = progress, interruptions
         self.ends: list[Callable[[], None]] = []  # called when the task has returned
+        self.stack = ExitStack()  # closed with the run
+        self.ranks: Callable[[str], AbstractContextManager[None]] | None = None
         self.metrics: dict[str, float] = {}
         self.values: dict[str, Any] = {}
         self.by_stage: dict[str, dict[str, float]] = {}
@@ -36,6 +40,16 @@ class RunValues:
         """Ask once more those who had something to tell."""
         for end in self.ends:
             end()
+
+    def start_ranks(self, root: str) -> None:
+        """Let the Trainers of the run start other ranks; once, when the first one is made.
+
+        Args:
+            root: of Lightning, ``pytorch_lightning`` or ``lightning.pytorch``.
+        """
+        if self.ranks is not None:
+            ranks, self.ranks = self.ranks, None
+            self.stack.enter_context(ranks(root))
 
     def __enter__(self) -> "RunValues":
         _open.append(self)
