@@ -14,6 +14,7 @@ PACKAGES = [
     "coreai_opt.pruning.spec",
     "coreai_opt.common",
     "coreai_opt.huggingface",
+    "coreai_opt.runs",
     "lightning_callbacks",
 ]
 MODULES = ["coreai_opt.pruning.masks", "coreai_opt.pruning.errors"]

@@ -86,6 +86,7 @@ class OfAnyApp(GridSweeps):
         return self._command.flags
 
     def _planned(self, planner: Planner, loader: ConfigLoader, config_name: str | None) -> SweepRun:
+        self._planner, self._loader = planner, loader
         self.app.prepare(planner)
         return super()._planned(planner, loader, config_name)
 

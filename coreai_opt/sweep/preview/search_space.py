@@ -52,10 +52,15 @@ class SearchSpace:
         return int(count) if count.isdigit() else None
 
 
-def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
+def search_space(planner: Planner, loader: ConfigLoader, root: Path | None = None) -> SearchSpace:
     """Return the search space of a command line.
 
     Typed values count before the ``params`` of the sweeper's own node.
+
+    Args:
+        planner: has read the command line.
+        loader: finds the config files.
+        root: the sweep's directory, None = it is not known yet.
     """
     settings = planner.composer.hydra(planner.options)
     node = settings.sweeper
@@ -64,18 +69,20 @@ def search_space(planner: Planner, loader: ConfigLoader) -> SearchSpace:
     given_here = [*parse(params, loader), *planner.runs_own]
     merged = {one.get_key_element(): one for one in given_here}
     dimensions = sorted(map(dimension, merged.values()), key=lambda one: one[1] == "fixed")
-    shown = _in_place(planner, str(_plain(settings, "sweep.dir")))
+    shown = _in_place(planner, str(_plain(settings, "sweep.dir")), root)
     chosen = {key: shown(_text(value)) for key in TOLD if (value := _plain(node, key)) is not None}
     name = OmegaConf.select(settings, "runtime.choices", default={}).get("hydra/sweeper")
     return SearchSpace(str(name or node.get("_target_")), tuple(dimensions), chosen)
 
 
-def _in_place(planner: Planner, composed: str) -> Callable[[str], str]:
+def _in_place(planner: Planner, composed: str, known: Path | None) -> Callable[[str], str]:
     """Return a function that puts the sweep's directory into settings of the sweeper.
 
     Hydra composes them without the name, which depends on the varying knobs.
     """
-    if planner.app.given_name(planner) is not None:
+    if known is not None:
+        root = str(known)
+    elif planner.app.given_name(planner) is not None:
         root = str(planner.place(())[1])
     elif "None" in Path(composed).parts:
         root = str(Path(composed).parent / "SWEEP_NAME")

@@ -1,7 +1,7 @@
 """Printing of a preview; imports no torch and runs nothing."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,18 +156,24 @@ def _standing_of_run(config: Mapping[str, Any], paths: RunPaths) -> tuple[Standi
     return how, [f"goes on in {paths.root} from step {how.step}{of_all}"]
 
 
+def show_space(space: SearchSpace, sentences: Sequence[str] = ()) -> None:
+    """Print what a search chooses from, and its settings."""
+    out = console()
+    say(out, f"preview, nothing is run: a search by hydra/sweeper={space.sweeper}")
+    out.print(space_table(space))
+    if space.settings:
+        say(out, ", ".join(f"{key}={value}" for key, value in space.settings.items()))
+    for sentence in sentences:
+        say(out, sentence)
+
+
 def _show_search(planner: Planner, loader: ConfigLoader) -> None:
     if problems := list(planner.common.problems):
         raise ConfigError(problems)
     space, config = search_space(planner, loader), planner.common.values
     notes = planner.told([])
     out = console()
-    say(out, f"preview, nothing is run: a search by hydra/sweeper={space.sweeper}")
-    out.print(space_table(space))
-    if space.settings:
-        say(out, ", ".join(f"{key}={value}" for key, value in space.settings.items()))
-    for sentence in notes:
-        say(out, sentence)
+    show_space(space, notes)
     history = _history(config)
     length = length_of(config, history)
     seconds = history.seconds(config, length.steps)

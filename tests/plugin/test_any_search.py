@@ -1,0 +1,62 @@
+"""Searches of apps that know nothing of us: by what their task returns."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers.any_sweeps import AnyApp, copied
+
+SEARCH = "hydra/sweeper=coreai_optuna"
+
+SEVERAL = """
+import hydra
+
+@hydra.main(config_path=None, config_name=None, version_base=None)
+def main(cfg):
+    if cfg.x > 8:
+        raise ValueError("too large")
+    return cfg.x, -cfg.x
+
+main()
+"""
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> AnyApp:
+    pytest.importorskip("optuna")
+    return copied("plain", tmp_path)
+
+
+def test_a_search_minimizes_what_the_task_returns_and_goes_on(plain: AnyApp) -> None:
+    typed = ["x=interval(0,6)", "y=choice(1,2)", "hydra.sweeper.n_trials=6"]
+    shown = plain.sweep(*typed, "hydra.sweeper.preview=true", sweeper=SEARCH)
+    assert (shown.code, shown.called) == (0, []), shown.err
+    assert "preview, nothing is run: a search by hydra/sweeper=coreai_optuna" in shown.out
+    assert not plain.runs
+    said = plain.sweep(*typed, "hydra/sweeper/sampler=random", sweeper=SEARCH)
+    assert said.code == 0, said.err
+    assert len(said.called) == 6
+    (folder,) = {run.parent for run in plain.runs.values()}
+    best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    values = [one["objective"]["value"] for one in plain.records.values()]
+    assert best["best_value"] == pytest.approx(min(values))
+    more = plain.sweep(*typed[:2], "hydra.sweeper.n_trials=8", sweeper=SEARCH)
+    assert "6 trials done before, 2 to make" in more.out
+    assert len(more.called) == 2
+
+
+def test_several_returned_values_are_several_objectives(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    (tmp_path / "app.py").write_text(SEVERAL)
+    app = AnyApp(tmp_path, ("app.py",))
+    directions = "hydra.sweeper.direction=[minimize,minimize]"
+    said = app.sweep("+x=range(1,12)", "hydra.sweeper.n_trials=5", directions, sweeper=SEARCH)
+    failed = sum(one["status"] == "failed" for one in app.records.values())
+    assert said.code == (2 if failed else 0), said.err
+    assert "python app.py -m hydra/sweeper=grid hydra.sweeper.name=" in said.out or not failed
+    done = [one["objective"]["values"] for one in app.records.values() if one["objective"]]
+    # No one of them beats another one in both.
+    (folder,) = {run.parent for run in app.runs.values()}
+    best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    assert len(best["solutions"]) == len(done)
