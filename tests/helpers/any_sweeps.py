@@ -62,8 +62,15 @@ class AnyApp:
 
     def sweep(self, *words: str, sweeper: str = GRID, **variables: str) -> Swept:
         """Run a sweep."""
+        return self._done(self.command(*words, sweeper=sweeper), **variables)
+
+    def run(self, *words: str, **variables: str) -> Swept:
+        """Run the app with these words alone."""
+        return self._done([sys.executable, *self.program, *words], **variables)
+
+    def _done(self, command: list[str], **variables: str) -> Swept:
         done = subprocess.run(
-            self.command(*words, sweeper=sweeper),
+            command,
             cwd=self.folder,
             env=environment(**variables),
             capture_output=True,

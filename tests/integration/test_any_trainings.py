@@ -79,11 +79,8 @@ def test_a_typed_root_is_swept_over_by_params(home: Home, tmp_path: Path) -> Non
 def test_single_runs_and_other_sweepers_have_records_too(home: Home, tmp_path: Path) -> None:
     app = copied(home, HARD_CODED, tmp_path)
     for words in (["+record=on"], ["-m", "+record=on", "seed=1,2"]):
-        command = [word for word in app.command() if word not in ("-m", "hydra/sweeper=grid")]
-        done = subprocess.run(
-            [*command, *words], cwd=app.folder, env=environment(), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+        said = app.run(*words)
+        assert said.code == 0, said.err
     found = [record_of(path.parents[1]) for path in app.folder.glob("**/.coreai/result.json")]
     assert [one["status"] for one in found] == ["completed"] * 3
     # Two folds are two Trainers.
