@@ -62,7 +62,7 @@ def test_a_launcher_that_is_not_installed_is_told(
 def test_a_sweeper_named_optuna_stays_what_it_is(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     app = written(tmp_path, THEIRS)
-    said = app.run("+x=1", "--cfg=hydra", "hydra/sweeper=optuna")
+    said = app.run("--cfg=hydra", "+x=1", "hydra/sweeper=optuna")
     assert "_target_: theirs.OptunaSweeper" in said.out
     # Ours works beside it, also with its samplers.
     ours = "hydra/sweeper=coreai_optuna"
