@@ -20,7 +20,8 @@ from coreai_opt.config.any_config import (
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.identity import is_ignored
 from coreai_opt.config.locations import typed_path
-from coreai_opt.plugin.asked import planned_of
+from coreai_opt.plugin.any_warmup import any_warmup_key
+from coreai_opt.plugin.asked import knobs_in, planned_of
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.resume_key import resume_key
 from coreai_opt.plugin.sweep_settings import NODE, AnySweepSettings, search_values
@@ -154,7 +155,12 @@ class AnyApp(SweptApp):
         counting = [f"!{key}" for key in sorted(varied) if is_ignored(key, patterns)]
         self._more = (*changing, *counting)
         planner.__dict__.pop("common", None)
-        resume_key(planner.common.values, self._settings.resume_key)
+        key = resume_key(planner.common.values, self._settings.resume_key)
+        if self.shares_warmups and key is None:
+            told = f"{NODE}.warmup=auto: this app has no key for a checkpoint to start from"
+            raise ConfigError.of(
+                f"{NODE}.warmup", f"{told}; allowed: {NODE}.resume_key=KEY, or off"
+            )
 
     def read_of(self, planner: "Planner") -> Mapping[str, Any]:
         """Return the identity of what does not vary, read anew."""
@@ -194,6 +200,18 @@ class AnyApp(SweptApp):
 
     def objective(self, config: Mapping[str, Any]) -> tuple[str, str | None]:
         return self._settings.objective or RETURNED, self._settings.mode
+
+    @property
+    def shares_warmups(self) -> bool:
+        return self._settings.warmup == "auto"
+
+    def warmup_key(self, point: "Point") -> str | None:
+        knobs = knobs_in(point.config)
+        if knobs is None:
+            return None
+        first = knobs.prefix.partition(".")[0]
+        rest = {key: point.config[key] for key in point.config if key != first}
+        return any_warmup_key(self.identity(rest), knobs)
 
     def processes(self, config: Mapping[str, Any]) -> int | None:
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from coreai_opt.plugin.knobs import Knobs
+from coreai_opt.plugin.asked import knobs_in
 from coreai_opt.plugin.resume_key import newest_in
 from coreai_opt.runs.existing_run import read_json
 from coreai_opt.runs.paths import INNER, RunPaths
@@ -39,7 +39,9 @@ class AnyForecast(Forecast):
         self._records = [
             one
             for one in islice(found, MOST_RECORDS)
-            if one.get("status") == "completed" and (one.get("app") or {}).get("name") == app
+            if one.get("status") == "completed"
+            and one.get("kind") != "warmup"
+            and (one.get("app") or {}).get("name") == app
         ]
 
     def run(self, entry: SweepJob, state: EntryState, will_run: bool) -> PlannedRun:
@@ -75,17 +77,6 @@ def _newest(root: Path) -> list[Path]:
 def _but_seeds(overrides: Sequence[Any]) -> frozenset[str]:
     keyed = ((str(one).partition("=")[0], str(one)) for one in overrides)
     return frozenset(text for key, text in keyed if key.lstrip("+").rpartition(".")[2] != "seed")
-
-
-def knobs_in(config: Mapping[str, Any]) -> Knobs | None:
-    """Return the knobs of pruning in a planned config, None where it has none."""
-    of_hydra = ((config.get("hydra") or {}).get("callbacks") or {}).get("prune")
-    nodes = {"hydra.callbacks.prune": of_hydra}
-    nodes |= {key: config.get(key) for key in ("prune", "coreai_prune")}
-    for prefix, node in nodes.items():
-        if isinstance(node, Mapping) and {"schedule", "target_sparsity"} <= set(node):
-            return Knobs(node, prefix, is_sweep=True)
-    return None
 
 
 def _length_in(records: Sequence[Mapping[str, Any]]) -> TrainingLength:

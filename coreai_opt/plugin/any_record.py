@@ -51,6 +51,7 @@ def new_record(
     earlier: Mapping[str, Any] | None = None,
     seconds: float = 0.0,
     more: Mapping[str, Any] | None = None,
+    warmup_key: str | None = None,
 ) -> Record:
     """Write the record of a run that begins.
 
@@ -62,6 +63,7 @@ def new_record(
         earlier: the record of an earlier attempt.
         seconds: wall time that was spent on it.
         more: further fields.
+        warmup_key: of a warm-up run, None = it is none.
     """
     hydra = HydraConfig.get()
     content = read_json(SweepFolder(Path(hydra.sweep.dir)).file) or {}
@@ -80,6 +82,7 @@ def new_record(
         earlier=earlier,
         seconds=seconds,
         sweep=content.get("name") if hydra.mode == RunMode.MULTIRUN else None,
+        warmup_key=warmup_key,
         experiment=config.hash,
         more={**of_app, **(more or {})},
     )

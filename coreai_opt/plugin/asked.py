@@ -60,6 +60,17 @@ def planned_of(hydra: DictConfig, values: Mapping[str, Any]) -> Knobs | None:
     return Knobs(knobs, prefix, set(typed), True) if isinstance(knobs, Mapping) else None
 
 
+def knobs_in(config: Mapping[str, Any]) -> Knobs | None:
+    """Return the knobs of pruning in a planned config, None where it has none."""
+    of_hydra = ((config.get("hydra") or {}).get("callbacks") or {}).get("prune")
+    nodes = {"hydra.callbacks.prune": of_hydra}
+    nodes |= {key: config.get(key) for key in ("prune", "coreai_prune")}
+    for prefix, node in nodes.items():
+        if isinstance(node, Mapping) and {"schedule", "target_sparsity"} <= set(node):
+            return Knobs(node, prefix, is_sweep=True)
+    return None
+
+
 def swept_names(hydra: DictConfig) -> list[str]:
     """Return the names of the knobs that a multirun varies.
 

@@ -44,12 +44,13 @@ def _callbacks(root: str) -> list[Any]:
 def _beside(root: str, hydra: Any) -> list[Any]:
     """Return what a job has besides pruning: exact resume, and a record."""
     found: list[Any] = []
-    if "resumable" in (hydra.callbacks or ()):
+    values = sys.modules.get("coreai_opt.runs.values")
+    told = None if values is None else values.open_values()
+    if "resumable" in (hydra.callbacks or ()) or (told is not None and told.is_resumable):
         from coreai_opt.plugin.resumable import resumables_of
 
         found += resumables_of(root, hydra)
-    values = sys.modules.get("coreai_opt.runs.values")
-    if values is not None and (told := values.open_values()) is not None:
+    if told is not None:
         from coreai_opt.plugin.trainer_callbacks import HOMES
 
         told.start_ranks(root)

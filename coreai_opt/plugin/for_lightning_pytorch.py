@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from coreai_opt.plugin import trainer_callbacks, trainer_record
+from coreai_opt.plugin import trainer_callbacks, trainer_record, trainer_warmup
 
 # As a value without types: the package need not be there where types are checked.
 _Callback: Any = importlib.import_module("lightning.pytorch.callbacks").Callback
@@ -19,3 +19,7 @@ class RecordTrainer(trainer_record.RecordTrainer, _Callback):  # type: ignore[mi
 
 class SignalsWait(trainer_record.SignalsWait, _Callback):  # type: ignore[misc]
     __doc__ = trainer_record.SignalsWait.__doc__
+
+
+class EndOfWarmup(trainer_warmup.EndOfWarmup, _Callback):  # type: ignore[misc]
+    __doc__ = trainer_warmup.EndOfWarmup.__doc__

@@ -2,7 +2,7 @@
 
 import pytorch_lightning as pl
 
-from coreai_opt.plugin import trainer_callbacks, trainer_record
+from coreai_opt.plugin import trainer_callbacks, trainer_record, trainer_warmup
 
 
 class JobCallback(trainer_callbacks.JobCallback, pl.Callback):
@@ -15,3 +15,7 @@ class RecordTrainer(trainer_record.RecordTrainer, pl.Callback):
 
 class SignalsWait(trainer_record.SignalsWait, pl.Callback):
     __doc__ = trainer_record.SignalsWait.__doc__
+
+
+class EndOfWarmup(trainer_warmup.EndOfWarmup, pl.Callback):
+    __doc__ = trainer_warmup.EndOfWarmup.__doc__

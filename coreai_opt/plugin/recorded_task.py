@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from coreai_opt.distributed.handoff import await_start, publish_start, refusal_p
 from coreai_opt.distributed.ranks import rank_arguments, run_dir_text
 from coreai_opt.plugin.any_app import any_config, result_of
 from coreai_opt.plugin.any_record import Command, new_record, take
+from coreai_opt.plugin.any_warmup import finish_warmup, start_from, warmup_end
+from coreai_opt.plugin.asked import knobs_in
 from coreai_opt.plugin.resume_key import hand_over, newest_in, resume_key
 from coreai_opt.plugin.sweep_settings import AnySweepSettings
 from coreai_opt.report.formatting import quoted
@@ -88,6 +91,7 @@ class _Job:
         self._resume_key = resume_key(self._config.values, self._settings.resume_key)
         self._hydra_folder = str(hydra.output_subdir or "")
         self.paths = RunPaths(Path(hydra.runtime.output_dir), INNER)
+        self._warmup: dict[str, Any] | None = None  # that the run starts from
 
     def start(self) -> Start:
         """Return how the run starts, by what lies in its directory.
@@ -101,9 +105,10 @@ class _Job:
         if earlier is None:
             if paths.result.exists():
                 paths.archive_attempt([self._hydra_folder])
-            return Start()
+            return self._anew()
         known = (earlier.record.get("config_hash"), earlier.record.get("planned_hash"))
-        if not {self._config.hash, self._environment.config_hash} & {*known}:
+        mine = {self._config.hash, self._environment.config_hash, self._environment.warmup_key}
+        if not mine & {*known}:
             sentence = f"{paths.root} holds the run of another config"
             raise ConfigError.of("hydra.sweep.dir", f"{sentence}; allowed: another directory")
         if earlier.state == "running":
@@ -112,7 +117,7 @@ class _Job:
             raise RunBusyError.of("hydra.sweep.dir", sentence)
         is_as_seen = paths.result.stat().st_mtime_ns == self._environment.mtime_ns
         if self._environment.restart and is_as_seen:
-            return Start(earlier=earlier)
+            return self._anew(earlier)
         if earlier.state == "completed":
             return Start(earlier=earlier, is_done=True)
         if earlier.state == "failed" and not is_as_seen:
@@ -120,13 +125,21 @@ class _Job:
             raise RunFailedError(f"{error.get('type')}: {error.get('message')}", paths.result)
         return self._onward(earlier)
 
+    def _anew(self, earlier: ExistingRun | None = None, *sentences: str) -> Start:
+        """Return the start at the first step, or at the end of a warm-up that is shared."""
+        folder = self._environment.warmup
+        if not folder or self._resume_key is None:
+            return Start(earlier=earlier, sentences=sentences)
+        start, self._warmup = start_from(self.paths, folder)
+        return replace(start, earlier=earlier, sentences=(*sentences, *start.sentences))
+
     def _onward(self, earlier: ExistingRun) -> Start:
         root, found = earlier.paths.root, newest_in(self.paths)
         if found is None or self._resume_key is None:
             why = "the run had left no whole checkpoint"
             if self._resume_key is None:
                 why = "this app has no key for a checkpoint (hydra.sweeper.resume_key)"
-            return Start(earlier=earlier, sentences=(f"begins anew in {root.name}: {why}",))
+            return self._anew(earlier, f"begins anew in {root.name}: {why}")
         told = [f"{path} is damaged, and the one before it is used" for path in found.damaged]
         name = found.path.relative_to(root)
         told.append(f"goes on in {root.name} from {name}, by {self._resume_key}")
@@ -150,10 +163,14 @@ class _Job:
             beats = Heartbeat(self.paths.progress, values.progress, True, lambda: record.seconds)
             try:
                 values.ranks = lambda root: self._ranks(root, start)
+                values.is_resumable = self._settings.warmup == "auto"
+                values.warmup_end = self._end_of_warmup()
                 with beats, values, self._resources(), values.stack:
-                    returned = _returned_by(task, self._cfg)
+                    returned = _returned_by(task, self._cfg, values)
                 values.finish()
                 take(record, values, result_of(returned, values.metrics, self._settings))
+                if self._is_warmup:
+                    finish_warmup(record, self.paths, self._environment.warmup_key, values)
                 record.complete()
             except BaseException as error:
                 outcome = _failed(record, self.paths, error, values)
@@ -161,15 +178,23 @@ class _Job:
                     outcome.pressed = interruptions.pressed
                 interruptions.pass_on(error)
                 raise outcome from error
-        with suppress(OSError):
-            remove_all(self.paths.resume)
+        if not self._is_warmup:  # the checkpoint is all that it is for
+            with suppress(OSError):
+                remove_all(self.paths.resume)
         return returned
+
+    @property
+    def _is_warmup(self) -> bool:
+        return bool(self._environment.warmup_key)
+
+    def _end_of_warmup(self) -> int | None:
+        return warmup_end(knobs_in(self._config.values)) if self._is_warmup else None
 
     def _record(self, start: Start) -> Record:
         earlier, planned = start.earlier, self._environment.config_hash
-        if earlier is not None and start.checkpoint is None:
+        goes_on = earlier is not None and start.checkpoint is not None and self._warmup is None
+        if earlier is not None and not goes_on:
             self.paths.archive_attempt([self._hydra_folder])
-        goes_on = earlier is not None and start.checkpoint is not None
         before = None if earlier is None else dict(earlier.record)
         if before is not None and not goes_on:
             before = {"attempts": before.get("attempts")}
@@ -183,9 +208,11 @@ class _Job:
             more={
                 "resume_key": self._resume_key,
                 "identity": None if planned in ("", self._config.hash) else self._config.identity,
+                "warmup": self._warmup,
             },
+            warmup_key=self._environment.warmup_key or None,
         )
-        if start.checkpoint is not None:
+        if start.checkpoint is not None and goes_on:
             record.content["resumed_at"].append(str(start.checkpoint.relative_to(self.paths.root)))
             record.save()
         return record
@@ -228,10 +255,18 @@ class _Job:
                 hydra.run.dir = place
 
 
-def _returned_by(task: Task, cfg: DictConfig) -> Any:
-    """Return what a task returns; one that leaves by ``sys.exit()`` has come to its end."""
+def _returned_by(task: Task, cfg: DictConfig, values: RunValues) -> Any:
+    """Return what a task returns.
+
+    One that leaves by ``sys.exit()`` has come to its end, and so has a warm-up that ends where it
+    is to.
+    """
     try:
         return task(cfg)
+    except Exception:
+        if not values.has_ended_warmup:
+            raise
+        return None
     except SystemExit as error:
         if error.code in (None, 0) and exit_code_of(error) is None:
             return None

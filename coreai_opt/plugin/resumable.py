@@ -39,7 +39,8 @@ def resumables_of(root: str, hydra: DictConfig) -> list[Any]:
         root: of the Trainer, ``pytorch_lightning`` or ``lightning.pytorch``.
         hydra: Hydra's own node of the job's config.
     """
-    given: Any = OmegaConf.to_container(hydra.callbacks[NODE], resolve=True)
+    node = (hydra.callbacks or {}).get(NODE) or {}
+    given: Any = OmegaConf.to_container(node, resolve=True) if node else {}
     settings = {key: value for key, value in given.items() if not key.startswith("_")}
     return _made(root, _folder(str(hydra.runtime.output_dir)), settings)
 
@@ -60,6 +61,12 @@ def _made(root: str, folder: Path, settings: Mapping[str, Any]) -> list[Any]:
     values, home = open_values(), importlib.import_module(package)
     if values is None or values.interruptions is None:
         return [home.ResumableCheckpoint(folder, **settings)]
-    pending = values.interruptions.pending
-    signals = importlib.import_module(module).SignalsWait(values, drop_sigterm)
-    return [home.ResumableCheckpoint(folder, **settings, interruption=pending), signals]
+    pending, ours = values.interruptions.pending, importlib.import_module(module)
+    signals = ours.SignalsWait(values, drop_sigterm)
+    if values.warmup_end is None:
+        return [home.ResumableCheckpoint(folder, **settings, interruption=pending), signals]
+    end = ours.EndOfWarmup(values, values.warmup_end)
+    resumable = home.ResumableCheckpoint(
+        folder, **settings, interruption=lambda: pending() or end.error()
+    )
+    return [resumable, signals, end]

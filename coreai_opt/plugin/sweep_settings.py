@@ -24,6 +24,11 @@ def _as_text(value: Any) -> Any:
     return str(value) if is_number else value
 
 
+def _off_of_yaml(value: Any) -> Any:
+    # In a file of its own an unquoted off is false.
+    return "off" if value is False else value
+
+
 class AnySweepSettings(SweepSettings):
     """What a sweep of any app does with its runs."""
 
@@ -43,6 +48,9 @@ class AnySweepSettings(SweepSettings):
     )
     direction: Literal["maximize", "minimize", "max", "min"] | None = Field(
         None, description="maximize or minimize"
+    )
+    warmup: Annotated[Literal["auto", "off"], BeforeValidator(_off_of_yaml)] = Field(
+        "off", description="auto or off: whether runs share what they train before they prune"
     )
     params: dict[str, Any] | None = Field(None, description="{KNOB: 'VALUE,VALUE'}")
 

@@ -22,6 +22,10 @@ class RunValues:
         metrics: numbers by name.
         values: anything else by name, as text where JSON has no such value.
         ranks: returns what lets a Trainer of a root start other ranks, None = nothing does.
+        is_resumable: its Trainers are to go on exactly, whatever the config says.
+        warmup_end: reading of the schedule's clock at which the run ends, a warm-up; None = it is
+            none.
+        has_ended_warmup: whether it has ended there.
         by_stage: numbers by name, for each stage of a Lightning Trainer.
         facts: fields of the record.
     """
@@ -31,6 +35,9 @@ class RunValues:
         self.ends: list[Callable[[], None]] = []  # called when the task has returned
         self.stack = ExitStack()  # closed with the run
         self.ranks: Callable[[str], AbstractContextManager[None]] | None = None
+        self.is_resumable = False
+        self.warmup_end: int | None = None
+        self.has_ended_warmup = False
         self.metrics: dict[str, float] = {}
         self.values: dict[str, Any] = {}
         self.by_stage: dict[str, dict[str, float]] = {}

@@ -20,6 +20,7 @@ from coreai_opt.runs.existing_run import ExistingRun, differing_keys
 from coreai_opt.runs.outcome import summary_line
 from coreai_opt.sweep.axes import HOW_TO_SEARCH
 from coreai_opt.sweep.swept_app import SweptApp, is_grid
+from coreai_opt.warmup.key import warmup_key
 
 if TYPE_CHECKING:
     from coreai_opt.sweep.plan import Plan, Planner, Point
@@ -39,7 +40,13 @@ class OwnApp(SweptApp):
     """The app of our config tree; its sweep's settings have short names at the root."""
 
     of_the_sweep = ("sweep.", "sweep_name", "preview", *OF_HYDRA)
-    shares_warmups = True
+
+    @property
+    def shares_warmups(self) -> bool:
+        return True
+
+    def warmup_key(self, point: "Point") -> str | None:
+        return warmup_key(point.config)
 
     def knob(self, name: str) -> str:
         return "sweep_name" if name == "name" else f"sweep.{name}"

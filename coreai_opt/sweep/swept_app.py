@@ -57,12 +57,15 @@ class SweptApp(ABC):
     Attributes:
         inner: folder in a run directory that has its record, empty = the directory itself.
         of_the_sweep: what the keys begin with that are told to the sweep, not to its runs.
-        shares_warmups: whether its runs may share what they train before they prune.
     """
 
     inner = ""
     of_the_sweep: tuple[str, ...] = ()
-    shares_warmups = False
+
+    @property
+    def shares_warmups(self) -> bool:
+        """Whether runs may share what they train before they prune."""
+        return False
 
     @abstractmethod
     def knob(self, name: str) -> str:
@@ -126,6 +129,10 @@ class SweptApp(ABC):
     @abstractmethod
     def objective(self, config: Mapping[str, Any]) -> tuple[str, str | None]:
         """Return name and mode (``max``, ``min``, None = not known) of what runs are judged by."""
+
+    def warmup_key(self, point: "Point") -> str | None:
+        """Return what is equal for runs with the same dense warm-up, None = it shares none."""
+        return None
 
     @abstractmethod
     def processes(self, config: Mapping[str, Any]) -> int | None:

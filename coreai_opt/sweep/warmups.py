@@ -14,7 +14,6 @@ from coreai_opt.runs.run_record import code_and_versions
 from coreai_opt.sweep.folder import SweepJob
 from coreai_opt.sweep.scheduler import WAITED_FOR, cause_of
 from coreai_opt.sweep.selection import Selection, has_failed_by_itself
-from coreai_opt.warmup.key import warmup_key
 from coreai_opt.warmup.run import WarmupRun
 from lightning_callbacks._resume.checkpoint_files import checkpoint_files
 
@@ -34,13 +33,14 @@ def add_warmups(
     """
     groups: dict[str, list[SweepJob]] = {}
     for job in selection.to_run:
-        key = warmup_key(job.point.config) if _begins(job, selection) else None
+        key = job.app.warmup_key(job.point) if _begins(job, selection) else None
         if key is not None:
             groups.setdefault(key, []).append(job)
     code = code_and_versions() if groups else {}
     for key, jobs in groups.items():
-        paths = RunPaths(root / f"warmup-{key[:8]}")
-        warmup = SweepJob(replace(jobs[0].point, warmup_key=key), paths)
+        app = jobs[0].app
+        paths = RunPaths(root / f"warmup-{key[:8]}", app.inner)
+        warmup = SweepJob(replace(jobs[0].point, warmup_key=key), paths, app)
         if _add(selection, warmup, len(jobs), settings, {**code, "threads": threads}):
             selection.warmup_of |= {job.config_hash: warmup for job in jobs}
 

@@ -26,7 +26,8 @@ from coreai_opt.training.build import Objects
 from coreai_opt.training.checkpoint_content import PlainHyperparameters, refuse_foreign
 from coreai_opt.training.final_model import FinalValidation, checkpoints_of
 from coreai_opt.training.operations_count import ExampleBatch, count_operations
-from coreai_opt.warmup.make import MakeWarmup, WarmupEnded, WarmupNotPossibleError
+from coreai_opt.warmup.make import MakeWarmup, WarmupEnded
+from coreai_opt.warmup.run import WarmupNotPossibleError
 from coreai_opt.warmup.start import StartFromWarmup, choose_warmup
 from lightning_callbacks import ResumableCheckpoint
 from lightning_callbacks._lightning_internals import drop_sigterm

@@ -13,6 +13,7 @@ from coreai_opt.pruning.scheduling.groups import will_prune
 from coreai_opt.runs.context import RunContext
 from coreai_opt.runs.data_files import data_files
 from coreai_opt.warmup.key import warmup_end, warmup_key
+from coreai_opt.warmup.run import WarmupNotPossibleError
 from coreai_opt.warmup.sources import sources_of_this_process
 from lightning_callbacks import ScheduledPruning
 from lightning_callbacks._lightning_internals import csv_prefix
@@ -23,10 +24,6 @@ from lightning_callbacks._resume.unsafe_globals import foreign_in_file
 
 class WarmupEnded(Exception):
     """The warm-up is complete, and its checkpoint is written."""
-
-
-class WarmupNotPossibleError(Exception):
-    """No run can start from this warm-up, however often it is trained."""
 
 
 class MakeWarmup(pl.Callback):

@@ -15,6 +15,10 @@ from coreai_opt.warmup.sources import changed_sources
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile, checkpoint_files
 
 
+class WarmupNotPossibleError(Exception):
+    """No run can start from this warm-up, however often it is trained."""
+
+
 @dataclass(frozen=True)
 class WarmupRun:
     """A run that has ended where its first mask would have been made.

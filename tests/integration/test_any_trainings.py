@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.helpers.any_sweeps import AnyApp, environment, record_of
 from tests.helpers.apps import DICT_GROUP, HARD_CODED, ZEN, App, Home, homes
@@ -172,3 +173,46 @@ def test_runs_on_several_devices_one_after_the_other(home: Home, tmp_path: Path)
     # The other rank was that of the run: it has made no directory of its own.
     assert not (app.folder / "outputs").exists()
     assert len(list((app.folder / "multirun").glob("*/*/"))) == 2
+
+
+def weights_of(run: Path) -> dict[str, Any]:
+    return dict(torch.load(run / "weights.pt", weights_only=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_runs_that_share_their_dense_warmup_end_as_those_that_do_not(
+    home: Home, tmp_path: Path
+) -> None:
+    app = copied(home, DICT_GROUP, tmp_path)
+    ramp = ["+prune=poly", "prune.begin_step=40", "prune.total_iters=30"]
+    grid = [*ramp, "prune.schedule=none,poly,linear", "prune.target_sparsity=0.8,0.9"]
+    shared = app.sweep(*grid, "hydra.sweeper.warmup=auto", "hydra.sweeper.name=shared")
+    assert shared.code == 0, (shared.out, shared.err)
+    assert "5 runs, 5 to run, after 1 dense warm-up that they share" in shared.out
+    assert "dense warm-up completed: 12 steps" in shared.out
+    assert app.sweep(*grid, "hydra.sweeper.name=alone").code == 0
+    for run in (app.folder / "multirun" / "alone").glob("*/"):
+        same = app.folder / "multirun" / "shared" / run.name
+        expected, found = record_of(run), record_of(same)
+        for name in ("metrics", "sparsity", "training", "objective"):
+            assert found[name] == expected[name], (run.name, name)
+        before, now = weights_of(run), weights_of(same)
+        assert all(torch.equal(now[name], before[name]) for name in before)
+        is_dense = run.name.startswith("prune.schedule-none")
+        assert (found["warmup"] is None) == is_dense
+        if not is_dense:
+            assert found["warmup"]["steps"] == 12
+    # A later command starts from it, too.
+    more = [*ramp, "prune.schedule=cosine", "prune.target_sparsity=0.8,0.9"]
+    later = app.sweep(*more, "hydra.sweeper.warmup=auto", "hydra.sweeper.name=shared")
+    assert "2 runs start from the dense warm-up in warmup-" in later.out
+
+
+def test_a_warmup_needs_a_key_to_start_from(home: Home, tmp_path: Path) -> None:
+    app = copied(home, DICT_GROUP, tmp_path)
+    none = ["hydra.sweeper.warmup=auto", "hydra.sweeper.resume_key=null"]
+    said = app.sweep("+prune=poly", "seed=1,2", *none)
+    assert said.code == 1
+    told = "error: hydra.sweeper.warmup=auto: this app has no key for a checkpoint to start from"
+    assert said.err.startswith(told), said.err
