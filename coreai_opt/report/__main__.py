@@ -8,6 +8,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from coreai_opt.report.collect import SWEEP_FILE, collect
+from coreai_opt.report.comparison import Comparison, comparison
 from coreai_opt.report.files import results_csv, write_file
 from coreai_opt.report.metric_choice import MetricError
 from coreai_opt.report.protocol import protocol_warnings
@@ -60,13 +61,14 @@ def main(words: list[str] | None = None, name: str = "report") -> None:
     warnings = protocol_warnings(board)
     width = None if sys.stdout.isatty() else WIDE
     console = Console(width=width, highlight=False, markup=False, emoji=False)
-    print_report(console, collected, board, warnings)
+    pairs, sentences = _compared(board)
+    print_report(console, collected, board, warnings, pairs)
     out: Path = arguments.out or (roots[0] if len(roots) == 1 else Path("report"))
     try:
-        written = _write(out, collected, board, warnings, arguments)
+        written = _write(out, collected, board, warnings, pairs, arguments)
     except OSError as error:
         parser.error(f"{str(out)!r} cannot be written to: {error.strerror or error}")
-    for sentence in written:
+    for sentence in (*sentences, *written):
         print(safe_text(sentence))
 
 
@@ -124,6 +126,7 @@ def _write(
     collected: Collected,
     board: Leaderboard,
     warnings: list[str],
+    pairs: Comparison | None,
     arguments: argparse.Namespace,
 ) -> list[str]:
     """Write what the installed packages allow, and return a sentence on each."""
@@ -135,7 +138,7 @@ def _write(
     except ModuleNotFoundError as error:
         sentences.append(f"no report.html: {_package(error)} {MISSING}")
     else:
-        page = report_html(out, collected, board, warnings, arguments.knobs)
+        page = report_html(out, collected, board, warnings, arguments.knobs, pairs)
         write_file(out / "report.html", page)
         sentences.append(f"written: {out / 'report.html'}")
     if arguments.no_figures:
@@ -146,6 +149,13 @@ def _write(
         return [*sentences, f"no figures: {_package(error)} {MISSING}"]
     drawn = draw_figures(out / "figures", collected, board, arguments.knobs)
     return [*sentences, f"written: {out / 'figures'} ({', '.join(drawn) or 'nothing to draw yet'})"]
+
+
+def _compared(board: Leaderboard) -> tuple[Comparison | None, list[str]]:
+    try:
+        return comparison(board), []
+    except ModuleNotFoundError as error:
+        return None, [f"no comparison: {_package(error)} {MISSING}"]
 
 
 def _package(error: ModuleNotFoundError) -> str:

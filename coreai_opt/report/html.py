@@ -14,6 +14,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from coreai_opt.report.commands import rerun_command
+from coreai_opt.report.comparison import Comparison, comparison_sentences
+from coreai_opt.report.comparison_table import COLUMNS, TableCell, pair_rows
 from coreai_opt.report.environment import environment
 from coreai_opt.report.files import link_to
 from coreai_opt.report.page_charts import page_charts
@@ -33,8 +35,6 @@ from coreai_opt.report.values import as_number, knob_value
 ASSETS = resources.files("coreai_opt.report") / "assets"
 STATUSES = (*STATES, "pending")
 
-TableCell = tuple[str, str]  # shown text, and sort key
-
 
 def report_html(
     out: Path,
@@ -42,6 +42,7 @@ def report_html(
     board: Leaderboard,
     warnings: Sequence[str],
     knobs: tuple[str, ...] = (),
+    pairs: Comparison | None = None,
 ) -> str:
     """Return the page.
 
@@ -51,6 +52,7 @@ def report_html(
         board: those that have completed, grouped.
         warnings: of the protocol.
         knobs: first axes of the heat map.
+        pairs: the comparison of configurations, None where scipy is not installed.
     """
     templates = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     charts, data = page_charts(collected, board, knobs)
@@ -68,6 +70,7 @@ def report_html(
         leaderboard=_leaderboard(board),
         patterns=board_patterns(board),
         charts=charts,
+        comparison=_comparison(pairs, board),
         runs=_runs(out, collected, board),
         failures=_failures(out, collected),
         pending=[safe_text(" ".join(point.overrides)) for point in collected.pending],
@@ -114,6 +117,15 @@ def _leaderboard(board: Leaderboard) -> dict[str, Any]:
         keys += ["" if value is None else repr(float(value)) for value in spread]
         rows.append((entry.rank is None, list(zip(texts, keys, strict=True))))
     return {"columns": columns, "rows": rows}
+
+
+def _comparison(pairs: Comparison | None, board: Leaderboard) -> dict[str, Any]:
+    columns = [(name, not is_text) for name, is_text in COLUMNS]
+    if pairs is None:
+        sentence = "Not made: scipy is not installed: pip install 'hydra-coreai-opt[report]'"
+        return {"columns": columns, "rows": [], "sentences": [sentence]}
+    sentences = list(comparison_sentences(pairs))
+    return {"columns": columns, "rows": pair_rows(pairs, board), "sentences": sentences}
 
 
 def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]:

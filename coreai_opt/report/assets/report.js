@@ -308,7 +308,7 @@
   preference.addEventListener("change", themed);
   matchMedia("(max-width: 600px)").addEventListener("change", drawAll);
 
-  document.querySelectorAll("#leaderboard, #runs").forEach(sortable);
+  document.querySelectorAll("#leaderboard, #comparison-table, #runs").forEach(sortable);
   filterable();
   if (data.heatmap) {
     byId("heatmap-x").addEventListener("change", () => apart("x", "y"));
