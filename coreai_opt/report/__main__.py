@@ -2,14 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from rich.console import Console
 
 from coreai_opt.report.collect import SWEEP_FILE, collect
 from coreai_opt.report.comparison import Comparison, comparison
 from coreai_opt.report.files import results_csv, write_file
+from coreai_opt.report.importance import Importance, importance
 from coreai_opt.report.metric_choice import MetricError
 from coreai_opt.report.protocol import protocol_warnings
 from coreai_opt.report.records import Collected
@@ -17,6 +19,7 @@ from coreai_opt.report.tables import Leaderboard, board_of
 from coreai_opt.report.terminal import print_report
 from coreai_opt.report.text import safe_text
 
+T = TypeVar("T")
 WIDE = 2000  # a pipe has no width: there, lines are as long as they get
 MISSING = "is not installed: pip install 'hydra-coreai-opt[report]'"
 
@@ -61,11 +64,13 @@ def main(words: list[str] | None = None, name: str = "report") -> None:
     warnings = protocol_warnings(board)
     width = None if sys.stdout.isatty() else WIDE
     console = Console(width=width, highlight=False, markup=False, emoji=False)
-    pairs, sentences = _compared(board)
-    print_report(console, collected, board, warnings, pairs)
+    sentences: list[str] = []
+    pairs = _if_installed(lambda: comparison(board), "comparison", sentences)
+    mattered = _if_installed(lambda: importance(board), "importance of knobs", sentences)
+    print_report(console, collected, board, warnings, pairs, mattered)
     out: Path = arguments.out or (roots[0] if len(roots) == 1 else Path("report"))
     try:
-        written = _write(out, collected, board, warnings, pairs, arguments)
+        written = _write(out, collected, board, warnings, pairs, mattered, arguments)
     except OSError as error:
         parser.error(f"{str(out)!r} cannot be written to: {error.strerror or error}")
     for sentence in (*sentences, *written):
@@ -127,6 +132,7 @@ def _write(
     board: Leaderboard,
     warnings: list[str],
     pairs: Comparison | None,
+    mattered: Importance | None,
     arguments: argparse.Namespace,
 ) -> list[str]:
     """Write what the installed packages allow, and return a sentence on each."""
@@ -138,7 +144,7 @@ def _write(
     except ModuleNotFoundError as error:
         sentences.append(f"no report.html: {_package(error)} {MISSING}")
     else:
-        page = report_html(out, collected, board, warnings, arguments.knobs, pairs)
+        page = report_html(out, collected, board, warnings, arguments.knobs, pairs, mattered)
         write_file(out / "report.html", page)
         sentences.append(f"written: {out / 'report.html'}")
     if arguments.no_figures:
@@ -147,15 +153,16 @@ def _write(
         from coreai_opt.report.static import draw_figures
     except ModuleNotFoundError as error:
         return [*sentences, f"no figures: {_package(error)} {MISSING}"]
-    drawn = draw_figures(out / "figures", collected, board, arguments.knobs)
+    drawn = draw_figures(out / "figures", collected, board, arguments.knobs, mattered)
     return [*sentences, f"written: {out / 'figures'} ({', '.join(drawn) or 'nothing to draw yet'})"]
 
 
-def _compared(board: Leaderboard) -> tuple[Comparison | None, list[str]]:
+def _if_installed(make: Callable[[], T], what: str, sentences: list[str]) -> T | None:
     try:
-        return comparison(board), []
+        return make()
     except ModuleNotFoundError as error:
-        return None, [f"no comparison: {_package(error)} {MISSING}"]
+        sentences.append(f"no {what}: {_package(error)} {MISSING}")
+        return None
 
 
 def _package(error: ModuleNotFoundError) -> str:

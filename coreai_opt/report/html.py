@@ -18,6 +18,7 @@ from coreai_opt.report.comparison import Comparison, comparison_sentences
 from coreai_opt.report.comparison_table import COLUMNS, TableCell, pair_rows
 from coreai_opt.report.environment import environment
 from coreai_opt.report.files import link_to
+from coreai_opt.report.importance import Importance
 from coreai_opt.report.page_charts import page_charts
 from coreai_opt.report.records import STATES, Collected, Pending, RunRow
 from coreai_opt.report.tables import Leaderboard
@@ -43,6 +44,7 @@ def report_html(
     warnings: Sequence[str],
     knobs: tuple[str, ...] = (),
     pairs: Comparison | None = None,
+    mattered: Importance | None = None,
 ) -> str:
     """Return the page.
 
@@ -53,9 +55,10 @@ def report_html(
         warnings: of the protocol.
         knobs: first axes of the heat map.
         pairs: the comparison of configurations, None where scipy is not installed.
+        mattered: the importance of the knobs, None where scikit-learn is not installed.
     """
     templates = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    charts, data = page_charts(collected, board, knobs)
+    charts, data = page_charts(collected, board, knobs, mattered)
     library, script = get_plotlyjs(), _asset("report.js")
     return templates.from_string(_asset("report.html")).render(
         title=safe_text(", ".join(sweep.name for sweep in collected.sweeps)),

@@ -12,6 +12,8 @@ from coreai_opt.report.commands import rerun_command
 from coreai_opt.report.comparison import TOO_FEW, Comparison, comparison_sentences
 from coreai_opt.report.comparison_table import COLUMNS, pair_rows
 from coreai_opt.report.formatting import n_m_patterns
+from coreai_opt.report.importance import Importance
+from coreai_opt.report.page_knobs import importance_sentence
 from coreai_opt.report.records import Collected, RunRow
 from coreai_opt.report.tables import Leaderboard, LeaderboardRow, SeedGroup
 from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
@@ -27,6 +29,7 @@ def print_report(
     board: Leaderboard,
     warnings: Sequence[str],
     pairs: Comparison | None = None,
+    mattered: Importance | None = None,
 ) -> None:
     """Print all that the report has to say but for the pictures."""
     if board.entries:
@@ -41,6 +44,8 @@ def print_report(
         console.print(Text(assumed_sentence(board)))
     if pairs is not None and pairs.pairs:
         _print_comparison(console, pairs, board)
+    if mattered is not None and board.varying():
+        console.print(Text(importance_sentence(mattered)))
     for sentence in warnings:
         console.print(Text(f"warning: {sentence}", style="yellow"))
     _print_failures(console, collected)

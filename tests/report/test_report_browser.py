@@ -77,6 +77,8 @@ def test_the_charts_are_drawn_and_fit_and_nothing_is_asked_for(
     opened = Opened(browser, sweep, size, scheme)
     assert opened.drawn("accuracy", ".points path.point") == 16
     assert opened.drawn("heatmap", ".hm image") == 1
+    assert opened.drawn("parallel", ".scatterlayer .lines path") == 15
+    assert opened.drawn("importance", ".barlayer .point") == 2
     assert opened.drawn("schedules", ".scatterlayer .lines path") >= 15
     assert opened.drawn("layers", ".barlayer .point") == 3
     width = opened.page.evaluate("document.documentElement.scrollWidth")
