@@ -16,7 +16,7 @@ from coreai_opt.report.difference import (
     environment_texts,
     run_numbers,
 )
-from coreai_opt.report.records import Collected, RunRow
+from coreai_opt.report.records import Collected
 from coreai_opt.report.text import run_name, safe_text
 
 
@@ -57,12 +57,6 @@ def side_by_side_data(collected: Collected) -> dict[str, Any]:
     }
 
 
-def first_pair(collected: Collected, best: RunRow | None) -> tuple[int, int]:
-    """Return the two runs that the page begins with: a run of the best group, and another one."""
-    at = collected.rows.index(best) if best in collected.rows else 0
-    return at, 0 if at else min(1, len(collected.rows) - 1)
-
-
 def _columns(texts: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
     columns = []
     for key in dict.fromkeys(key for one in texts for key in one):
@@ -71,7 +65,9 @@ def _columns(texts: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
         if len(values) > 1 or None in found:
             places = {value: at for at, value in enumerate(values)}
             at = [-1 if value is None else places[value] for value in found]
-            columns.append({"name": safe_text(key), "values": list(map(safe_text, values)), "at": at})
+            columns.append(
+                {"name": safe_text(key), "values": list(map(safe_text, values)), "at": at}
+            )
     return columns
 
 
@@ -94,5 +90,3 @@ def _table(first: str, columns: Sequence[str], numbers: bool = False) -> Table:
         justify = "right" if numbers else "left"
         table.add_column(escape(safe_text(name)), justify=justify, overflow="fold")  # type: ignore[arg-type]
     return table
-
-

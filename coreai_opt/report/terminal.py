@@ -1,7 +1,5 @@
 """Terminal report: leaderboard, warnings, failures, and the runs still to come."""
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Console, Group
 from rich.markup import escape
@@ -12,7 +10,7 @@ from coreai_opt.report.commands import rerun_command
 from coreai_opt.report.comparison import TOO_FEW, Comparison, comparison_sentences
 from coreai_opt.report.comparison_table import COLUMNS, pair_rows
 from coreai_opt.report.formatting import n_m_patterns
-from coreai_opt.report.importance import Importance
+from coreai_opt.report.made import Report
 from coreai_opt.report.page_knobs import importance_sentence
 from coreai_opt.report.records import Collected, RunRow
 from coreai_opt.report.tables import Leaderboard, LeaderboardRow, SeedGroup
@@ -23,15 +21,9 @@ PAIRS_SHOWN = 10
 SIZES = ("achieved", "sparsity of all weights", "compression", "speed-up")
 
 
-def print_report(
-    console: Console,
-    collected: Collected,
-    board: Leaderboard,
-    warnings: Sequence[str],
-    pairs: Comparison | None = None,
-    mattered: Importance | None = None,
-) -> None:
+def print_report(console: Console, made: Report) -> None:
     """Print all that the report has to say but for the pictures."""
+    collected, board, pairs, mattered = made.collected, made.board, made.pairs, made.mattered
     if board.entries:
         console.print(leaderboard(board))
         for sentence in board_patterns(board):
@@ -46,7 +38,7 @@ def print_report(
         _print_comparison(console, pairs, board)
     if mattered is not None and board.varying():
         console.print(Text(importance_sentence(mattered)))
-    for sentence in warnings:
+    for sentence in made.warnings:
         console.print(Text(f"warning: {sentence}", style="yellow"))
     _print_failures(console, collected)
     for one in collected.unreadable:
