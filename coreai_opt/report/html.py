@@ -14,10 +14,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from coreai_opt.report.commands import rerun_command
+from coreai_opt.report.comparison import Comparison, comparison_sentences
+from coreai_opt.report.comparison_table import COLUMNS, TableCell, pair_rows
 from coreai_opt.report.environment import environment
 from coreai_opt.report.files import link_to
+from coreai_opt.report.made import Report
 from coreai_opt.report.page_charts import page_charts
 from coreai_opt.report.records import STATES, Collected, Pending, RunRow
+from coreai_opt.report.side_by_side import side_by_side_data
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.terminal import (
     SIZES,
@@ -33,41 +37,45 @@ from coreai_opt.report.values import as_number, knob_value
 ASSETS = resources.files("coreai_opt.report") / "assets"
 STATUSES = (*STATES, "pending")
 
-TableCell = tuple[str, str]  # shown text, and sort key
-
 
 def report_html(
-    out: Path,
-    collected: Collected,
-    board: Leaderboard,
-    warnings: Sequence[str],
+    made: Report,
+    out: Path | None = None,
     knobs: tuple[str, ...] = (),
+    version: str = "",
+    troubles: Sequence[str] = (),
 ) -> str:
     """Return the page.
 
     Args:
-        out: the folder that it will lie in; links to run directories are relative to it.
-        collected: all runs.
-        board: those that have completed, grouped.
-        warnings: of the protocol.
+        made: the report.
+        out: the folder that it will lie in; links to run directories are relative to it. None = it
+            is served, without links.
         knobs: first axes of the heat map.
+        version: of a page that is served, which asks for a newer one; empty for a file.
+        troubles: sentences on wishes that cannot be fulfilled yet.
     """
     templates = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    charts, data = page_charts(collected, board, knobs)
-    library, script = get_plotlyjs(), _asset("report.js")
+    collected, board = made.collected, made.board
+    charts, data = page_charts(collected, board, knobs, made.mattered)
+    data["pair"] = side_by_side_data(collected)
+    names = ["report.js", "pair.js", *(["live.js"] if version else [])]
+    library, script = get_plotlyjs(), "\n".join(map(_asset, names))
     return templates.from_string(_asset("report.html")).render(
         title=safe_text(", ".join(sweep.name for sweep in collected.sweeps)),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         counts=counts_sentence(collected),
         metric=safe_text(board.metric),
         best="largest" if board.mode == "max" else "smallest",
-        warnings=warnings,
+        warnings=[*troubles, *made.warnings],
+        version=version,
         unmeasured=board.unmeasured,
         prunes=board.prunes,
         assumed=assumed_sentence(board) if board.is_mode_assumed else "",
         leaderboard=_leaderboard(board),
         patterns=board_patterns(board),
         charts=charts,
+        comparison=_comparison(made.pairs, board),
         runs=_runs(out, collected, board),
         failures=_failures(out, collected),
         pending=[safe_text(" ".join(point.overrides)) for point in collected.pending],
@@ -116,7 +124,16 @@ def _leaderboard(board: Leaderboard) -> dict[str, Any]:
     return {"columns": columns, "rows": rows}
 
 
-def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]:
+def _comparison(pairs: Comparison | None, board: Leaderboard) -> dict[str, Any]:
+    columns = [(name, not is_text) for name, is_text in COLUMNS]
+    if pairs is None:
+        sentence = "Not made: scipy is not installed: pip install 'hydra-coreai-opt[report]'"
+        return {"columns": columns, "rows": [], "sentences": [sentence]}
+    sentences = list(comparison_sentences(pairs))
+    return {"columns": columns, "rows": pair_rows(pairs, board), "sentences": sentences}
+
+
+def _runs(out: Path | None, collected: Collected, board: Leaderboard) -> dict[str, Any]:
     by_sweep = len(collected.sweeps) > 1
     names = ["seed", board.metric, *(SIZES if board.prunes else ()), "seconds"]
     columns = [("status", False), *([("sweep", False)] if by_sweep else [])]
@@ -125,7 +142,7 @@ def _runs(out: Path, collected: Collected, board: Leaderboard) -> dict[str, Any]
     rows: list[dict[str, Any]] = [
         {
             "name": run_name(row, collected),
-            "link": link_to(row.folder, out),
+            "link": None if out is None else link_to(row.folder, out),
             "status": row.state,
             "cells": _run_cells(row, board, by_sweep),
         }
@@ -166,11 +183,11 @@ def _text_cell(text: str | None) -> TableCell:
     return shown, shown if value is None else repr(value)
 
 
-def _failures(out: Path, collected: Collected) -> list[dict[str, str]]:
+def _failures(out: Path | None, collected: Collected) -> list[dict[str, str | None]]:
     return [
         {
             "name": run_name(row, collected),
-            "link": link_to(row.folder, out),
+            "link": None if out is None else link_to(row.folder, out),
             "error": error_line(row),
             "command": safe_text(rerun_command(row.record, row.folder)),
             "trace": "\n".join(map(safe_text, row.error[2].splitlines())),

@@ -1,58 +1,23 @@
 """Charts of the page: headings, captions, tables, and the data of its script."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from coreai_opt.report import charts
+from coreai_opt.report.importance import Importance
+from coreai_opt.report.page_chart import Chart, Choice
+from coreai_opt.report.page_knobs import importance_chart, parallel_chart
 from coreai_opt.report.records import Collected
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.text import plural, safe_text
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A select box of a chart.
-
-    Attributes:
-        id: of the element, within that of its chart.
-        label: of the choice.
-        options: value and text of each, as shown.
-        chosen: the value at first.
-    """
-
-    id: str
-    label: str
-    options: list[tuple[str, str]]
-    chosen: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart without its picture.
-
-    Attributes:
-        id: of its elements; the script draws by it.
-        title: its heading.
-        caption: a sentence with the main numbers, or with the missing data.
-        columns: headers of its table, and whether numbers stand below each.
-        rows: its table.
-        choices: its select boxes.
-        is_drawn: whether there is anything to draw.
-    """
-
-    id: str
-    title: str
-    caption: str
-    columns: list[tuple[str, bool]] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
-    choices: list[Choice] = field(default_factory=list)
-    is_drawn: bool = True
-
-
 def page_charts(
-    collected: Collected, board: Leaderboard, knobs: tuple[str, ...]
+    collected: Collected,
+    board: Leaderboard,
+    knobs: tuple[str, ...],
+    mattered: Importance | None,
 ) -> tuple[list[Chart], dict[str, Any]]:
     """Return the charts in their order, and the data of their script."""
     data: dict[str, Any] = {
@@ -60,7 +25,7 @@ def page_charts(
         "share": board.is_share,
         "mode": board.mode,
     }
-    made = [_heat_map(board, knobs)]
+    made = [_heat_map(board, knobs), parallel_chart(board), importance_chart(mattered)]
     if board.prunes:
         made = [_accuracy(board), *made, _schedules(collected), _layers(board)]
     data |= {chart.id: numbers for chart, numbers in made}

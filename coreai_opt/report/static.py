@@ -11,11 +11,14 @@ from matplotlib.figure import Figure
 
 from coreai_opt.report import charts
 from coreai_opt.report.files import write_file
+from coreai_opt.report.importance import Importance
+from coreai_opt.report.parallel import parallel
 from coreai_opt.report.records import Collected
+from coreai_opt.report.static_knobs import draw_importance, draw_parallel
+from coreai_opt.report.static_text import plain
 from coreai_opt.report.tables import Leaderboard, SeedGroup
-from coreai_opt.report.text import safe_text
 
-LONGEST = 60  # characters of a label: more would leave no room for the axes
+NAMES = ("accuracy", "heatmap", "parallel", "importance", "schedules", "layers")
 KINDS = ("png", "svg")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b")
 MARKERS = "osD^vPX*"
@@ -23,7 +26,11 @@ DASHES = ("-", "--", ":", "-.")
 
 
 def draw_figures(
-    folder: Path, collected: Collected, board: Leaderboard, knobs: tuple[str, ...] = ()
+    folder: Path,
+    collected: Collected,
+    board: Leaderboard,
+    knobs: tuple[str, ...] = (),
+    mattered: Importance | None = None,
 ) -> list[str]:
     """Draw each chart that has data, and return the names of those drawn.
 
@@ -34,7 +41,7 @@ def draw_figures(
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for name, draw in _pictures(collected, board, knobs):
+    for name, draw in _pictures(collected, board, knobs, mattered):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure)
@@ -44,7 +51,7 @@ def draw_figures(
                 _write(figure, folder / f"{name}.{kind}")
                 figure.set_layout_engine("none")  # the second file is laid out as the first
         drawn.append(name)
-    for name in {"accuracy", "heatmap", "schedules", "layers"} - set(drawn):
+    for name in set(NAMES) - set(drawn):
         for kind in KINDS:
             (folder / f"{name}.{kind}").unlink(missing_ok=True)
     return drawn
@@ -60,13 +67,26 @@ def _write(figure: Figure, path: Path) -> None:
 
 
 def _pictures(
-    collected: Collected, board: Leaderboard, knobs: tuple[str, ...]
+    collected: Collected,
+    board: Leaderboard,
+    knobs: tuple[str, ...],
+    mattered: Importance | None,
 ) -> Iterator[tuple[str, Callable[[Figure], None]]]:
     axes = charts.heat_knobs(board, knobs)
     if axes is not None:
         yield "heatmap", lambda figure: _heat_map(figure, board, *axes)
-    if not board.prunes:
-        return
+    lines = parallel(board)
+    if lines is not None:
+        yield "parallel", lambda figure: draw_parallel(figure, lines)
+    if mattered is not None and mattered.shares:
+        yield "importance", lambda figure: draw_importance(figure, mattered)
+    if board.prunes:
+        yield from _pictures_of_pruning(collected, board)
+
+
+def _pictures_of_pruning(
+    collected: Collected, board: Leaderboard
+) -> Iterator[tuple[str, Callable[[Figure], None]]]:
     shown = charts.accuracy(board)
     if shown.series or shown.dense:
         yield "accuracy", lambda figure: _accuracy(figure, shown, board)
@@ -81,7 +101,7 @@ def _pictures(
 def _accuracy(figure: Figure, shown: charts.Accuracy, board: Leaderboard) -> None:
     scale, unit = (100, ", %") if board.is_share else (1, "")
     axes = figure.add_subplot(
-        xlabel="sparsity of all weights, %", ylabel=_plain(board.metric) + unit
+        xlabel="sparsity of all weights, %", ylabel=plain(board.metric) + unit
     )
     for point in shown.dense:
         axes.axhline(scale * point.mean, color="black", linewidth=1, linestyle="--")
@@ -100,7 +120,7 @@ def _accuracy(figure: Figure, shown: charts.Accuracy, board: Leaderboard) -> Non
             markersize=5,
             capsize=2,
             linewidth=1,
-            label=_plain(name),
+            label=plain(name),
         )
     x = [100 * point.sparsity for point in shown.front]
     axes.plot(x, [scale * point.mean for point in shown.front], color="0.35", label="Pareto front")
@@ -124,11 +144,11 @@ def _heat_map(figure: Figure, board: Leaderboard, x: str, y: str) -> None:
     cells = {(cell.x, cell.y): cell for cell in charts.heat_cells(board, x, y, only)}
     means = {at: scale * cell.mean for at, cell in cells.items()}
     grid = [[means.get((column, row), math.nan) for column in columns] for row in rows]
-    axes = figure.add_subplot(xlabel=_plain(x), ylabel=_plain(y))
-    axes.set_title(_plain(" ".join(f"{key}={value}" for key, value in only.items())), fontsize=8)
+    axes = figure.add_subplot(xlabel=plain(x), ylabel=plain(y))
+    axes.set_title(plain(" ".join(f"{key}={value}" for key, value in only.items())), fontsize=8)
     image = axes.imshow(grid, cmap="cividis", aspect="auto", origin="lower")
-    axes.set_xticks(range(len(columns)), [_plain(value) for value in columns])
-    axes.set_yticks(range(len(rows)), [_plain(value) for value in rows])
+    axes.set_xticks(range(len(columns)), [plain(value) for value in columns])
+    axes.set_yticks(range(len(rows)), [plain(value) for value in rows])
     low, high = image.get_clim()
     for (column, row), cell in cells.items():
         is_light = high > low and (means[column, row] - low) / (high - low) > 0.5
@@ -140,8 +160,8 @@ def _heat_map(figure: Figure, board: Leaderboard, x: str, y: str) -> None:
             va="center",
             fontsize=8,
             color="black" if is_light else "white",
-        )
-    figure.colorbar(image, label=_plain(board.metric) + unit)
+        ).set_in_layout(False)  # measuring each would take longer than all the rest
+    figure.colorbar(image, label=plain(board.metric) + unit)
 
 
 def _schedules(figure: Figure, shown: charts.Schedules) -> None:
@@ -152,7 +172,7 @@ def _schedules(figure: Figure, shown: charts.Schedules) -> None:
             [100 * share for share in curve.sparsity],
             color=COLOURS[index % len(COLOURS)],
             linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
-            label=_plain(curve.name),
+            label=plain(curve.name),
         )
     axes.grid(alpha=0.3)
     # Below the axes: dozens of names would hide what they name.
@@ -170,16 +190,6 @@ def _layers(figure: Figure, group: SeedGroup) -> None:
         xerr=[100 * (layer.std or 0.0) for layer in layers],
         color=COLOURS[0],
     )
-    axes.set_yticks(range(len(layers)), [_plain(layer.name) for layer in layers], fontsize=8)
+    axes.set_yticks(range(len(layers)), [plain(layer.name) for layer in layers], fontsize=8)
     axes.invert_yaxis()
-    axes.set_title(_plain(group.label), fontsize=8, wrap=True)
-
-
-def _plain(text: str) -> str:
-    text = safe_text(text)
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"
-    # Matplotlib reads text between two dollars as mathematics, and drops labels that begin with an
-    # underscore from legends.
-    text = text.replace("\\", "\\\\").replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
+    axes.set_title(plain(group.label), fontsize=8, wrap=True)

@@ -1,7 +1,5 @@
 """Terminal report: leaderboard, warnings, failures, and the runs still to come."""
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Console, Group
 from rich.markup import escape
@@ -9,19 +7,23 @@ from rich.table import Table
 from rich.text import Text
 
 from coreai_opt.report.commands import rerun_command
+from coreai_opt.report.comparison import TOO_FEW, Comparison, comparison_sentences
+from coreai_opt.report.comparison_table import COLUMNS, pair_rows
 from coreai_opt.report.formatting import n_m_patterns
+from coreai_opt.report.made import Report
+from coreai_opt.report.page_knobs import importance_sentence
 from coreai_opt.report.records import Collected, RunRow
 from coreai_opt.report.tables import Leaderboard, LeaderboardRow, SeedGroup
 from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times
 
 FAILURES_SHOWN = 20
+PAIRS_SHOWN = 10
 SIZES = ("achieved", "sparsity of all weights", "compression", "speed-up")
 
 
-def print_report(
-    console: Console, collected: Collected, board: Leaderboard, warnings: Sequence[str]
-) -> None:
+def print_report(console: Console, made: Report) -> None:
     """Print all that the report has to say but for the pictures."""
+    collected, board, pairs, mattered = made.collected, made.board, made.pairs, made.mattered
     if board.entries:
         console.print(leaderboard(board))
         for sentence in board_patterns(board):
@@ -32,7 +34,11 @@ def print_report(
         console.print(Text(f"{board.unmeasured:,} completed without {safe_text(board.metric)}"))
     if board.is_mode_assumed and board.entries:
         console.print(Text(assumed_sentence(board)))
-    for sentence in warnings:
+    if pairs is not None and pairs.pairs:
+        _print_comparison(console, pairs, board)
+    if mattered is not None and board.varying():
+        console.print(Text(importance_sentence(mattered)))
+    for sentence in made.warnings:
         console.print(Text(f"warning: {sentence}", style="yellow"))
     _print_failures(console, collected)
     for one in collected.unreadable:
@@ -93,6 +99,22 @@ def size_cells(one: SeedGroup | RunRow) -> list[str]:
     shares = (one.achieved, one.sparsity)
     shown = ("" if share is None else f"{100 * share:.2f} %" for share in shares)
     return [*shown, times(one.compression), times(one.speedup)]
+
+
+def _print_comparison(console: Console, pairs: Comparison, board: Leaderboard) -> None:
+    for sentence in comparison_sentences(pairs):
+        console.print(Text(sentence))
+    tested = [cells for cells in pair_rows(pairs, board) if cells[-1][0] != TOO_FEW]
+    if not tested:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, is_text in COLUMNS:
+        table.add_column(escape(name), justify="left" if is_text else "right", overflow="fold")
+    for cells in tested[:PAIRS_SHOWN]:
+        table.add_row(*(Text(text) for text, _ in cells))
+    console.print(table)
+    if len(tested) > PAIRS_SHOWN:
+        console.print(Text(f"and {len(tested) - PAIRS_SHOWN:,} more pairs in report.html"))
 
 
 def _print_failures(console: Console, collected: Collected) -> None:

@@ -70,7 +70,7 @@ def test_a_sweep_gets_a_leaderboard_a_table_a_page_and_figures(
     assert ranks == ["dense", "1"]
     assert "33 runs: 33 completed" in lines
     written = {str(path.relative_to(tmp_path / "s")) for path in (tmp_path / "s").rglob("*.*")}
-    charts = ("accuracy", "heatmap", "schedules", "layers")
+    charts = ("accuracy", "heatmap", "parallel", "importance", "schedules", "layers")
     figures = {f"figures/{name}.{kind}" for name in charts for kind in ("png", "svg")}
     assert {"report.html", "results.csv", *figures} <= written
     assert (tmp_path / "s/figures/accuracy.svg").read_text().rstrip().endswith("</svg>")
@@ -337,6 +337,8 @@ def test_an_output_folder_that_is_a_file_is_one_sentence(
         ("plotly", ["plotly", "plotly.offline"], "report.html", "figures/accuracy.png"),
         ("jinja2", ["jinja2"], "report.html", "figures/accuracy.png"),
         ("matplotlib", ["matplotlib"], "figures/accuracy.png", "report.html"),
+        ("sklearn", ["sklearn", "sklearn.ensemble"], "figures/importance.png", "report.html"),
+        ("scipy", ["scipy", "scipy.special"], "figures/comparison.png", "report.html"),
     ],
 )
 def test_without_a_package_the_rest_comes_with_what_to_install(

@@ -1,6 +1,7 @@
 """The page in a browser: drawn, sorted and filtered, by keyboard as well; it asks for nothing."""
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from coreai_opt.report.__main__ import main
+from coreai_opt.report.live import Live, server_of
 from tests.helpers.synthetic_records import hostile_sweep, make_record, make_sweep, write_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -77,6 +79,8 @@ def test_the_charts_are_drawn_and_fit_and_nothing_is_asked_for(
     opened = Opened(browser, sweep, size, scheme)
     assert opened.drawn("accuracy", ".points path.point") == 16
     assert opened.drawn("heatmap", ".hm image") == 1
+    assert opened.drawn("parallel", ".scatterlayer .lines path") == 15
+    assert opened.drawn("importance", ".barlayer .point") == 2
     assert opened.drawn("schedules", ".scatterlayer .lines path") >= 15
     assert opened.drawn("layers", ".barlayer .point") == 3
     width = opened.page.evaluate("document.documentElement.scrollWidth")
@@ -196,3 +200,69 @@ def test_html_in_names_does_nothing(browser: Any, tmp_path: Path) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert opened.trouble == []
     assert page.title() != "pwned"
+
+
+def test_two_runs_are_chosen_and_stand_side_by_side(browser: Any, sweep: Path) -> None:
+    opened = Opened(browser, sweep)
+    page = opened.page
+    dense, pruned = opened.column(0)[0], opened.column(0)[3]
+    page.get_by_label("first run").select_option(label=dense)
+    page.get_by_label("second run").select_option(label=pruned)
+    keys = opened.column(0, "pair-values")
+    assert {"target_sparsity", "power", "total_iters"} <= set(keys)
+    assert not [key for key in keys if "run_dir" in key]
+    at = keys.index("target_sparsity")
+    assert [opened.column(1, "pair-values")[at], opened.column(2, "pair-values")[at]] == [
+        "0.9",
+        "0.5",
+    ]
+    numbers = dict(
+        zip(opened.column(0, "pair-metrics"), opened.column(3, "pair-metrics"), strict=True)
+    )
+    assert numbers["achieved"] == "+0.5"
+    page.get_by_label("second run").select_option(label=dense)
+    assert opened.column(0, "pair-values") == []
+    assert page.locator("#pair-count").inner_text().startswith("0 keys of the config")
+    assert opened.trouble == []
+
+
+def test_a_live_page_comes_anew_with_what_was_chosen(browser: Any, tmp_path: Path) -> None:
+    make_sweep(tmp_path, runs=24)
+    live = Live((tmp_path,))
+    live.renew()
+    with server_of(live) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            _check_live_page(browser, live, f"http://127.0.0.1:{server.server_port}/", tmp_path)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _check_live_page(browser: Any, live: Live, url: str, root: Path) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    trouble: list[str] = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.goto(url)
+    page.wait_for_selector("#accuracy-plot .main-svg")
+    page.get_by_label("filter").fill("completed")
+    page.get_by_label("across").select_option(label="target_sparsity")
+    page.get_by_role("button", name="Dark colours").click()
+    page.get_by_role("button", name="Pareto front").click()
+    page.locator("#runs thead th", has_text="seed").first.get_by_role("button").click()
+    page.evaluate("window.scrollTo(0, 900)")
+    write_run(root / "it came later", make_record(0.5, seed=77))
+    assert live.renew()
+    page.wait_for_selector("text=25 of 25 runs are shown", timeout=15_000)
+    assert page.get_by_label("filter").input_value() == "completed"
+    across = "[...document.getElementById('heatmap-x').selectedOptions][0].textContent"
+    assert page.evaluate(across) == "target_sparsity"
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    pressed = page.get_by_role("button", name="Pareto front").get_attribute("aria-pressed")
+    assert pressed == "false"
+    sorted_by = page.locator("#runs thead th", has_text="seed").first.get_attribute("aria-sort")
+    assert sorted_by == "ascending"
+    assert page.evaluate("window.scrollY") == 900
+    assert trouble == []

@@ -255,7 +255,46 @@
     ]));
   };
 
-  const charts = { accuracy, heatmap, schedules, layers };
+  const parallel = () => {
+    const { axes, lines } = data.parallel;
+    const traces = lines.map((line, index) => {
+      const isBest = index === lines.length - 1;
+      const strength = 0.1 + 0.6 * line.at.at(-1) ** 2;
+      return {
+        x: axes.map((_, place) => place), y: line.at, mode: "lines", type: "scatter", name: plain(line.label),
+        line: { color: isBest ? series(1) : faded(series(0), strength), width: isBest ? 3 : 1.5 }, hoverinfo: "text",
+        hovertext: axes.map(() => plain(line.label) + "<br>" + plain(data.metric) + " " + shown(line.mean)),
+      };
+    });
+    const marks = axes.flatMap((axis, place) => axis.ticks.map(([at, text]) => ({
+      x: place, y: at, text: plain(tail(text, narrow() ? 8 : 16)), showarrow: false, xanchor: "left", xshift: 4,
+      font: { size: 11, color: colour("--ink") }, bgcolor: faded(colour("--ground"), 0.7), borderpad: 1,
+    })));
+    draw("parallel", traces, {
+      annotations: marks, margin: { l: 16, r: 16, t: 12, b: 48 },
+      shapes: axes.map((_, place) => ({ type: "line", x0: place, x1: place, y0: 0, y1: 1, line: { color: colour("--faint"), width: 1 } })),
+      xaxis: { range: [-0.1, axes.length - 0.5], showgrid: false, zeroline: false, tickvals: axes.map((_, place) => place),
+        ticktext: axes.map((axis) => plain(tail(axis.name, narrow() ? 9 : 20))) },
+      yaxis: { range: [-0.05, 1.05], showgrid: false, zeroline: false, showticklabels: false },
+    });
+  };
+
+  const importance = () => {
+    const all = data.importance;
+    draw("importance", [{
+      type: "bar", orientation: "h", x: all.map((one) => 100 * one[1]), y: all.map((_, index) => index), marker: { color: series(0) },
+      hoverinfo: "text", hovertext: all.map((one) => plain(one[0]) + ": " + percent(one[1], 1)),
+      text: all.map((one) => percent(one[1], 1)), textposition: "auto", textfont: { color: colour("--ink") },
+      insidetextfont: { color: colour("--ground") },
+    }], {
+      height: Math.max(200, 34 * all.length + 90), bargap: 0.25,
+      xaxis: { ...title("share of the importance, %"), range: [0, 104] },
+      yaxis: { tickvals: all.map((_, index) => index), autorange: "reversed", showgrid: false,
+        ticktext: all.map((one) => plain(tail(one[0], narrow() ? 16 : 34))) },
+    });
+  };
+
+  const charts = { accuracy, heatmap, parallel, importance, schedules, layers };
   const drawAll = () => {
     for (const [id, drawOne] of Object.entries(charts)) if (data[id]) drawOne();
   };
@@ -308,7 +347,7 @@
   preference.addEventListener("change", themed);
   matchMedia("(max-width: 600px)").addEventListener("change", drawAll);
 
-  document.querySelectorAll("#leaderboard, #runs").forEach(sortable);
+  document.querySelectorAll("#leaderboard, #comparison-table, #runs").forEach(sortable);
   filterable();
   if (data.heatmap) {
     byId("heatmap-x").addEventListener("change", () => apart("x", "y"));
