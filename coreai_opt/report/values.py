@@ -26,6 +26,8 @@ def knob_value(row: RunRow, key: str) -> str | None:
         >>> knob_value(row, "lr"), knob_value(row, "power"), knob_value(row, "rate")
         ('0.1', '3', None)
     """
+    if _is_idle(row, key):
+        return None
     value, typed = config_value(row, key), row.overrides.get(key)
     if typed is not None and not (isinstance(value, Mapping) and typed.lstrip().startswith("{")):
         return _typed(row, key, typed)
@@ -39,6 +41,17 @@ def knob_value(row: RunRow, key: str) -> str | None:
         return _node(key, value)
     return "none" if value is None and key == "schedule" else value_text(value)
 
+
+def _is_idle(row: RunRow, key: str) -> bool:
+    """Return whether a knob is of pruning, in the dense control of another app."""
+    node, _, name = key.rpartition(".")
+    is_of_pruning = node in PRUNING and name in row.knobs and name not in OF_DENSE
+    return row.is_dense and row.is_of_another_app and is_of_pruning
+
+
+# Where the knobs of pruning are in other apps, and those that a dense control has.
+PRUNING = ("prune", "coreai_prune", "hydra.callbacks.prune")
+OF_DENSE = ("schedule", "init_from", "monitor")
 
 MISSING = object()
 

@@ -74,3 +74,15 @@ def test_what_is_missing_or_nonsense_has_no_value_of_its_own() -> None:
     assert knob_value(row({}), "node.key") is None
     assert knob_value(row({"node": {"key": 1}}, "~node.key"), "node.key") == ""
     assert knob_value(row({}, "a=[1, 2"), "a") == "[1, 2"
+
+
+def test_a_dense_control_of_another_app_has_no_knobs_of_pruning() -> None:
+    knobs = {"schedule": "none", "target_sparsity": 0.8, "power": 3.0}
+    record = {
+        "app": {"name": "a"},
+        "config": {"prune": knobs, "lr": 1},
+        "overrides": ["prune.target_sparsity=0.8", "prune.schedule=none", "lr=1"],
+    }
+    row = RunRow(Path("a"), "", "completed", record)
+    assert knob_value(row, "prune.target_sparsity") is None
+    assert (knob_value(row, "prune.schedule"), knob_value(row, "lr")) == ("none", "1")
