@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helpers.any_sweeps import AnyApp, copied
+from tests.helpers.any_sweeps import AnyApp, copied, written
 
 SEARCH = "hydra/sweeper=coreai_optuna"
 
@@ -60,3 +60,24 @@ def test_several_returned_values_are_several_objectives(tmp_path: Path) -> None:
     (folder,) = {run.parent for run in app.runs.values()}
     best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
     assert len(best["solutions"]) == len(done)
+
+
+def test_a_search_of_nothing_is_named_as_it_was_chosen(plain: AnyApp) -> None:
+    said = plain.sweep("x=1", sweeper=SEARCH)
+    assert said.code == 1
+    assert said.err.startswith(f"error: {SEARCH}: nothing varies; allowed: KNOB=interval")
+    assert not plain.runs
+
+
+def test_the_old_optuna_of_another_sweeper_is_told(tmp_path: Path) -> None:
+    # hydra-optuna-sweeper asks for Optuna below 3.
+    app = written(tmp_path, SEVERAL)
+    (tmp_path / "optuna.py").write_text("")
+    (tmp_path / "optuna-2.10.1.dist-info").mkdir()
+    (tmp_path / "optuna-2.10.1.dist-info" / "METADATA").write_text(
+        "Name: optuna\nVersion: 2.10.1\n"
+    )
+    said = app.sweep("+x=range(1,12)", sweeper=SEARCH)
+    assert said.code == 1
+    told = f"error: {SEARCH} needs the package optuna>=4 (2.10.1 is installed): pip install "
+    assert said.err.startswith(told), said.err

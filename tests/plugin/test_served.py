@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coreai_opt.plugin.served import LAUNCHERS, names_of, served
-from tests.helpers.any_sweeps import copied, written
+from tests.helpers.any_sweeps import AnyApp, copied, written
 from tests.plugin.conftest import MakeApp
 
 # What hydra-optuna-sweeper registers, without its old Optuna.
@@ -44,6 +44,45 @@ def test_launchers_are_ours_by_names_of_their_own(tmp_path: Path) -> None:
     wrong = app.sweep("hydra/launcher=coreai_joblib", "hydra.launcher.jobs_per_gpu=0", "x=1,2")
     assert wrong.code == 1
     assert wrong.err.startswith("error: hydra.launcher.jobs_per_gpu=0: is no such number; allowed")
+
+
+def test_a_launcher_of_ours_serves_hydras_own_sweeper_too(tmp_path: Path) -> None:
+    app = copied("plain", tmp_path)
+    pytest.importorskip("joblib")
+    said = app.run("-m", "hydra/launcher=coreai_joblib", "hydra.launcher.n_jobs=2", "x=1,2")
+    assert said.code == 0, said.err
+    assert len(list(app.folder.glob("multirun/*/*/[01]"))) == 2
+    assert app.runs == {}
+
+
+COMPLETED = {
+    "hydra/sweeper=": {"basic", "coreai_optuna", "coreai_optuna_pareto", "grid"},
+    "hydra/sweeper/sampler=": {"cmaes", "nsgaii", "random", "tpe"},
+    "hydra/launcher=coreai_j": {"coreai_joblib"},
+    "hydra/launcher=coreai_s": {"coreai_slurm"},
+}
+
+
+@pytest.mark.parametrize("typed", COMPLETED)
+def test_options_are_completed(tmp_path: Path, typed: str) -> None:
+    app = copied("plain", tmp_path)
+    assert completed(app, typed) >= {
+        f"{typed.partition('=')[0]}={option}" for option in COMPLETED[typed]
+    }
+
+
+def test_settings_are_completed(tmp_path: Path) -> None:
+    app = copied("plain", tmp_path)
+    assert completed(app, "hydra/sweeper=grid hydra.sweeper.pre") == {"hydra.sweeper.preview="}
+    trials = completed(app, "hydra/sweeper=coreai_optuna hydra.sweeper.n_t")
+    assert trials == {"hydra.sweeper.n_trials="}
+
+
+def completed(app: AnyApp, typed: str) -> set[str]:
+    line = f"python app.py {typed}"
+    said = app.run("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert (said.code, said.err) == (0, "")
+    return set(said.out.split())
 
 
 def test_a_launcher_that_is_not_installed_is_told(

@@ -1,13 +1,15 @@
 """Searching sweeper, ``hydra/sweeper=optuna``; imports Optuna once it is chosen."""
 
 import importlib.util
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.config.errors import ConfigError
+from coreai_opt.requirements import release_of
 from coreai_opt.sweep.launchers.select import sweep_launcher
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.sweeper import GridSweeps, SweepRun
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from coreai_opt.sweep.search.run import SearchRun
 
 TARGETS = (".OptunaSearch", ".AnyAppSearch")
+
+OLDEST = 4  # of the major versions of Optuna
 
 
 class SearchSweeps(GridSweeps):
@@ -62,12 +66,13 @@ def planned_search(
     Raises:
         ConfigError: Optuna is not installed, or something is wrong whatever is chosen.
     """
-    node = planner.composer.hydra(planner.options).sweeper
+    settings = planner.composer.hydra(planner.options)
+    node = settings.sweeper
     if not str(node.get("_target_")).endswith(TARGETS):
         return None
-    if importlib.util.find_spec("optuna") is None:
-        sentence = "hydra/sweeper=optuna needs the package optuna"
-        raise ConfigError.of("hydra/sweeper", f"{sentence}: pip install 'hydra-coreai-opt[optuna]'")
+    name = OmegaConf.select(settings, "runtime.choices", default={}).get("hydra/sweeper")
+    option = f"hydra/sweeper={name or 'optuna'}"
+    _need_optuna(option)
     from coreai_opt.sweep.search.run import SearchRun
     from coreai_opt.sweep.search.space import Space
 
@@ -82,7 +87,7 @@ def planned_search(
     has_own = node.get("custom_search_space") is not None
     if not space.distributions and not has_own:
         allowed = "allowed: KNOB=interval(LOW,HIGH), range(LOW,HIGH,STEP) or choice(A,B)"
-        raise ConfigError.of("hydra/sweeper", f"hydra/sweeper=optuna: nothing varies; {allowed}")
+        raise ConfigError.of("hydra/sweeper", f"{option}: nothing varies; {allowed}")
     plan = space.outline()
     if plan.settings.zip:
         sentence = "sweep.zip: a search pairs no lists; allowed: sweep.zip=null"
@@ -90,3 +95,15 @@ def planned_search(
     if not has_own:  # its suggestions may be the missing values
         space.check()
     return SearchRun(plan, space, planner.fitting)
+
+
+def _need_optuna(option: str) -> None:
+    """Refuse a search without Optuna, and beside the old one of hydra-optuna-sweeper."""
+    if importlib.util.find_spec("optuna") is None:
+        need = "optuna"
+    elif release_of(there := version("optuna")) >= (OLDEST,):
+        return
+    else:
+        need = f"optuna>={OLDEST} ({there} is installed)"
+    sentence = f"{option} needs the package {need}: pip install 'hydra-coreai-opt[optuna]'"
+    raise ConfigError.of("hydra/sweeper", sentence)
