@@ -14,6 +14,8 @@ from pydantic_core import PydanticUndefined
 from coreai_opt.config.schemas.nodes import Node, nodes
 from coreai_opt.config.schemas.settings import RootSettings
 from coreai_opt.config.validation import OWN_NODES, described
+from coreai_opt.plugin.served import names_of
+from coreai_opt.plugin.sweep_settings import AnySweepSettings
 from coreai_opt.pruning.config.module import ModuleMagnitudePrunerConfig, OpMagnitudePrunerConfig
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.spec.schemes import PruningScheme
@@ -74,6 +76,7 @@ def page() -> str:
             parts.append(sentence)
         parts += [_option(group, file) for file in sorted((CONF / group).glob("*.yaml"))]
         parts += _pruning_parts() if group == "pruning" else []
+    parts += _other_apps()
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -160,6 +163,20 @@ def _pruning_parts() -> Iterator[str]:
         yield f"A `pruning_scheme` with `type: {name}`{':' if fields else ' takes nothing else.'}\n"
         if fields:
             yield _table([_field(key, info) for key, info in fields.items()])
+
+
+def _other_apps() -> Iterator[str]:
+    yield "## Sweeps of other apps\n"
+    yield "[any-app.md](any-app.md) explains them.\n"
+    yield "### `hydra/sweeper=grid` in any other app\n"
+    fields = AnySweepSettings.model_fields
+    yield _table([_field(f"hydra.sweeper.{name}", info) for name, info in fields.items()])
+    yield "### Options with the settings of `train.py` under names of their own\n"
+    yield "| option | has the settings of |\n|---|---|"
+    for group in ("hydra/launcher", "hydra/sweeper"):
+        for name in filter(lambda one: one.startswith("coreai_"), names_of(group)):
+            own = name.removeprefix("coreai_")
+            yield f"| `{group}={name}` | `{group}={own}` |"
 
 
 def _field(name: str, info: FieldInfo) -> Row:

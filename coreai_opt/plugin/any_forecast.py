@@ -34,7 +34,11 @@ class AnyForecast(Forecast):
     of_what = "this app"
 
     def __init__(self, plan: Plan, app: str) -> None:
-        self.prunes = any(knobs_in(point.config) for point in plan.points)
+        knobs = [one for point in plan.points if (one := knobs_in(point.config)) is not None]
+        self.prunes = bool(knobs)
+        self.failures = [problem for one in knobs for problem in one.problems]
+        if knobs:
+            self.control = knobs[0].option.partition("=")[0] + "=none"
         found = (read_json(path) or {} for path in _newest(plan.root))
         self._records = [
             one
@@ -47,14 +51,19 @@ class AnyForecast(Forecast):
     def run(self, entry: SweepJob, state: EntryState, will_run: bool) -> PlannedRun:
         point, alike = entry.point, self._alike(entry.point)
         length, ramp = _length_in(alike), _ramp_of(point.config, _length_in(alike))
-        target = ramp.target if isinstance(ramp, Ramp) else 0.0
-        seconds = [one["wall_seconds"] for one in alike if one.get("wall_seconds") is not None]
-        took = median(seconds) if seconds else None
+        target = ramp.target if isinstance(ramp, Ramp) else {"none": 0.0}.get(ramp)
         how = Standing(state, will_run, _step(entry.paths) if state == "interrupted" else None)
+        took = _seconds(alike)
+        if took is not None and how.step and length.steps:
+            took *= max(0.0, 1 - how.step / length.steps)
         return PlannedRun(point, how, length, ramp, target, took)
 
     def count(self, points: Sequence[Point]) -> int:
         return len({id(one) for point in points for one in self._alike(point)})
+
+    def of_any_run(self) -> tuple[float | None, int]:
+        """Return the median seconds of earlier runs, None without one, and how many they are."""
+        return _seconds(self._records), len(self._records)
 
     def _alike(self, point: Point) -> list[dict[str, Any]]:
         mine = _but_seeds(point.overrides)
@@ -72,6 +81,11 @@ def _newest(root: Path) -> list[Path]:
         *sorted(own, key=lambda path: -written[path]),
         *sorted(beside, key=lambda path: -written[path]),
     ]
+
+
+def _seconds(records: Sequence[Mapping[str, Any]]) -> float | None:
+    seconds = [one["wall_seconds"] for one in records if one.get("wall_seconds") is not None]
+    return median(seconds) if seconds else None
 
 
 def _but_seeds(overrides: Sequence[Any]) -> frozenset[str]:

@@ -9,10 +9,14 @@ class AnySearch(OfAnyApp, SearchSweeps):
     """Lets Optuna choose the points, in an app of somebody else."""
 
     def preview(self) -> list[Problem]:
-        """Print what is searched: the points are not known before."""
+        """Print what is searched, and how long that takes: the points are not known before."""
+        from coreai_opt.plugin.any_forecast import AnyForecast
         from coreai_opt.sweep.preview.search_space import search_space
-        from coreai_opt.sweep.preview.show import show_space
+        from coreai_opt.sweep.preview.show import show_space, time_of_search
 
         planner, plan = self._planner, self.sweep_run.plan
-        show_space(search_space(planner, self._loader, plan.root), planner.told([]))
+        space = search_space(planner, self._loader, plan.root)
+        forecast = AnyForecast(plan, self.app.name)
+        told = time_of_search(space, *forecast.of_any_run(), forecast.of_what)
+        show_space(space, [*planner.told([]), told])
         return self.sweep_run.folder.problems(plan)

@@ -54,7 +54,13 @@ def test_the_curves_of_pruning_are_drawn_without_torch(app: AnyApp) -> None:
     assert "10 -> 70 of 100 %" in shown.out
     assert "  b prune.power=3" in shown.out
     assert "no dense control" not in shown.out
-    assert "dense control" in app.sweep("+prune=poly", "prune.power=1,3", SHOW).out
+    shown = app.sweep("+prune=poly", "prune.power=1,-3", SHOW)
+    assert "no dense control to compare with: prune.schedule=none is one" in shown.out
+    # A wrong point fails alone.
+    assert shown.code == 0
+    assert "warning: a run will fail: prune.power=-3: should be greater than 0" in shown.out
+    assert "dense │" not in shown.out
+    assert app.sweep("+prune=poly", "prune.power=-3", "lr=1,2", SHOW).code == 1
 
 
 def test_what_is_in_the_way_is_told(app: AnyApp) -> None:

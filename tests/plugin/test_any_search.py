@@ -33,6 +33,7 @@ def test_a_search_minimizes_what_the_task_returns_and_goes_on(plain: AnyApp) -> 
     shown = plain.sweep(*typed, "hydra.sweeper.preview=true", sweeper=SEARCH)
     assert (shown.code, shown.called) == (0, []), shown.err
     assert "preview, nothing is run: a search by hydra/sweeper=coreai_optuna" in shown.out
+    assert "how long a run takes is unknown: no earlier record tells" in shown.out
     assert not plain.runs
     said = plain.sweep(*typed, "hydra/sweeper/sampler=random", sweeper=SEARCH)
     assert said.code == 0, said.err
@@ -44,6 +45,8 @@ def test_a_search_minimizes_what_the_task_returns_and_goes_on(plain: AnyApp) -> 
     more = plain.sweep(*typed[:2], "hydra.sweeper.n_trials=8", sweeper=SEARCH)
     assert "6 trials done before, 2 to make" in more.out
     assert len(more.called) == 2
+    shown = plain.sweep(*typed, "hydra.sweeper.preview=true", sweeper=SEARCH)
+    assert "a run takes about 0 s, by 8 earlier records of this app; 6 one after" in shown.out
 
 
 def test_several_returned_values_are_several_objectives(tmp_path: Path) -> None:
@@ -60,6 +63,26 @@ def test_several_returned_values_are_several_objectives(tmp_path: Path) -> None:
     (folder,) = {run.parent for run in app.runs.values()}
     best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
     assert len(best["solutions"]) == len(done)
+
+
+def test_a_search_by_a_metric_tries_failed_points_again(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    program = SEVERAL.replace("return cfg.x, -cfg.x", "record(half=cfg.x / 2, note='text')")
+    program = program.replace("import hydra", "import hydra\nfrom coreai_opt.runs import record")
+    app = written(tmp_path, program)
+    words = ["+x=choice(2,4,9)", "hydra.sweeper.direction=maximize", "hydra/sweeper/sampler=random"]
+    words += ["hydra.sweeper.objectives=half", "hydra.sweeper.n_trials=8"]
+    said = app.sweep(*words, sweeper=SEARCH)
+    assert said.code == 2, said.err  # x=9 has failed
+    assert {one["status"] for one in app.records.values()} == {"completed", "failed"}
+    (folder,) = {run.parent for run in app.runs.values()}
+    best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    assert (best["best_params"], best["best_value"]) == ({"+x": 4}, 2.0)
+    (tmp_path / "app.py").write_text(program.replace("cfg.x > 8", "cfg.x > 10"))
+    said = app.sweep(*words, sweeper=SEARCH)
+    assert said.code == 0, said.err
+    best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    assert best["best_params"] == {"+x": 9}
 
 
 def test_a_search_of_nothing_is_named_as_it_was_chosen(plain: AnyApp) -> None:

@@ -18,7 +18,7 @@ def caution(preview: Preview) -> None:
         preview.warnings += _few_seeds(preview.groups)
     preview.hints += _late(preview)
     if preview.is_sweep and preview.prunes and all(run.ramp != "none" for run in preview.runs):
-        preview.hints.append("no dense control to compare with: schedule=none is one")
+        preview.hints.append(f"no dense control to compare with: {preview.control} is one")
 
 
 def _unknown_lengths(preview: Preview) -> list[str]:

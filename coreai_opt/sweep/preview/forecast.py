@@ -18,12 +18,16 @@ class Forecast(ABC):
     Attributes:
         of_what: the earlier records are that tell how long runs take.
         prunes: whether anything is pruned, or could be.
+        control: override that makes a run the dense control.
         problems: what is in the way of all runs.
+        failures: what some of the runs will fail by, besides the problems of their points.
     """
 
     of_what = "this model and data"
     prunes = True
+    control = "schedule=none"
     problems: Sequence[Problem] = ()
+    failures: Sequence[Problem] = ()
 
     @abstractmethod
     def run(self, entry: SweepJob, state: EntryState, will_run: bool) -> PlannedRun:

@@ -141,6 +141,7 @@ class Preview:
         earlier: number of records behind the time.
         of_what: these are records of.
         prunes: whether anything is pruned, or could be.
+        control: override that makes a run the dense control.
         sentences: facts about the runs.
         warnings: probable mistakes.
         hints: possible improvements.
@@ -153,6 +154,7 @@ class Preview:
     earlier: int = 0
     of_what: str = "this model and data"
     prunes: bool = True
+    control: str = "schedule=none"
     sentences: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)

@@ -23,6 +23,7 @@ from coreai_opt.runs.run_record import code_and_versions
 from coreai_opt.sweep.folder import SweepFolder
 from coreai_opt.sweep.plan import Plan, Planner, Point
 from coreai_opt.sweep.preview.cautions import caution
+from coreai_opt.sweep.preview.forecast import Forecast
 from coreai_opt.sweep.preview.history import History
 from coreai_opt.sweep.preview.planned import Preview, Standing, planned_run, standing
 from coreai_opt.sweep.preview.png import draw_preview
@@ -99,19 +100,20 @@ def _of_sweep(plan: Plan) -> tuple[Preview, list[Problem]]:
     preview = Preview(title, plan.knobs, tuple(runs), is_sweep=True)
     preview.earlier = forecast.count([run.point for run in preview.to_run])
     preview.of_what, preview.prunes = forecast.of_what, forecast.prunes
+    preview.control = forecast.control
     preview.sentences = [*plan.sentences, *selection.sentences[known:]]
     if selection.warmups:
         number = len(selection.warmup_of)
         told = f"{number} runs share {counted(len(selection.warmups))}, run before them"
         preview.sentences.append(told)
-    preview.warnings = [*warnings, *_failures(plan), *_changes()]
+    preview.warnings = [*warnings, *_failures(plan, forecast.failures), *_changes()]
     return preview, problems
 
 
-def _failures(plan: Plan) -> list[str]:
-    """Return a sentence for each run that will fail."""
-    bad = [point for point in plan.points if point.problems]
-    sentences = dict.fromkeys(str(problem) for point in bad for problem in point.problems)
+def _failures(plan: Plan, more: Sequence[Problem]) -> list[str]:
+    """Return a sentence for each cause that makes runs fail."""
+    problems = [problem for point in plan.points for problem in point.problems]
+    sentences = dict.fromkeys(map(str, [*problems, *more]))
     return [f"a run will fail: {sentence}" for sentence in sentences]
 
 
@@ -179,14 +181,22 @@ def _show_search(planner: Planner, loader: ConfigLoader) -> None:
     seconds = history.seconds(config, length.steps)
     steps = "unknown" if length.steps is None else f"{length.steps} steps"
     say(out, f"length of the training: {steps}")
-    say(out, _time_of_search(space, seconds, history.count([config])))
+    say(out, time_of_search(space, seconds, history.count([config]), Forecast.of_what))
 
 
-def _time_of_search(space: SearchSpace, seconds: float | None, records: int) -> str:
+def time_of_search(space: SearchSpace, seconds: float | None, records: int, of_what: str) -> str:
+    """Return how long the trials of a search take, in one sentence.
+
+    Args:
+        space: of the search, with the number of trials.
+        seconds: of a run, None = not known.
+        records: how many earlier ones tell it.
+        of_what: they are.
+    """
     if seconds is None:
         return "how long a run takes is unknown: no earlier record tells"
     by = plural(records, "earlier record")
-    estimate = f"a run takes about {duration(seconds)}, by {by} of this model and data"
+    estimate = f"a run takes about {duration(seconds)}, by {by} of {of_what}"
     if space.trials is None:
         return estimate
     return f"{estimate}; {space.trials} one after the other {duration(seconds * space.trials)}"
