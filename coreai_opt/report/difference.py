@@ -1,7 +1,7 @@
 """Difference of two runs: their metrics, and the configs and the environment key by key."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from coreai_opt.report.values import value_text
 
 RUN = "RUN"
 ABSENT = "(not there)"
+# Paths in the text of a value, which may be a list or a node.
+PARTS = re.compile(r"[^,{}\[\]]+")
 # Fields of a record that say with what a run was made.
 ENVIRONMENT = ("git", "versions", "device", "threads")
 
@@ -79,8 +81,14 @@ def run_numbers(row: RunRow) -> dict[str, float]:
 
 def config_texts(row: RunRow) -> dict[str, str]:
     """Return the values of a config as text, by dotted key, the run's own directory as ``RUN``."""
-    own = _own_directory(row)
-    return {key: own.sub(RUN, text) for key, text in _flat(row.config)}
+    own = ["/".join(row.folder.parts[-2:])]  # wherever the run was made, these parts have stayed
+    made = mapping(row.config.get("paths")).get("run_dir")
+    own = [made, *own] if isinstance(made, str) and made else own
+    return {
+        # A value without a slash is no path.
+        key: PARTS.sub(lambda part: _own_as_run(part[0], own), text) if "/" in text else text
+        for key, text in _flat(row.config)
+    }
 
 
 def environment_texts(row: RunRow) -> dict[str, str]:
@@ -88,14 +96,12 @@ def environment_texts(row: RunRow) -> dict[str, str]:
     return dict(_flat({name: row.record.get(name) for name in ENVIRONMENT}))
 
 
-def _own_directory(row: RunRow) -> re.Pattern[str]:
-    # Wherever the run was made, the last two parts of its directory have stayed.
-    parts = [re.escape(part) for part in row.folder.parts[-2:]]
-    own = rf"(?:[^,{{}}\[\]]*/)?{'/'.join(parts)}(?=$|[/,\]}}])"
-    made = mapping(row.config.get("paths")).get("run_dir")
-    if isinstance(made, str) and made:
-        own = rf"{re.escape(made)}(?=$|[/,\]}}])|{own}"
-    return re.compile(own)
+def _own_as_run(path: str, own: Sequence[str]) -> str:
+    for directory in own:
+        before, found, after = path.partition(directory)
+        if found and before[-1:] in ("", "/") and after[:1] in ("", "/"):
+            return RUN + after
+    return path
 
 
 def _flat(node: Any, above: str = "") -> Iterator[tuple[str, str]]:
