@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.any_sweeps import AnyApp, copied, environment, written
+from tests.helpers.processes import in_terminal
 
 APP = """
 import hydra
@@ -133,3 +134,14 @@ def test_what_is_made_by_other_code(tmp_path: Path) -> None:
     assert refused.err.startswith(f"error: {told}; allowed: {key}=warn or rerun, or another ")
     assert len(app.sweep("x=1,2", f"{key}=rerun").called) == 2
     assert set(app.states.values()) == {("completed", 2)}
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimize", "2 x-3_"), ("maximize", "11 x-6_")])
+def test_the_best_run_so_far_is_shown_while_a_sweep_runs(
+    tmp_path: Path, direction: str, best: str
+) -> None:
+    app = copied("plain", tmp_path)
+    command = app.command("x=1,3,6", f"hydra.sweeper.direction={direction}")
+    shown = in_terminal(command, app.folder, environment())
+    last = [line for line in shown.splitlines() if "3 of 3" in line][-1]
+    assert best in last, shown
