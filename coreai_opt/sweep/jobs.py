@@ -3,7 +3,10 @@
 import functools
 import os
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,10 @@ def job_of(task: Task, fail_fast: str = "sweep.fail_fast") -> Task:
     def run_job(cfg: DictConfig) -> Any:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             return task(cfg)
+        with _worker_of(sweep_process):
+            return run_one(cfg)
+
+    def run_one(cfg: DictConfig) -> Any:
         from coreai_opt.sweep.folder import SweepFolder
 
         environment = JobEnvironment.received() or JobEnvironment()
@@ -58,6 +65,58 @@ def job_of(task: Task, fail_fast: str = "sweep.fail_fast") -> Task:
             raise
 
     return run_job
+
+
+class _Worker:
+    """This process, where it works for the process of a sweep that has started it.
+
+    Workers of joblib wait for jobs minutes after that one was killed, some for ever, and hold their
+    memory and their GPU.
+    """
+
+    POLL_S, IDLE_S = 0.5, 5.0
+
+    def __init__(self, parent: int) -> None:
+        self._parent, self._at_work, self._since = parent, 0, time.monotonic()
+        threading.Thread(target=self._run, name="sweep", daemon=True).start()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the process of the sweep is gone."""
+        return os.getppid() != self._parent
+
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """Be at work on a job; one that stood in a queue of a sweep that is gone is not begun."""
+        if self.is_left:
+            os._exit(1)
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            self._since = time.monotonic()
+
+    def _run(self) -> None:
+        while not self.is_left or self._at_work or time.monotonic() - self._since < self.IDLE_S:
+            time.sleep(self.POLL_S)
+        os._exit(1)
+
+
+_worker: list[_Worker] = []
+
+
+@contextmanager
+def _worker_of(sweep_process: tuple[str, int]) -> Iterator[None]:
+    """Let a worker of a sweep end when that is gone, after the job that it is at work on."""
+    host, process = sweep_process
+    if not _worker and (socket.gethostname(), os.getppid()) == (host, process):
+        _worker.append(_Worker(process))
+    if _worker and process != os.getpid():
+        with _worker[0].job():
+            yield
+    else:
+        yield
 
 
 def _this_process() -> tuple[str, int]:
