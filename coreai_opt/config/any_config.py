@@ -27,7 +27,7 @@ from coreai_opt.config.identity import flatten, is_ignored
 
 MISSING = "???"
 
-NOW = "NOW"
+NOW = "<now>"
 
 # What stands in an identity for what says when and where a run is made, by key of Hydra's node.
 NAMES = {
@@ -133,7 +133,7 @@ def settled_config(cfg: DictConfig, hydra: DictConfig) -> dict[str, Any]:
 
     Args:
         cfg: the composed config, without Hydra's own node.
-        hydra: the config with Hydra's own node alone.
+        hydra: Hydra's own node.
     """
     cfg = cfg.copy()
     # The time of the sweep is there already.
@@ -147,11 +147,11 @@ def anywhere(hydra: DictConfig) -> Iterator[None]:
     """Let ``${hydra:...}`` and ``${now:...}`` resolve to names for as long as a config is read.
 
     Args:
-        hydra: the config that has Hydra's own node.
+        hydra: Hydra's own node.
     """
 
     def of_hydra(path: str) -> Any:
-        return NAMES[path] if path in NAMES else OmegaConf.select(hydra, f"hydra.{path}")
+        return NAMES[path] if path in NAMES else OmegaConf.select(hydra, path)
 
     register_resolver("now", lambda *_: NOW, replace=True)
     register_resolver("hydra", of_hydra, replace=True)

@@ -9,9 +9,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
 
-from coreai_opt.config.any_config import plain_config
 from coreai_opt.config.identity import flatten
 from coreai_opt.plugin.any_app import AnyConfig
 from coreai_opt.runs.existing_run import read_json
@@ -45,7 +43,7 @@ class Command:
 
 def new_record(
     paths: RunPaths,
-    cfg: DictConfig,
+    values: Mapping[str, Any],
     config: AnyConfig,
     command: Command,
     earlier: Mapping[str, Any] | None = None,
@@ -57,7 +55,7 @@ def new_record(
 
     Args:
         paths: of the run.
-        cfg: its config, without Hydra's own node.
+        values: its config as it is resolved here.
         config: the same, as it is known whenever and wherever the run is made.
         command: that it was begun by.
         earlier: the record of an earlier attempt.
@@ -77,7 +75,7 @@ def new_record(
     }
     return Record(
         paths,
-        {**plain_config(cfg), **beside},
+        {**values, **beside},
         [str(one) for one in hydra.overrides.task],
         earlier=earlier,
         seconds=seconds,

@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from coreai_opt.config.any_config import plain_config
 from coreai_opt.config.hydra_internals import raised_by, writable
 from coreai_opt.plugin.any_app import any_config, result_of
 from coreai_opt.plugin.any_record import new_record, take
@@ -61,7 +62,7 @@ class _Recorded:
         with ExitStack() as stack:
             stack.enter_context(only_process_in(paths))
             known = any_config(task, hydra, self._settings)
-            record = new_record(paths, task, known, command_of(config))
+            record = new_record(paths, plain_config(task), known, command_of(config))
             self._values = stack.enter_context(RunValues(Progress()))
             beats = Heartbeat(paths.progress, self._values.progress, True, lambda: record.seconds)
             stack.enter_context(beats)

@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
+from coreai_opt.config.any_config import plain_config
 from coreai_opt.config.errors import ConfigError, RunBusyError, RunFailedError, message_of
 from coreai_opt.distributed.gpu_slots import gpu_slot
 from coreai_opt.distributed.handoff import await_start, publish_start, refusal_published
@@ -87,6 +88,7 @@ class _Job:
         hydra: Any = HydraConfig.get()
         self._settings = AnySweepSettings.of(hydra.sweeper)
         self._command, self._cfg, self._environment = command, cfg, environment
+        self._values = plain_config(cfg)  # before a checkpoint is put into it
         self._config = any_config(cfg, hydra, self._settings, environment.ignore)
         self._resume_key = resume_key(self._config.values, self._settings.resume_key)
         self._hydra_folder = str(hydra.output_subdir or "")
@@ -200,7 +202,7 @@ class _Job:
             before = {"attempts": before.get("attempts")}
         record = new_record(
             self.paths,
-            self._cfg,
+            self._values,
             self._config,
             self._command,
             earlier=before,

@@ -15,7 +15,8 @@ from coreai_opt.pruning._registry import nearest
 from coreai_opt.runs.paths import RunPaths
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile
 
-# What apps call the checkpoint that a training goes on from, the clearest name first.
+# What apps call the checkpoint that a training goes on from, the clearest name first; the last two
+# at the root alone: elsewhere they may be weights that a model begins with.
 NAMES = (
     "ckpt_path",
     "resume_from_checkpoint",
@@ -23,10 +24,12 @@ NAMES = (
     "resume_ckpt",
     "resume_path",
     "resume_checkpoint",
-    "checkpoint_path",
     "resume",
+    "checkpoint_path",
     "checkpoint",
 )
+OF_THE_ROOT = NAMES[-2:]
+OF_TRAINING = ("", "trainer", "train", "training", "fit", "run", "experiment")
 
 SUFFIXES = (".ckpt", ".pt", ".pth")
 
@@ -62,6 +65,8 @@ def resume_key(values: Mapping[str, Any], setting: str | None) -> str | None:
     Example:
         >>> resume_key({"trainer": {"resume_from_checkpoint": None}, "lr": 1}, "auto")
         'trainer.resume_from_checkpoint'
+        >>> resume_key({"model": {"ckpt_path": None}}, "auto") is None
+        True
     """
     flat = flatten(dict(values))
     if setting is None:
@@ -74,8 +79,9 @@ def resume_key(values: Mapping[str, Any], setting: str | None) -> str | None:
             )
         return setting
     for name in NAMES:
-        for key in (key for key in flat if key.rpartition(".")[2] == name):
-            if key.count(".") < 2 and (flat[key] is None or isinstance(flat[key], str)):
+        for node in OF_TRAINING if name not in OF_THE_ROOT else ("",):
+            key = f"{node}.{name}" if node else name
+            if key in flat and (flat[key] is None or isinstance(flat[key], str)):
                 return key
     return None
 
@@ -109,8 +115,9 @@ def newest_in(paths: RunPaths) -> Found | None:
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.is_dir() and not RunPaths(path).is_archived:
-            yield from _files(path)
+        if path.is_dir():
+            if not (path.is_symlink() or RunPaths(path).is_archived):
+                yield from _files(path)
         elif path.suffix in SUFFIXES and path.is_file():
             yield path
 

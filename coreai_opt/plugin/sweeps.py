@@ -1,6 +1,7 @@
 """Sweeps of any app: ``hydra/sweeper=grid``, made by Hydra through the plugin."""
 
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterator
@@ -47,9 +48,10 @@ def command_of(config: DictConfig) -> Command:
     spec = getattr(main, "__spec__", None)
     script = Path(sys.argv[0])
     if spec is not None:
-        program = f"python -m {spec.name}"
+        program = f"python -m {spec.name.removesuffix('.__main__')}"
     else:
-        program = f"python {sys.argv[0]}" if script.suffix == ".py" else script.name
+        is_file = script.suffix == ".py"
+        program = shlex.join(["python", sys.argv[0]]) if is_file else script.name
     try:
         typed, _ = get_args_parser().parse_known_args(sys.argv[1:])
         flags = tuple(flags_of(typed))

@@ -2,7 +2,9 @@
 
 import math
 import platform
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,18 @@ from coreai_opt.pruning.model.stats import count_sparsity
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.runs.outcome import sparsity_facts
 from coreai_opt.runs.values import RunValues, as_number
+
+
+@contextmanager
+def _kept_from_the_app(what: str) -> Iterator[None]:
+    """Let nothing that cannot be told of a training end it; a warning says what the record lacks.
+
+    Modules and Trainers may be of any make: parameters without a size yet, schedulers of batches.
+    """
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(f"the record lacks {what}: {type(error).__name__}: {error}", stacklevel=3)
 
 
 class RecordTrainer:
@@ -45,10 +59,12 @@ class RecordTrainer:
         self._values.facts |= {"threads": torch.get_num_threads(), "device": _device(trainer)}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        if self._values is not None:
+        values = self._values
+        if values is None:
+            return
+        with _kept_from_the_app("the number of steps to come"):
             total = float(trainer.estimated_stepping_batches)
-            known = 0 < total < math.inf
-            self._values.progress.total_steps = int(total) if known else None
+            values.progress.total_steps = int(total) if 0 < total < math.inf else None
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         if self._values is not None:
@@ -57,12 +73,17 @@ class RecordTrainer:
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self._values is None:
             return
-        self._tell_metrics(trainer)
+        facts = self._values.facts
+        with _kept_from_the_app("what was logged"):
+            self._tell_metrics(trainer)
         if stage == "fit":
-            self._values.facts["training"] = _training(trainer)
-        self._values.facts["parameters"] = _parameters(pl_module)
-        if any(pruned_tensors(pl_module)):
-            self._values.facts["sparsity"] = sparsity_facts(count_sparsity(pl_module))
+            with _kept_from_the_app("steps and epochs"):
+                facts["training"] = _training(trainer)
+        with _kept_from_the_app("the parameters"):
+            facts["parameters"] = _parameters(pl_module)
+        with _kept_from_the_app("the sparsity"):
+            if any(pruned_tensors(pl_module)):
+                facts["sparsity"] = sparsity_facts(count_sparsity(pl_module))
 
     def _tell_metrics(self, trainer: Any) -> None:
         values = self._values
