@@ -249,7 +249,9 @@ class LiveTable(_Events):
         bars = Progress(*columns, TextColumn("{task.fields[steps]}"), console=self._console)
         for run in running[:MOST_BARS]:
             total = run.progress.get("total_steps")
-            steps = f"step {run.step} of {total}" if total else "starting"
+            # Another app may count no steps.
+            begun = duration(run.seconds) if run.paths.inner else "starting"
+            steps = f"step {run.step} of {total}" if total else begun
             bars.add_task(run.paths.root.name, total=total, completed=run.step, steps=steps)
         return [bars] if running else []
 

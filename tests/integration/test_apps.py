@@ -1,5 +1,6 @@
 """Apps that know nothing of this package, and one line: what scripts/compat runs everywhere."""
 
+import json
 import re
 from pathlib import Path
 
@@ -112,3 +113,21 @@ def test_every_fold_is_pruned_by_itself(home: Home, pruned: Pruned) -> None:
     last = tensors(home, HARD_CODED, where / "run" / "fold_1" / "last.ckpt")
     assert all(bool((second[name] == last[name]).all()) for name in last)
     assert any(bool((first[name] != second[name]).any()) for name in first)
+
+
+def test_its_sweeps_skip_what_is_done_and_record_what_was_trained(
+    home: Home, tmp_path: Path
+) -> None:
+    where = home.copy(REGISTRY, tmp_path)
+    grid = ["-m", "hydra/sweeper=grid", "+prune=poly", "prune.schedule=none,poly"]
+    first = home.run(where, *grid, "prune.target_sparsity=0.8,0.9")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert ": 3 runs, 3 completed\n" in first.stdout
+    found = where.glob("multirun/*/*/.coreai/result.json")
+    records = [json.loads(path.read_text()) for path in found]
+    targets = sorted((one["sparsity"] or {"target": 0})["target"] for one in records)
+    assert targets == [0, pytest.approx(0.8), pytest.approx(0.9)]
+    assert all(one["training"]["steps"] > 0 for one in records)
+    assert all("fit" in one["metrics_by_stage"] for one in records)
+    again = home.run(where, *grid, "prune.target_sparsity=0.8,0.9")
+    assert ": 3 runs, 3 done before\n" in again.stdout
