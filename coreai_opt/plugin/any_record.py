@@ -1,7 +1,9 @@
 """Record of a run of any app: what is known when it begins, and what was told while it ran."""
 
 import os
+import platform
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,12 +97,21 @@ def take(record: Record, values: RunValues, objective: Mapping[str, Any] | None 
         objective: what it is judged by, None where that is not known.
     """
     record.update(
+        device=_device_here(),
         objective=objective,
         metrics=dict(values.metrics),
         metrics_by_stage=dict(values.by_stage),
         values=dict(values.values),
-        **values.facts,
     )
+    record.update(**values.facts)  # a Trainer knows its device
+
+
+def _device_here() -> dict[str, str]:
+    """Return what this process computes on, as far as can be seen without importing anything."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return {"accelerator": "cuda", "name": torch.cuda.get_device_name()}
+    return {"accelerator": "cpu", "name": platform.processor() or platform.machine()}
 
 
 def _seed_of(config: AnyConfig) -> Any:

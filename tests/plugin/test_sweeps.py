@@ -33,6 +33,9 @@ def test_what_is_done_is_skipped_and_what_failed_is_tried_again(plain: AnyApp) -
     assert (record["seed"], record["config"]["noise"]) == (1, {"scale": 0.0})
     assert record["overrides"] == ["x=1", "seed=1"]
     assert record["app"]["program"] == "python app.py"
+    assert (record["device"]["accelerator"], record["wall_seconds"] > 0) == ("cpu", True)
+    assert record["versions"]["hydra"]
+    assert record["git"] is None
     failed = plain.records["seed-1_x--1"]["error"]
     assert (failed["type"], failed["message"]) == ("ValueError", "x=-1 is below 0")
     assert "raise ValueError" in failed["traceback"]
