@@ -26,6 +26,8 @@ class Slow(pl.Callback):
         time.sleep(0.05)
 """
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home() -> Home:
@@ -114,7 +116,6 @@ def interrupted(app: AnyApp, number: int, *words: str) -> None:
     assert process.returncode == (143 if number == signal.SIGTERM else 2), out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_training_goes_on_bit_for_bit_where_it_is_resumable(
     home: Home, tmp_path: Path, number: int
@@ -140,7 +141,6 @@ def test_a_training_goes_on_bit_for_bit_where_it_is_resumable(
     assert not list(app.folder.glob("**/.coreai/resume/*"))
 
 
-@pytest.mark.slow
 def test_a_training_goes_on_from_the_checkpoint_of_the_app(home: Home, tmp_path: Path) -> None:
     app = copied(home, DICT_GROUP, tmp_path)
     (app.folder / "slow.py").write_text(SLOW)
@@ -160,7 +160,6 @@ def test_a_training_goes_on_from_the_checkpoint_of_the_app(home: Home, tmp_path:
     assert (status, attempts) == ("completed", 2)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_runs_on_several_devices_one_after_the_other(home: Home, tmp_path: Path) -> None:
     app = copied(home, DICT_GROUP, tmp_path)
@@ -179,7 +178,6 @@ def weights_of(run: Path) -> dict[str, Any]:
     return dict(torch.load(run / "weights.pt", weights_only=True))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_runs_that_share_their_dense_warmup_end_as_those_that_do_not(
     home: Home, tmp_path: Path

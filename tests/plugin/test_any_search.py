@@ -28,6 +28,7 @@ def plain(tmp_path: Path) -> AnyApp:
     return copied("plain", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_search_minimizes_what_the_task_returns_and_goes_on(plain: AnyApp) -> None:
     typed = ["x=interval(0,6)", "y=choice(1,2)", "hydra.sweeper.n_trials=6"]
     shown = plain.sweep(*typed, "hydra.sweeper.preview=true", sweeper=SEARCH)
@@ -65,6 +66,7 @@ def test_several_returned_values_are_several_objectives(tmp_path: Path) -> None:
     assert len(best["solutions"]) == len(done)
 
 
+@pytest.mark.slow
 def test_a_search_by_a_metric_tries_failed_points_again(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     program = SEVERAL.replace("return cfg.x, -cfg.x", "record(half=cfg.x / 2, note='text')")

@@ -184,22 +184,24 @@ def test_what_says_when_and_where_tells_no_runs_apart(tmp_path: Path) -> None:
     assert app.sweep("lr=1,2", "hydra.sweeper.preview=true").called == []
 
 
-@pytest.mark.parametrize(
-    ("returned", "expected"),
-    [
-        ("None", None),
-        ("(cfg.lr, 2.5)", {"name": "objective", "mode": None, "value": 1, "values": [1, 2.5]}),
-        ("{'a': 1}", None),
-        ("'text'", None),
-        ("float('nan')", {"name": "objective", "mode": None, "value": None}),
-    ],
-    ids=str,
-)
-def test_what_a_task_may_return(tmp_path: Path, returned: str, expected: object) -> None:
-    app = written(tmp_path / "a", TOLD.replace("{returned}", returned), conf__config=CONFIG)
-    assert app.sweep("lr=1").code == 0
-    (record,) = app.records.values()
-    assert (record["status"], record["objective"]) == ("completed", expected)
+def test_what_a_task_may_return(tmp_path: Path) -> None:
+    returned = {
+        "nothing": (None, None),
+        "tuple": ([1, 2.5], {"value": 1, "values": [1, 2.5]}),
+        "dict": ({"a": 1}, None),
+        "text": ("text", None),
+        "nan": (float("nan"), {"value": None}),
+    }
+    values = {name: value for name, (value, _) in returned.items()}
+    task = f"dict({values!r}, tuple=(1, 2.5))[cfg.which]".replace("nan}", "float('nan')}")
+    config = f"{CONFIG}which: nothing\n"
+    app = written(tmp_path / "a", TOLD.replace("{returned}", task), conf__config=config)
+    said = app.sweep(f"which={','.join(returned)}")
+    assert said.code == 0, said.err
+    for name, (_, expected) in returned.items():
+        objective = app.records[f"which-{name}"]["objective"]
+        named = None if expected is None else {"name": "objective", "mode": None, **expected}
+        assert objective == named, name
 
 
 def test_other_names_and_folders_of_configs(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def loads(file: Path) -> list[ast.Call]:
     return [
         call
         for call in called
-        if ast.unparse(call.func).endswith(("torch.load", ".fit", ".load_from_checkpoint"))
+        if ast.unparse(call.func).endswith(("torch.load", "trainer.fit", ".load_from_checkpoint"))
     ]
 
 
