@@ -190,10 +190,10 @@ def test_what_a_task_may_return(tmp_path: Path) -> None:
         "tuple": ([1, 2.5], {"value": 1, "values": [1, 2.5]}),
         "dict": ({"a": 1}, None),
         "text": ("text", None),
-        "nan": (float("nan"), {"value": None}),
+        "infinite": (float("inf"), {"value": None}),
     }
     values = {name: value for name, (value, _) in returned.items()}
-    task = f"dict({values!r}, tuple=(1, 2.5))[cfg.which]".replace("nan}", "float('nan')}")
+    task = f"dict({values!r}, tuple=(1, 2.5))[cfg.which]".replace(": inf", ": float('inf')")
     config = f"{CONFIG}which: nothing\n"
     app = written(tmp_path / "a", TOLD.replace("{returned}", task), conf__config=config)
     said = app.sweep(f"which={','.join(returned)}")
