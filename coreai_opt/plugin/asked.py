@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coreai_opt.config.aliases import keys_of
 from coreai_opt.config.errors import Problem
-from coreai_opt.plugin.factory import key_of_saved_knobs
+from coreai_opt.plugin.factory import OURS, key_of_saved_knobs
 from coreai_opt.plugin.knobs import Knobs
 from coreai_opt.plugin.options import CALLBACK, TARGET
 from coreai_opt.plugin.put_over import put_over
@@ -66,7 +66,7 @@ def knobs_in(config: Mapping[str, Any]) -> Knobs | None:
     nodes = {"hydra.callbacks.prune": of_hydra}
     nodes |= {key: config.get(key) for key in ("prune", "coreai_prune")}
     for prefix, node in nodes.items():
-        if isinstance(node, Mapping) and {"schedule", "target_sparsity"} <= set(node):
+        if isinstance(node, Mapping) and set(node) >= OURS:
             return Knobs(node, prefix, is_sweep=True)
     return None
 

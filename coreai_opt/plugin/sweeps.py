@@ -21,6 +21,7 @@ from coreai_opt.config.hydra_internals import get_args_parser, writable
 from coreai_opt.plugin.any_app import AnyApp
 from coreai_opt.plugin.any_record import Command
 from coreai_opt.plugin.recorded_task import RecordedTask
+from coreai_opt.runs.signals import CTRL_C
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.plan import Planner
 from coreai_opt.sweep.sweeper import GridSweeps, SweepRun
@@ -36,6 +37,13 @@ def as_sentences() -> Iterator[None]:
         raise
     except (HydraException, OmegaConfBaseException) as error:
         refuse([Problem("", " ".join(str(error).split()))])
+    except OSError as error:
+        what = "the operating system" if error.filename is None else repr(str(error.filename))
+        allowed = "allowed: hydra.sweep.dir=DIR, writable"
+        refuse([Problem("", f"{what} refuses: {error.strerror or error}; {allowed}")])
+    except KeyboardInterrupt:
+        print("interrupted by Ctrl-C", file=sys.stderr)
+        sys.exit(CTRL_C)
 
 
 def command_of(config: DictConfig) -> Command:

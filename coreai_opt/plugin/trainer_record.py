@@ -40,8 +40,8 @@ class RecordTrainer:
 
     def __init__(self, values: RunValues) -> None:
         self._values: RunValues | None = values
-        self._told: set[int] = set()
         self._trainer: Any = None
+        self._is_told = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "RecordTrainer":
         return self  # a Trainer that is copied is one of the run

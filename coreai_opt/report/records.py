@@ -106,7 +106,7 @@ class RunRow:
         of_hydra = mapping(mapping(self.config.get("hydra")).get("callbacks"))
         nodes = (of_hydra.get("prune"), self.config.get("prune"), self.config.get("coreai_prune"))
         found = (mapping(node) for node in nodes)
-        return next((node for node in found if "target_sparsity" in node), {})
+        return next((node for node in found if {"target_sparsity", "masks_from"} <= set(node)), {})
 
     @property
     def objective(self) -> str | None:

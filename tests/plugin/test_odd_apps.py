@@ -1,6 +1,8 @@
 """Sweeps of apps that do what most do not: no config, objects that cannot be sent, exits, git."""
 
+import functools
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.any_sweeps import AnyApp, copied, environment, written
-from tests.helpers.processes import in_terminal
+from tests.helpers.processes import in_terminal, wait_for
 
 APP = """
 import hydra
@@ -145,3 +147,29 @@ def test_the_best_run_so_far_is_shown_while_a_sweep_runs(
     shown = in_terminal(command, app.folder, environment())
     last = [line for line in shown.splitlines() if "3 of 3" in line][-1]
     assert best in last, shown
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice_and_a_directory_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    app = copied("loop", tmp_path)
+    (app.folder / "taken").write_text("")
+    said = app.sweep("seed=1,2", "hydra.sweep.dir=taken/sweep")
+    assert (said.code, "Traceback" in said.err) == (1, False), said.err
+    assert "allowed: hydra.sweep.dir=DIR, writable" in said.err
+    process = subprocess.Popen(
+        app.command("seed=1,2,3", "epochs=50", "pause_s=0.2"),
+        cwd=app.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    for number in (1, 2):
+        states = f"multirun/*/seed-{number}_*/state-*"
+        wait_for(process, lambda seen=states: list(app.folder.glob(seen)), states)
+        process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, errors)
+    assert "Traceback" not in errors
+    assert "sweep seed-" in out.splitlines()[-1] or "to run one alone" in out

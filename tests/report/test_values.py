@@ -77,7 +77,7 @@ def test_what_is_missing_or_nonsense_has_no_value_of_its_own() -> None:
 
 
 def test_a_dense_control_of_another_app_has_no_knobs_of_pruning() -> None:
-    knobs = {"schedule": "none", "target_sparsity": 0.8, "power": 3.0}
+    knobs = {"schedule": "none", "target_sparsity": 0.8, "power": 3.0, "masks_from": "schedule"}
     record = {
         "app": {"name": "a"},
         "config": {"prune": knobs, "lr": 1},
