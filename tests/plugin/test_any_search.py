@@ -50,6 +50,7 @@ def test_a_search_minimizes_what_the_task_returns_and_goes_on(plain: AnyApp) -> 
     assert "a run takes about 0 s, by 8 earlier records of this app; 6 one after" in shown.out
 
 
+@pytest.mark.slow
 def test_several_returned_values_are_several_objectives(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     (tmp_path / "app.py").write_text(SEVERAL)

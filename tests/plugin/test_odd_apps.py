@@ -52,6 +52,7 @@ def test_how_a_task_may_end(tmp_path: Path) -> None:
     assert said.last == "4 runs, 2 completed, 2 failed"
 
 
+@pytest.mark.slow
 def test_an_error_that_cannot_be_sent_costs_its_own_run_alone(tmp_path: Path) -> None:
     pytest.importorskip("joblib")
     app = app_of(tmp_path, "if cfg.x == 2: raise OwnError(5, 'home')")
@@ -61,6 +62,7 @@ def test_an_error_that_cannot_be_sent_costs_its_own_run_alone(tmp_path: Path) ->
     assert app.states["x-2"] == ("failed", 1)
 
 
+@pytest.mark.slow
 def test_the_command_of_a_run_alone_meets_that_run(tmp_path: Path) -> None:
     app = copied("plain", tmp_path)
     said = app.sweep("x=-1,-2", "hydra.sweeper.retry=none")
@@ -94,6 +96,7 @@ hydra:
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_may_stand_in_a_file(tmp_path: Path) -> None:
     program = APP.replace("config_path=None", 'config_path=".", config_name="config"')
     app = written(tmp_path / "app", program.replace("{body}", "return cfg.lr"), config=SWEPT)
@@ -118,6 +121,7 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_what_is_made_by_other_code(tmp_path: Path) -> None:
     app = copied("plain", tmp_path)
     git(app.folder, "init", "-q")

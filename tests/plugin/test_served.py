@@ -35,6 +35,7 @@ def test_every_option_is_served(group: str) -> None:
         assert node._target_
 
 
+@pytest.mark.slow
 def test_launchers_are_ours_by_names_of_their_own(tmp_path: Path) -> None:
     app = copied("plain", tmp_path)
     pytest.importorskip("joblib")
@@ -46,6 +47,7 @@ def test_launchers_are_ours_by_names_of_their_own(tmp_path: Path) -> None:
     assert wrong.err.startswith("error: hydra.launcher.jobs_per_gpu=0: is no such number; allowed")
 
 
+@pytest.mark.slow
 def test_a_launcher_of_ours_serves_hydras_own_sweeper_too(tmp_path: Path) -> None:
     app = copied("plain", tmp_path)
     pytest.importorskip("joblib")
@@ -98,6 +100,7 @@ def test_a_launcher_that_is_not_installed_is_told(
     assert told in said.err
 
 
+@pytest.mark.slow
 def test_a_sweeper_named_optuna_stays_what_it_is(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     app = written(tmp_path, THEIRS)

@@ -331,6 +331,7 @@ def test_an_output_folder_that_is_a_file_is_one_sentence(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "modules", "missing", "there"),
     [
