@@ -12,7 +12,6 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,7 +20,7 @@ from coreai_opt.config.hydra_internals import (
     has_value,
     plain_value,
     raw_text,
-    register_resolver,
+    resolvers_replaced,
 )
 from coreai_opt.config.identity import flatten, is_ignored
 
@@ -110,7 +109,7 @@ def _below(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; an object of an app's resolver by its class."""
+    """Return a value as JSON has it; an object of an app's resolver by its class and its text."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Enum):
@@ -123,7 +122,11 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(child) for child in value]
-    return f"<{type(value).__module__}.{type(value).__qualname__}>"
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    text = repr(value)  # torch.float16, and its like
+    named = f"{type(value).__module__}.{type(value).__qualname__}"
+    return f"<{named}>" if " at 0x" in text else f"<{named} {text}>"
 
 
 def settled_config(cfg: DictConfig, hydra: DictConfig) -> dict[str, Any]:
@@ -153,12 +156,8 @@ def anywhere(hydra: DictConfig) -> Iterator[None]:
     def of_hydra(path: str) -> Any:
         return NAMES[path] if path in NAMES else OmegaConf.select(hydra, path)
 
-    register_resolver("now", lambda *_: NOW, replace=True)
-    register_resolver("hydra", of_hydra, replace=True)
-    try:
+    with resolvers_replaced({"now": lambda *_: NOW, "hydra": of_hydra}):
         yield
-    finally:
-        setup_globals()  # Hydra's own resolvers
 
 
 def identity_of(values: Mapping[str, Any], ignore: Collection[str] = IGNORED) -> dict[str, Any]:

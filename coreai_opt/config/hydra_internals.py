@@ -4,7 +4,7 @@ Known to work: hydra-core 1.3.2 to 1.4.0rc3 with OmegaConf 2.3.0 to 2.4.1. A ver
 is gone is told when this module is imported.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf, ValueNode, open_dict, read_write
+from omegaconf.basecontainer import BaseContainer
 
 from coreai_opt.requirements import release_of
 
@@ -25,6 +26,7 @@ try:
     apply_overrides = ConfigLoaderImpl._apply_overrides_to_config
     create_hydra = Hydra.create_main_hydra2
     DictConfig._get_node, ListConfig._get_node  # noqa: B018, looked for before anything runs
+    BaseContainer._resolvers  # noqa: B018
     Node._value, Node._is_interpolation, Node._is_none, Node._is_missing  # noqa: B018
 except (ImportError, AttributeError) as error:
     raise ImportError(
@@ -38,9 +40,7 @@ VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if IS_OLD else {}
 
 # OmegaConf 2.4 has given the shorter name, which was that of an older function, to the new one.
 _IS_RENAMED = release_of(omegaconf.__version__) >= (2, 4)
-register_resolver: Any = (
-    OmegaConf.register_resolver if _IS_RENAMED else OmegaConf.register_new_resolver
-)
+_register: Any = OmegaConf.register_resolver if _IS_RENAMED else OmegaConf.register_new_resolver
 
 # From 1.4 on a call says what configs may name. That is allowed_targets() here.
 _UNCHECKED = getattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS", None)
@@ -61,7 +61,7 @@ __all__ = [
     "plain_value",
     "raised_by",
     "raw_text",
-    "register_resolver",
+    "resolvers_replaced",
     "trusted",
     "writable",
 ]
@@ -102,6 +102,19 @@ def writable(config: DictConfig) -> Iterator[None]:
             stack.enter_context(read_write(node))
             stack.enter_context(open_dict(node))
         yield
+
+
+@contextmanager
+def resolvers_replaced(functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Let interpolations resolve by other functions; an app may have some in Hydra's place."""
+    before = dict(BaseContainer._resolvers)
+    for name, function in functions.items():
+        _register(name, function, replace=True)
+    try:
+        yield
+    finally:
+        BaseContainer._resolvers.clear()
+        BaseContainer._resolvers.update(before)
 
 
 def trusted() -> AbstractContextManager[Any]:

@@ -63,7 +63,9 @@ def _anywhere(value: Any, place: str) -> Any:
 def _as_floats(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_floats(item) for item in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    # Beyond that two whole numbers may be one float.
+    return float(value) if is_whole and abs(value) <= 2**53 else value
 
 
 def is_ignored(key: str, patterns: list[str]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from coreai_opt.plugin.asked import knobs_in
 from coreai_opt.plugin.resume_key import newest_in
+from coreai_opt.plugin.sweep_settings import GUESS
 from coreai_opt.runs.existing_run import read_json
 from coreai_opt.runs.paths import INNER, RunPaths
 from coreai_opt.sweep.folder import EntryState, SweepJob
@@ -36,6 +37,7 @@ class AnyForecast(Forecast):
     def __init__(self, plan: Plan, app: str) -> None:
         knobs = [one for point in plan.points if (one := knobs_in(point.config)) is not None]
         self.prunes = bool(knobs)
+        self._is_guessed = getattr(plan.settings, "resume_key", None) == GUESS
         self.failures = [problem for one in knobs for problem in one.problems]
         if knobs:
             self.control = knobs[0].option.partition("=")[0] + "=none"
@@ -52,7 +54,8 @@ class AnyForecast(Forecast):
         point, alike = entry.point, self._alike(entry.point)
         length, ramp = _length_in(alike), _ramp_of(point.config, _length_in(alike))
         target = ramp.target if isinstance(ramp, Ramp) else {"none": 0.0}.get(ramp)
-        how = Standing(state, will_run, _step(entry.paths) if state == "interrupted" else None)
+        step = _step(entry.paths, self._is_guessed) if state == "interrupted" else None
+        how = Standing(state, will_run, step)
         took = _seconds(alike)
         if took is not None and how.step and length.steps:
             took *= max(0.0, 1 - how.step / length.steps)
@@ -115,9 +118,9 @@ def _ramp_of(
     return Ramp(knobs.schedule, str(knobs.values["interval"]), knobs.target, length)
 
 
-def _step(paths: RunPaths) -> int | None:
+def _step(paths: RunPaths, is_guessed: bool) -> int | None:
     """Return the step that a run goes on from; 0 where its checkpoint does not say, None = none."""
-    found = newest_in(paths)
+    found = newest_in(paths, is_guessed)
     if found is None:
         return None
     file = CheckpointFile.at(found.path)

@@ -71,7 +71,7 @@ def new_record(
     of_app = {
         "app": {"name": command.name, "program": command.program},
         "flags": list(command.flags),
-        "seed": _seed_of(config),
+        "seed": _seed_of(values),
         "values": {},
         "metrics_by_stage": {},
     }
@@ -114,9 +114,9 @@ def _device_here() -> dict[str, str]:
     return {"accelerator": "cpu", "name": platform.processor() or platform.machine()}
 
 
-def _seed_of(config: AnyConfig) -> Any:
+def _seed_of(values: Mapping[str, Any]) -> Any:
     """Return the seed of a run: the key of that name, the one nearest to the root."""
-    flat = flatten(config.values)
+    flat = flatten(dict(values))
     seeds = [key for key in flat if key.rpartition(".")[2] == "seed"]
     seed = flat[min(seeds, key=lambda key: key.count("."))] if seeds else None
     return int(seed) if isinstance(seed, float) and seed.is_integer() else seed

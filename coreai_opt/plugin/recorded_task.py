@@ -25,7 +25,7 @@ from coreai_opt.plugin.any_record import Command, new_record, take
 from coreai_opt.plugin.any_warmup import finish_warmup, start_from, warmup_end
 from coreai_opt.plugin.asked import knobs_in
 from coreai_opt.plugin.resume_key import hand_over, newest_in, resume_key
-from coreai_opt.plugin.sweep_settings import AnySweepSettings
+from coreai_opt.plugin.sweep_settings import GUESS, AnySweepSettings
 from coreai_opt.report.formatting import quoted
 from coreai_opt.runs.context import only_process_in
 from coreai_opt.runs.existing_run import ExistingRun
@@ -136,9 +136,12 @@ class _Job:
         return replace(start, earlier=earlier, sentences=(*sentences, *start.sentences))
 
     def _onward(self, earlier: ExistingRun) -> Start:
-        root, found = earlier.paths.root, newest_in(self.paths)
+        is_guessed = self._settings.resume_key == GUESS
+        root, found = earlier.paths.root, newest_in(self.paths, is_guessed)
         if found is None or self._resume_key is None:
             why = "the run had left no whole checkpoint"
+            if is_guessed:
+                why += " of Lightning's; hydra.sweeper.resume_key=KEY takes other files of torch"
             if self._resume_key is None:
                 why = "this app has no key for a checkpoint (hydra.sweeper.resume_key)"
             return self._anew(earlier, f"begins anew in {root.name}: {why}")

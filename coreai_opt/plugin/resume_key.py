@@ -1,5 +1,6 @@
 """Going on in any app: its key for a checkpoint, and the newest whole one in a run directory."""
 
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ NAMES = (
     "checkpoint",
 )
 OF_THE_ROOT = NAMES[-2:]
-OF_TRAINING = ("", "trainer", "train", "training", "fit", "run", "experiment")
+OF_TRAINING = ("", "trainer", "train", "training", "fit")
 
 SUFFIXES = (".ckpt", ".pt", ".pth")
+PART = re.compile(r"checkpoint-\d+")  # of transformers.Trainer
 
 # In every checkpoint of Lightning's, and in those that a training can go on from.
 LIGHTNING, RESUMABLE = b"pytorch-lightning_version", b"optimizer_states"
@@ -81,7 +83,7 @@ def resume_key(values: Mapping[str, Any], setting: str | None) -> str | None:
     for name in NAMES:
         for node in OF_TRAINING if name not in OF_THE_ROOT else ("",):
             key = f"{node}.{name}" if node else name
-            if key in flat and (flat[key] is None or isinstance(flat[key], str)):
+            if key in flat and flat[key] is None:  # what is given is somebody's choice
                 return key
     return None
 
@@ -92,14 +94,15 @@ def hand_over(cfg: DictConfig, key: str, checkpoint: Path) -> None:
         OmegaConf.update(cfg, key, str(checkpoint))
 
 
-def newest_in(paths: RunPaths) -> Found | None:
+def newest_in(paths: RunPaths, is_guessed: bool) -> Found | None:
     """Return the newest whole checkpoint below a run directory, None where there is none.
 
     Where there are checkpoints of Lightning's, those count from which a training can go on; else
-    all files of torch's.
+    all files of torch's, if the user has named the key: they may hold anything.
 
     Args:
         paths: of the run; earlier attempts that were set aside do not count.
+        is_guessed: whether the key is by its name alone.
     """
     damaged = []
     files = sorted(_files(paths.root), key=_written, reverse=True)
@@ -108,7 +111,7 @@ def newest_in(paths: RunPaths) -> Found | None:
         own = CheckpointFile.at(path)
         if not (own.is_whole() if own is not None else _is_whole(path)):
             damaged.append(path)
-        elif not is_lightning or RESUMABLE in _pickle_of(path):
+        elif RESUMABLE in _pickle_of(path) if is_lightning else not is_guessed:
             return Found(path, own is not None, tuple(damaged))
     return None
 
@@ -116,7 +119,9 @@ def newest_in(paths: RunPaths) -> Found | None:
 def _files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.is_dir():
-            if not (path.is_symlink() or RunPaths(path).is_archived):
+            # A checkpoint that is a folder has parts, and none of them is one.
+            is_one = path.suffix in SUFFIXES or PART.fullmatch(path.name)
+            if not (is_one or path.is_symlink() or RunPaths(path).is_archived):
                 yield from _files(path)
         elif path.suffix in SUFFIXES and path.is_file():
             yield path

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.config.any_config import (
@@ -62,7 +63,7 @@ def test_objects_of_a_resolver_count_by_their_class() -> None:
     OmegaConf.register_new_resolver("made", lambda: slice(1), replace=True)
     cfg = OmegaConf.create({"a": "${made:}"})
     try:
-        assert plain_config(cfg) == {"a": "<builtins.slice>"}
+        assert plain_config(cfg) == {"a": "<builtins.slice slice(None, 1, None)>"}
     finally:
         OmegaConf.clear_resolver("made")
 
@@ -79,7 +80,19 @@ def test_time_and_directories_are_names_and_the_rest_is_as_hydra_says(
     assert task.name.isdecimal()
 
 
+def test_resolvers_of_the_app_come_back(hydra: tuple[DictConfig, Any]) -> None:
+    task, node = hydra
+    OmegaConf.register_new_resolver("now", lambda *_: "its own", replace=True)
+    try:
+        assert settled_config(task, node)["name"] == "<now>"
+        assert OmegaConf.create({"a": "${now:%Y}"}).a == "its own"
+    finally:
+        setup_globals()
+
+
 def test_identities() -> None:
+    large = 2**53
+    assert identity_of({"seed": large}) != identity_of({"seed": large + 1})
     one = {"lr": 1, "model": {"width": 2}, "trainer": {"logger": "a", "max_epochs": 3}, "tags": "a"}
     other = {**one, "lr": 1.0, "trainer": {"logger": "b", "max_epochs": 3}, "tags": "b"}
     assert hash_of(identity_of(one)) == hash_of(identity_of(other))

@@ -35,6 +35,7 @@ class Subject:
         refused: bad values that are seen before a run begins: its record stays as it is.
         checkpoints: what can be gone on from once it is there, below a run's directory.
         inner: folder of the record in a run's directory.
+        typed: what its sweeps are told besides.
         look: asserts what else is to be seen of a good run.
     """
 
@@ -47,6 +48,7 @@ class Subject:
     bad: Mapping[str, str]
     refused: tuple[str, ...] = ()
     inner: str = ".coreai"
+    typed: tuple[str, ...] = ()
     look: Callable[[Path, Json], None] = field(default=_nothing, repr=False)
 
     def __str__(self) -> str:
@@ -68,7 +70,7 @@ class Subject:
         """Return what is typed for a sweep."""
         if self.is_ours:
             return ["-m", *launcher.overrides, *given]
-        return ["-m", "hydra/sweeper=grid", *launcher.elsewhere, *given]
+        return ["-m", "hydra/sweeper=grid", *launcher.elsewhere, *self.typed, *given]
 
     def program(self, work: Path) -> Path:
         return (ROOT if self.is_ours else work) / "train.py"
@@ -165,6 +167,8 @@ LOOP = Subject(
     bad={"-1": "ValueError", "none": "TypeError"},
     checkpoints="state-2.pt",
     look=_has_its_loss,
+    # Of files that are none of Lightning's nobody guesses what they are.
+    typed=("hydra.sweeper.resume_key=resume_from",),
 )
 # Lightning's loop and checkpoints.
 REGISTRY = Subject(

@@ -20,11 +20,14 @@ WHOLE = LIGHTNING + b" optimizer_states"
     [
         ({"ckpt_path": None, "resume": None}, "ckpt_path"),
         ({"train": {"resume": None}}, "train.resume"),
-        ({"trainer": {"resume_from_checkpoint": "a.ckpt"}}, "trainer.resume_from_checkpoint"),
+        ({"trainer": {"resume_from_checkpoint": None}}, "trainer.resume_from_checkpoint"),
         ({"checkpoint": None}, "checkpoint"),
         # Weights that a model begins with, a switch, and a node.
         ({"model": {"ckpt_path": None, "checkpoint": None}}, None),
         ({"resume": False}, None),
+        ({"run": {"resume": None}, "wandb": {"resume": "allow"}}, None),
+        # What a user has chosen stays.
+        ({"ckpt_path": "a.ckpt"}, None),
         ({"checkpoint": {"dirpath": "a"}}, None),
     ],
     ids=str,
@@ -51,14 +54,14 @@ def saved(path: Path, content: bytes, age: int) -> Path:
 
 def test_the_newest_whole_checkpoint_of_lightning_is_found(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path, INNER)
-    assert newest_in(paths) is None
+    assert newest_in(paths, is_guessed=True) is None
     old = saved(tmp_path / "checkpoints" / "epoch=1.ckpt", WHOLE, 30)
     saved(tmp_path / "weights.pt", b"state_dict", 0)  # newer, and no training goes on from it
     saved(tmp_path / "weights_only.ckpt", LIGHTNING, 5)
     saved(tmp_path / "attempt-1" / "last.ckpt", WHOLE, 1)
     elsewhere = tmp_path / "data"
     elsewhere.symlink_to(tmp_path, target_is_directory=True)  # which leads back
-    found = newest_in(paths)
+    found = newest_in(paths, is_guessed=True)
     assert found is not None
     assert (found.path, found.is_exact, found.damaged) == (old, False, ())
     damaged = saved(tmp_path / "checkpoints" / "last.ckpt", WHOLE, 10)
@@ -66,7 +69,7 @@ def test_the_newest_whole_checkpoint_of_lightning_is_found(tmp_path: Path) -> No
     content[300] ^= 1
     damaged.write_bytes(bytes(content))
     os.utime(damaged, ns=(0, 10**18 - 10))
-    found = newest_in(paths)
+    found = newest_in(paths, is_guessed=True)
     assert found is not None
     assert (found.path, found.damaged) == (old, (damaged,))
 
@@ -75,6 +78,11 @@ def test_files_of_torch_count_where_there_is_nothing_of_lightning(tmp_path: Path
     saved(tmp_path / "state-1.pt", b"a", 20)
     newest = saved(tmp_path / "state-2.pt", b"a", 10)
     (tmp_path / "state-3.pt").write_bytes(b"half a file")
-    found = newest_in(RunPaths(tmp_path, INNER))
+    # The parts of checkpoints that are folders are none.
+    saved(tmp_path / "checkpoint-9" / "optimizer.pt", b"a", 0)
+    saved(tmp_path / "sharded.ckpt" / "part.pt", b"a", 0)
+    # They may be anything: the user says which key takes them.
+    assert newest_in(RunPaths(tmp_path, INNER), is_guessed=True) is None
+    found = newest_in(RunPaths(tmp_path, INNER), is_guessed=False)
     assert found is not None
     assert found.path == newest
