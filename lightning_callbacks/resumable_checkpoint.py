@@ -53,6 +53,14 @@ class CheckpointNotWrittenWarning(UserWarning):
     """A checkpoint could not be written; the training goes on without it."""
 
 
+def _never() -> None:
+    """Say that nothing ends the training."""
+
+
+def _nobody(trainer: pl.Trainer, write: object) -> None:
+    """Look at nothing."""
+
+
 class ResumableCheckpoint(pl.Callback):
     """Writes checkpoints between two optimizer steps, and makes a training that is resumed from one
     equal to the training that never stopped, bit for bit.
@@ -108,8 +116,8 @@ class ResumableCheckpoint(pl.Callback):
         self.dirpath = Path(dirpath)
         self.every_n_steps, self.every_n_epochs, self.keep = every_n_steps, every_n_epochs, keep
         self.seconds_before = 0.0
-        self._interruption = interruption or (lambda: None)
-        self._observer = observer or (lambda trainer, write: None)
+        self._interruption = interruption or _never
+        self._observer = observer or _nobody
         self._hooks = MethodPatches()
         self._loaders = TrainingLoaders()
         self._saving: dict[str, Any] = {}

@@ -90,8 +90,8 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
 def _read(parent: Any, key: Any) -> Any:
     # Most values stand there as they are; OmegaConf's own way to them takes ten times as long.
     node = child_node(parent, key)
-    if (plain := plain_value(node)) is not None:
-        return _plain(plain)
+    if (found := plain_value(node)) is not None:
+        return plain(found)
     if isinstance(node, DictConfig | ListConfig) and has_value(node):
         return _below(node)
     try:
@@ -105,11 +105,11 @@ def _below(value: Any) -> Any:
         return {str(key): _read(value, key) for key in value}
     if isinstance(value, ListConfig):
         return [_read(value, index) for index in range(len(value))]
-    return _plain(value)
+    return plain(value)
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; an object of an app's resolver by its class and its text."""
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it; an object of a class by that and its text."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Enum):
@@ -119,9 +119,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Mapping):
-        return {str(key): _plain(child) for key, child in value.items()}
+        return {str(key): plain(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(child) for child in value]
+        return [plain(child) for child in value]
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     text = repr(value)  # torch.float16, and its like

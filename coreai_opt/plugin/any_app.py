@@ -81,15 +81,26 @@ def any_config(
         more: patterns of keys that do not count besides those of the settings.
     """
     values = settled_config(task, hydra)
-    counting, knobs = dict(values), planned_of(hydra, values)
-    if knobs is not None:
-        # What the knobs come to: a dense control has none, and linear is poly with power=1.
-        counting.pop(knobs.prefix, None)
-        counting["pruning of this run"] = knobs.experiment
-        if knobs.prefix not in values:
-            values = {**values, "hydra": _nested(knobs.prefix, knobs.values)}
-    identity = identity_of(counting, [*IGNORED, *settings.ignore, *more])
+    knobs = planned_of(hydra, values)
+    if knobs is not None and knobs.prefix not in values:
+        values = {**values, "hydra": _nested(knobs.prefix, knobs.values)}
+    identity = identity_of(_counting(values, knobs), [*IGNORED, *settings.ignore, *more])
     return AnyConfig(values, identity, tuple(more), knobs=knobs)
+
+
+def _counting(values: Mapping[str, Any], knobs: Knobs | None) -> dict[str, Any]:
+    """Return a config with what its knobs of pruning come to in their place.
+
+    A dense control has none, and linear is poly with power=1.
+    """
+    if knobs is None:
+        return dict(values)
+    return {**_beside_knobs(values, knobs), "pruning of this run": knobs.experiment}
+
+
+def _beside_knobs(values: Mapping[str, Any], knobs: Knobs) -> dict[str, Any]:
+    first = knobs.prefix.partition(".")[0]
+    return {key: values[key] for key in values if key != first}
 
 
 def _nested(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,9 +220,7 @@ class AnyApp(SweptApp):
         knobs = knobs_in(point.config)
         if knobs is None:
             return None
-        first = knobs.prefix.partition(".")[0]
-        rest = {key: point.config[key] for key in point.config if key != first}
-        return any_warmup_key(self.identity(rest), knobs)
+        return any_warmup_key(self.identity(_beside_knobs(point.config, knobs)), knobs)
 
     def processes(self, config: Mapping[str, Any]) -> int | None:
         return None
@@ -222,7 +231,7 @@ class AnyApp(SweptApp):
         return str(given or "auto")
 
     def differences(self, point: "Point", run: ExistingRun) -> list[str]:
-        planned = self.identity(point.config)
+        planned = self.identity(_counting(point.config, knobs_in(point.config)))
         return differences(planned, run.record.get("identity") or {})
 
     def summary(self, record: Mapping[str, Any], name: str) -> str:
@@ -258,6 +267,8 @@ def any_summary(record: Mapping[str, Any], name: str) -> str:
     if sparsity and sparsity.get("target") is not None:
         reached = f"sparsity {100 * sparsity['achieved']:.2f} %"
         parts.append(shortfall(sparsity) or reached)
+    if record.get("warning"):
+        parts.append(f"not what was asked: {record['warning']}")
     return ", ".join([*parts, f"{record['wall_seconds']:.1f} s", name])
 
 
@@ -280,13 +291,14 @@ def result_of(
     """Return what a run is judged by: what its task returned, or a metric of that name.
 
     Args:
-        returned: by the task; numbers of a tuple or list are the objectives of a search.
+        returned: by the task; numbers of a tuple or list are the objectives of a search. Where
+            the settings name a metric, it does not count.
         metrics: of the run.
         settings: of its sweep.
     """
     name, mode = settings.objective or RETURNED, settings.mode
-    if settings.objective is not None and name in metrics:
-        return {"name": name, "mode": mode, "value": metrics[name]}
+    if settings.objective is not None:
+        return {"name": name, "mode": mode, "value": metrics.get(name)}
     if isinstance(returned, list | tuple) and returned:
         numbers = [as_number(one) for one in returned]
         if None not in numbers:

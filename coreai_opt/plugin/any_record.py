@@ -74,6 +74,7 @@ def new_record(
         "seed": _seed_of(values),
         "values": {},
         "metrics_by_stage": {},
+        "warning": None,
     }
     return Record(
         paths,
@@ -102,6 +103,7 @@ def take(record: Record, values: RunValues, objective: Mapping[str, Any] | None 
         metrics=dict(values.metrics),
         metrics_by_stage=dict(values.by_stage),
         values=dict(values.values),
+        warning="; ".join(values.warnings) or None,
     )
     record.update(**values.facts)  # a Trainer knows its device
 

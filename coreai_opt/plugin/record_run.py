@@ -63,7 +63,7 @@ class _Recorded:
             stack.enter_context(only_process_in(paths))
             known = any_config(task, hydra, self._settings)
             record = new_record(paths, plain_config(task), known, command_of(config))
-            self._values = stack.enter_context(RunValues(Progress()))
+            self._values = stack.enter_context(RunValues(Progress(), paths.home))
             beats = Heartbeat(paths.progress, self._values.progress, True, lambda: record.seconds)
             stack.enter_context(beats)
             self._record, self._open = record, stack.pop_all()

@@ -26,6 +26,7 @@ from coreai_opt.plugin.any_warmup import finish_warmup, start_from, warmup_end
 from coreai_opt.plugin.asked import knobs_in
 from coreai_opt.plugin.resume_key import hand_over, newest_in, resume_key
 from coreai_opt.plugin.sweep_settings import GUESS, AnySweepSettings
+from coreai_opt.pruning._registry import nearest
 from coreai_opt.report.formatting import quoted
 from coreai_opt.runs.context import only_process_in
 from coreai_opt.runs.existing_run import ExistingRun
@@ -164,15 +165,16 @@ class _Job:
         """Run the task with a record around it, and return what it returns."""
         record = self._record(start)
         with Interruptions(in_sweep=True) as interruptions:
-            values = RunValues(Progress(start.step), interruptions)
+            values = RunValues(Progress(start.step), self.paths.home, interruptions)
             beats = Heartbeat(self.paths.progress, values.progress, True, lambda: record.seconds)
             try:
                 values.ranks = lambda root: self._ranks(root, start)
                 values.is_resumable = self._settings.warmup == "auto"
                 values.warmup_end = self._end_of_warmup()
-                with beats, values, self._resources(), values.stack:
+                with beats, values, self._resources(start), values.stack:
                     returned = _returned_by(task, self._cfg, values)
                 values.finish()
+                values.warnings += self._warnings(values)
                 take(record, values, result_of(returned, values.metrics, self._settings))
                 if self._is_warmup:
                     finish_warmup(record, self.paths, self._environment.warmup_key, values)
@@ -185,8 +187,20 @@ class _Job:
                 raise outcome from error
         if not self._is_warmup:  # the checkpoint is all that it is for
             with suppress(OSError):
-                remove_all(self.paths.resume)
+                for folder in self.paths.home.glob(f"{self.paths.resume.name}*"):
+                    remove_all(folder)
         return returned
+
+    def _warnings(self, values: RunValues) -> Iterator[str]:
+        """Yield what a run that has come to its end is not, of what was asked."""
+        knobs, objective = self._config.knobs, self._settings.objective
+        is_asked = knobs is not None and not knobs.is_dense and not self._is_warmup
+        if knobs is not None and is_asked and "sparsity" not in values.facts:
+            yield f"nothing was pruned, although {knobs.option} was given"
+        if objective is not None and objective not in values.metrics and not self._is_warmup:
+            known = list(values.metrics)
+            hint = nearest(objective, known) if known else "no metric is known"
+            yield f"it has no metric {objective!r} (hydra.sweeper.objective); {hint}"
 
     @property
     def _is_warmup(self) -> bool:
@@ -223,10 +237,14 @@ class _Job:
         return record
 
     @contextmanager
-    def _resources(self) -> Iterator[None]:
-        """Compute with the job's share of the machine."""
-        environment = self._environment
-        with gpu_slot(environment.devices, environment.jobs_per_device), _threads(environment):
+    def _resources(self, start: Start) -> Iterator[None]:
+        """Compute with the job's share of the machine, and with as many threads as before."""
+        environment, earlier = self._environment, start.earlier
+        goes_on = earlier is not None and start.checkpoint is not None
+        before = earlier.record.get("threads") if earlier is not None and goes_on else None
+        count = before or environment.threads
+        threads = nullcontext() if count is None else _so_many_threads(int(count))
+        with gpu_slot(environment.devices, environment.jobs_per_device), threads:
             yield
 
     def _ranks(self, root: str, start: Start) -> AbstractContextManager[None]:
@@ -291,12 +309,6 @@ def _failed(
     sentence = " ".join(message_of(error).split())
     cause = f"{type(error).__name__}: {sentence}" if sentence else type(error).__name__
     return RunFailedError(cause, paths.result)
-
-
-def _threads(environment: JobEnvironment) -> Any:
-    if environment.threads is None:
-        return nullcontext()
-    return _so_many_threads(environment.threads)
 
 
 @contextmanager

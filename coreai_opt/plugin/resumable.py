@@ -2,7 +2,7 @@
 
 import importlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,20 @@ def resumables_of(root: str, hydra: DictConfig) -> list[Any]:
     return _made(root, _folder(str(hydra.runtime.output_dir)), settings)
 
 
+# Of jobs that are not recorded, by their directories.
 _trainers: Counter[str] = Counter()
 
 
 def _folder(job: str) -> Path:
     """Return where a Trainer of a job writes: each has a folder of its own."""
-    _trainers[job] += 1
+    values = open_values()
+    if values is None:
+        _trainers[job] += 1
+        number = _trainers[job]
+    else:
+        values.trainers += 1  # of this attempt
+        number = values.trainers
     first = RunPaths(Path(job), INNER).resume
-    number = _trainers[job]
     return first if number == 1 else first.with_name(f"{first.name}-{number}")
 
 
@@ -61,12 +67,22 @@ def _made(root: str, folder: Path, settings: Mapping[str, Any]) -> list[Any]:
     values, home = open_values(), importlib.import_module(package)
     if values is None or values.interruptions is None:
         return [home.ResumableCheckpoint(folder, **settings)]
-    pending, ours = values.interruptions.pending, importlib.import_module(module)
-    signals = ours.SignalsWait(values, drop_sigterm)
-    if values.warmup_end is None:
-        return [home.ResumableCheckpoint(folder, **settings, interruption=pending), signals]
-    end = ours.EndOfWarmup(values, values.warmup_end)
-    resumable = home.ResumableCheckpoint(
-        folder, **settings, interruption=lambda: pending() or end.error()
-    )
-    return [resumable, signals, end]
+    ours = importlib.import_module(module)
+    made: list[Any] = [ours.SignalsWait(values, drop_sigterm)]
+    if values.warmup_end is not None:
+        made.append(ours.EndOfWarmup(values, values.warmup_end))
+    ends = _Ends([values.interruptions.pending, *(one.error for one in made[1:])])
+    return [home.ResumableCheckpoint(folder, **settings, interruption=ends), *made]
+
+
+class _Ends:
+    """What ends a training at a step boundary: the first of some that has a reason."""
+
+    def __init__(self, asked: Sequence[Callable[[], BaseException | None]]) -> None:
+        self._asked = asked
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_asked": ()}  # signals arrive in the process of the job
+
+    def __call__(self) -> BaseException | None:
+        return next((error for ask in self._asked if (error := ask()) is not None), None)

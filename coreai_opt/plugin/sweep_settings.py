@@ -79,8 +79,11 @@ class AnySweepSettings(SweepSettings):
 def _of_search(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the node of a search, or of another sweeper, says besides that."""
     # Its params are ranges, and its direction may be one for each of several objectives.
-    names = {*AnySweepSettings.model_fields} - {"params", "direction"}
-    return {name: values[name] for name in names if name in values}
+    names = {*AnySweepSettings.model_fields} - {"params"}
+    found = {name: values[name] for name in names if name in values}
+    if isinstance(direction := found.get("direction"), list):
+        found["direction"] = direction[0] if len(direction) == 1 else None
+    return found
 
 
 def search_values(values: Mapping[str, Any]) -> dict[str, Any]:

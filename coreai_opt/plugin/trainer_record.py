@@ -1,8 +1,9 @@
 """What a Lightning Trainer of a recorded run tells its record: metrics by stage, steps, zeros."""
 
+import logging
 import math
+import os
 import platform
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,19 +13,23 @@ import torch
 from coreai_opt.pruning.model.stats import count_sparsity
 from coreai_opt.pruning.model.targets import pruned_tensors
 from coreai_opt.runs.outcome import sparsity_facts
+from coreai_opt.runs.run_record import Progress
 from coreai_opt.runs.values import RunValues, as_number
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
 def _kept_from_the_app(what: str) -> Iterator[None]:
-    """Let nothing that cannot be told of a training end it; a warning says what the record lacks.
+    """Let nothing that cannot be told of a training end it; a line says what the record lacks.
 
     Modules and Trainers may be of any make: parameters without a size yet, schedulers of batches.
     """
     try:
         yield
     except Exception as error:
-        warnings.warn(f"the record lacks {what}: {type(error).__name__}: {error}", stacklevel=3)
+        # No warning, which an app may have made an error.
+        log.warning("the record lacks %s: %s: %s", what, type(error).__name__, error)
 
 
 class RecordTrainer:
@@ -32,50 +37,40 @@ class RecordTrainer:
 
     Metrics are those that the module has logged for callbacks, by stage: ``fit``, ``validate``,
     ``test``, ``predict``; those of a second fit are ``fit-2``. Of a metric in several stages the
-    last value counts in ``metrics``.
+    last value counts in ``metrics``. In processes that a strategy spawns rank 0 leaves them for the
+    process of the run.
 
     Args:
         values: of the run.
     """
 
     def __init__(self, values: RunValues) -> None:
-        self._values: RunValues | None = values
-        self._trainer: Any = None
-        self._is_told = False
+        self._values, self._process = values, os.getpid()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "RecordTrainer":
         return self  # a Trainer that is copied is one of the run
 
     def __getstate__(self) -> dict[str, Any]:
-        # In a process that a strategy spawns nobody would read them.
-        return self.__dict__ | {"_values": None, "_trainer": None}
-
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if self._values is None:
-            return
-        if self._trainer is None:
-            self._values.ends.append(self._look_again)
-        self._trainer, self._is_told = trainer, False
-        self._values.facts |= {"threads": torch.get_num_threads(), "device": _device(trainer)}
+        return {"_values": RunValues(Progress(), self._values.home), "_process": self._process}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        values = self._values
-        if values is None:
-            return
         with _kept_from_the_app("the number of steps to come"):
             total = float(trainer.estimated_stepping_batches)
-            values.progress.total_steps = int(total) if 0 < total < math.inf else None
+            self._values.progress.total_steps = int(total) if 0 < total < math.inf else None
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
-        if self._values is not None:
-            self._values.progress.step = trainer.global_step
+        self._values.progress.step = trainer.global_step
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        # Now: a run that is interrupted goes on with as many threads.
+        self._values.facts |= {"threads": torch.get_num_threads(), "device": _device(trainer)}
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if self._values is None:
+        if not trainer.is_global_zero:
             return
-        facts = self._values.facts
+        metrics, facts = dict[str, float](), dict(self._values.facts)
         with _kept_from_the_app("what was logged"):
-            self._tell_metrics(trainer)
+            metrics = _metrics(trainer)
         if stage == "fit":
             with _kept_from_the_app("steps and epochs"):
                 facts["training"] = _training(trainer)
@@ -84,22 +79,9 @@ class RecordTrainer:
         with _kept_from_the_app("the sparsity"):
             if any(pruned_tensors(pl_module)):
                 facts["sparsity"] = sparsity_facts(count_sparsity(pl_module))
-
-    def _tell_metrics(self, trainer: Any) -> None:
-        values = self._values
-        assert values is not None
-        named = {name: as_number(value) for name, value in trainer.callback_metrics.items()}
-        metrics = {name: value for name, value in named.items() if value is not None}
-        stage = str(getattr(trainer.state.fn, "value", trainer.state.fn))
-        number = sum(name.partition("-")[0] == stage for name in values.by_stage)
-        values.by_stage[stage if not number else f"{stage}-{number + 1}"] = metrics
-        values.metrics |= metrics
-        self._is_told = True
-
-    def _look_again(self) -> None:
-        """Take what a Trainer has got back from the processes that it had spawned."""
-        if not self._is_told and self._trainer is not None and self._trainer.callback_metrics:
-            self._tell_metrics(self._trainer)
+        is_spawned = self._process != os.getpid()
+        tell = self._values.leave if is_spawned else self._values.tell
+        tell(str(getattr(trainer.state.fn, "value", trainer.state.fn)), metrics, facts)
 
 
 class SignalsWait:
@@ -136,6 +118,11 @@ class SignalsWait:
     def _stop(self) -> None:
         if self._interruptions is not None:
             self._interruptions.stop_deferring()
+
+
+def _metrics(trainer: Any) -> dict[str, float]:
+    named = {name: as_number(value) for name, value in trainer.callback_metrics.items()}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _training(trainer: Any) -> dict[str, Any]:

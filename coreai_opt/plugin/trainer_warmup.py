@@ -26,6 +26,9 @@ class EndOfWarmup:
     def __deepcopy__(self, memo: dict[int, Any]) -> "EndOfWarmup":
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_values": None, "_trainer": None}
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._trainer = trainer
 

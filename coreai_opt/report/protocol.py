@@ -26,6 +26,7 @@ def protocol_warnings(board: Leaderboard) -> list[str]:
     if not board.prunes:
         return [sentence for sentence in (_few_seeds(board),) if sentence is not None]
     checks = [
+        _not_as_asked(board),
         _below_target(board),
         _few_points(board),
         _few_seeds(board),
@@ -50,6 +51,15 @@ def series_knob(board: Leaderboard) -> str | None:
         if any(as_number(value) is None for value in board.values_of(knob)):
             return knob
     return None
+
+
+def _not_as_asked(board: Leaderboard) -> str | None:
+    rows = [row for group in board.groups for row in group.rows]
+    told = [str(row.record["warning"]) for row in rows if row.record.get("warning")]
+    if not told:
+        return None
+    runs = f"{len(told):,} of {plural(len(rows), 'completed run')}"
+    return safe_text(f"{runs} not what was asked: {'; '.join(dict.fromkeys(told))}")
 
 
 def _below_target(board: Leaderboard) -> str | None:

@@ -1,11 +1,18 @@
 """What an app adds to the record of its run: ``record(accuracy=0.9)``."""
 
+import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any
 
-from coreai_opt.runs.run_record import Progress
+from coreai_opt.config.any_config import plain
+from coreai_opt.runs.run_record import Progress, write_json
 from coreai_opt.runs.signals import Interruptions
+
+LEFT = ".told-"
 
 # What is recorded in this process, the innermost last. Threads of a run are part of it.
 _open: list["RunValues"] = []
@@ -16,11 +23,13 @@ class RunValues:
 
     Args:
         progress: how far its training is.
+        home: folder of its record, in which processes that it spawns leave what they tell.
         interruptions: what ends it from outside, None where nobody handles signals.
 
     Attributes:
         metrics: numbers by name.
-        values: anything else by name, as text where JSON has no such value.
+        values: anything else by name, in the form that JSON has for it.
+        warnings: what of the run is not what was asked, a sentence each.
         ranks: returns what lets a Trainer of a root start other ranks, None = nothing does.
         is_resumable: its Trainers are to go on exactly, whatever the config says.
         warmup_end: reading of the schedule's clock at which the run ends, a warm-up; None = it is
@@ -30,23 +39,45 @@ class RunValues:
         facts: fields of the record.
     """
 
-    def __init__(self, progress: Progress, interruptions: Interruptions | None = None) -> None:
-        self.progress, self.interruptions = progress, interruptions
-        self.ends: list[Callable[[], None]] = []  # called when the task has returned
+    def __init__(
+        self, progress: Progress, home: Path, interruptions: Interruptions | None = None
+    ) -> None:
+        self.progress, self.home, self.interruptions = progress, home, interruptions
         self.stack = ExitStack()  # closed with the run
         self.ranks: Callable[[str], AbstractContextManager[None]] | None = None
         self.is_resumable = False
+        self.trainers = 0  # that write checkpoints to go on from
         self.warmup_end: int | None = None
         self.has_ended_warmup = False
         self.metrics: dict[str, float] = {}
         self.values: dict[str, Any] = {}
         self.by_stage: dict[str, dict[str, float]] = {}
         self.facts: dict[str, Any] = {}
+        self.warnings: list[str] = []
+
+    def tell(self, stage: str, metrics: Mapping[str, float], facts: Mapping[str, Any]) -> None:
+        """Take what a Trainer came to in one of its stages.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+            metrics: by name; the last value of each counts.
+            facts: fields of the record.
+        """
+        number = sum(name.partition("-")[0] == stage for name in self.by_stage)
+        self.by_stage[stage if not number else f"{stage}-{number + 1}"] = dict(metrics)
+        self.metrics |= metrics
+        self.facts |= facts
+
+    def leave(self, stage: str, metrics: Mapping[str, float], facts: Mapping[str, Any]) -> None:
+        """Leave for the process of the run what ``tell`` takes: this one was spawned by it."""
+        content = {"stage": stage, "metrics": metrics, "facts": facts}
+        write_json(self.home / f"{LEFT}{time.time_ns()}-{os.getpid()}.json", content)
 
     def finish(self) -> None:
-        """Ask once more those who had something to tell."""
-        for end in self.ends:
-            end()
+        """Take what spawned processes have left."""
+        for file in sorted(self.home.glob(f"{LEFT}*.json")):
+            self.tell(**json.loads(file.read_text(encoding="utf-8")))
+            file.unlink()
 
     def start_ranks(self, root: str) -> None:
         """Let the Trainers of the run start other ranks; once, when the first one is made.
@@ -72,8 +103,7 @@ class RunValues:
             if number is not None:
                 self.metrics[name] = number
             else:
-                plain = isinstance(value, str | list | dict | tuple) or value is None
-                self.values[name] = value if plain else str(value)
+                self.values[name] = plain(value)
 
 
 def open_values() -> RunValues | None:
@@ -105,6 +135,6 @@ def as_number(value: Any) -> float | None:
     if isinstance(value, str | bytes | Mapping | list | tuple) or value is None:
         return None
     try:
-        return float(value)
+        return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None

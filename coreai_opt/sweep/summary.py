@@ -20,7 +20,7 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     console = Console(markup=False, emoji=False, soft_wrap=True, highlight=False)
     bad = [outcome for outcome in outcomes if outcome.end != "completed"]
     console.print(counts(plan, outcomes))
-    for line in below_target(outcomes):
+    for line in [*below_target(outcomes), *warnings_of(outcomes)]:
         console.print(line)
     if not bad:
         return
@@ -78,6 +78,15 @@ def below_target(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(f"  {outcome.entry.name}: {clause}")
     runs = "1 run is" if len(lines) == 1 else f"{len(lines)} runs are"
     return [f"{runs} below the target sparsity:", *lines] if lines else []
+
+
+def warnings_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return a line for each completed run that is not what was asked, and a heading."""
+    runs = [(one.entry.name, one.entry.earlier()) for one in outcomes if one.end == "completed"]
+    told = [(name, run.record.get("warning")) for name, run in runs if run is not None]
+    lines = [f"  {name}: {warning}" for name, warning in told if warning]
+    runs_are = "1 run is" if len(lines) == 1 else f"{len(lines)} runs are"
+    return [f"{runs_are} not what was asked:", *lines] if lines else []
 
 
 def failure_lines(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:

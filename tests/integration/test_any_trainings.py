@@ -1,11 +1,8 @@
 """Records of Lightning apps that know nothing of us, and trainings of theirs that go on."""
 
-import functools
-import os
+import json
 import re
 import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import torch
 
 from tests.helpers.any_sweeps import AnyApp, environment, record_of
 from tests.helpers.apps import DICT_GROUP, HARD_CODED, ZEN, App, Home, homes
+from tests.helpers.processes import started, wait_for
 
 SLOW = """
 import time
@@ -93,27 +91,18 @@ def test_single_runs_and_other_sweepers_have_records_too(home: Home, tmp_path: P
 
 def interrupted(app: AnyApp, number: int, *words: str) -> None:
     """Begin a sweep, and end it by a signal in the middle of its first training."""
-    process = subprocess.Popen(
-        app.command(*words),
-        cwd=app.folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        for run in app.runs.values():
-            progress = run / ".coreai" / "progress.json"
-            step = re.search(r'"step": (\d+)', progress.read_text()) if progress.exists() else None
-            if step is not None and int(step[1]) > 12:
-                os.kill(process.pid, number)
-                deadline = 0
-        time.sleep(0.02)
-    out, _ = process.communicate(timeout=60)
+
+    def is_in_mid_training() -> bool:
+        files = app.folder.glob("multirun/*/*/.coreai/progress.json")
+        return any(json.loads(file.read_text())["step"] > 12 for file in files)
+
+    typed, program = app.command(*words)[2:], app.folder / app.program[0]
+    with started(app.folder, *typed, program=program, environment=environment()) as process:
+        wait_for(process, is_in_mid_training, "step")
+        process.send_signal(number)
+        out, errors = process.communicate(timeout=60)
     # Ctrl-C ends the run at work, and the sweep goes on to its end.
-    assert process.returncode == (143 if number == signal.SIGTERM else 2), out
+    assert process.returncode == (143 if number == signal.SIGTERM else 2), (out, errors)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
@@ -151,13 +140,14 @@ def test_a_training_goes_on_from_the_checkpoint_of_the_app(home: Home, tmp_path:
     # Half a file, as of a process that was killed while it wrote, is none to go on from.
     damaged = newest.with_name("newer.ckpt")
     damaged.write_bytes(newest.read_bytes()[:-2000])
-    said = app.sweep(*words)
+    said = app.sweep(*words, OMP_NUM_THREADS="2")
     assert said.code == 0, said.err
     assert f"{damaged} is damaged, and the one before it is used" in said.out
     assert re.search(r"goes on in \w+ from checkpoints/\w+\.ckpt, by ckpt_path", said.out)
     assert "not bit for bit: what the app keeps in no checkpoint begins anew" in said.out
-    ((status, attempts),) = app.states.values()
-    assert (status, attempts) == ("completed", 2)
+    (record,) = app.records.values()
+    # It computes with as many threads as before.
+    assert (record["status"], record["attempts"], record["threads"]) == ("completed", 2, 1)
 
 
 @pytest.mark.timeout(300)
@@ -214,3 +204,16 @@ def test_a_warmup_needs_a_key_to_start_from(home: Home, tmp_path: Path) -> None:
     assert said.code == 1
     told = "error: hydra.sweeper.warmup=auto: this app has no key for a checkpoint to start from"
     assert said.err.startswith(told), said.err
+
+
+@pytest.mark.timeout(300)
+def test_processes_that_a_strategy_spawns_tell_the_same(home: Home, tmp_path: Path) -> None:
+    app = copied(home, DICT_GROUP, tmp_path)
+    spawned = ["+trainer.strategy=ddp_spawn", "trainer.devices=2", "+prune=poly", "+resumable=on"]
+    said = app.sweep(*spawned, "seed=1")
+    assert said.code == 0, (said.out, said.err)
+    (record,) = app.records.values()
+    assert {"train/loss", "val/acc"} <= set(record["metrics_by_stage"]["fit"])
+    assert record["metrics"]["test/acc"] == record["objective"]["value"]
+    assert record["training"]["steps"] > 0
+    assert (record["sparsity"]["below_target"], record["warning"]) == (False, None)

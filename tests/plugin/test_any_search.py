@@ -42,6 +42,7 @@ def test_a_search_minimizes_what_the_task_returns_and_goes_on(plain: AnyApp) -> 
     (folder,) = {run.parent for run in plain.runs.values()}
     best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
     values = [one["objective"]["value"] for one in plain.records.values()]
+    assert {one["objective"]["mode"] for one in plain.records.values()} == {"min"}
     assert best["best_value"] == pytest.approx(min(values))
     more = plain.sweep(*typed[:2], "hydra.sweeper.n_trials=8", sweeper=SEARCH)
     assert "6 trials done before, 2 to make" in more.out

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from coreai_opt.report.__main__ import main as report
 from tests.helpers.any_sweeps import AnyApp, copied, written
 
 
@@ -238,3 +239,40 @@ def test_the_callbacks_of_an_app_hear_of_every_end(plain: AnyApp) -> None:
     for x, code in (("1", 0), ("-1", 2)):
         said = plain.sweep(f"x={x},2", ends, PYTHONPATH=str(plain.folder))
         assert (said.code, said.out.count("ENDED")) == (code, 1), said.err
+
+
+LOOSE = """
+import hydra
+from coreai_opt.runs import record
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def main(cfg):
+    record(accuracy=0.5)
+    return cfg.lr
+
+main()
+"""
+
+
+def test_a_run_that_is_not_what_was_asked_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = written(tmp_path / "a", LOOSE, conf__config="lr: 1\nseed: 1\nwhere: x\n")
+    probe = "where=${oc.env:COREAI_OPT_SWEEP,planner}"
+    said = app.sweep("+prune=poly", "prune.schedule=none,linear", probe)
+    assert said.code == 0, said.err
+    told = "nothing was pruned, although prune.schedule=linear was given"
+    assert said.out.count(told) == 2  # as it ends, and once more at the end
+    assert "1 run is not what was asked:\n  prune.schedule-linear_" in said.out
+    assert app.records["prune.schedule-linear"]["warning"] == told
+    assert app.records["prune.schedule-none"]["warning"] is None
+    # What came out otherwise is named, and nothing that did not.
+    assert said.out.count("counts as what it is: where: planner -> {") == 2
+    said = app.sweep("lr=1,2", "hydra.sweeper.objective=val/acc")
+    assert said.code == 0, said.err
+    assert "it has no metric 'val/acc' (hydra.sweeper.objective); allowed: accuracy" in said.out
+    objective = app.records["lr-2"]["objective"]
+    assert objective == {"name": "val/acc", "mode": None, "value": None}
+    report([str(app.folder / "multirun"), "--no-figures", "--out", str(tmp_path / "out")])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"1 of 2 completed runs not what was asked: {told}" in shown
