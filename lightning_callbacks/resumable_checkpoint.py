@@ -53,14 +53,6 @@ class CheckpointNotWrittenWarning(UserWarning):
     """A checkpoint could not be written; the training goes on without it."""
 
 
-def _never() -> None:
-    """Say that nothing ends the training."""
-
-
-def _nobody(trainer: pl.Trainer, write: object) -> None:
-    """Look at nothing."""
-
-
 class ResumableCheckpoint(pl.Callback):
     """Writes checkpoints between two optimizer steps, and makes a training that is resumed from one
     equal to the training that never stopped, bit for bit.
@@ -116,8 +108,8 @@ class ResumableCheckpoint(pl.Callback):
         self.dirpath = Path(dirpath)
         self.every_n_steps, self.every_n_epochs, self.keep = every_n_steps, every_n_epochs, keep
         self.seconds_before = 0.0
-        self._interruption = interruption or _never
-        self._observer = observer or _nobody
+        self._interruption = interruption
+        self._observer = observer
         self._hooks = MethodPatches()
         self._loaders = TrainingLoaders()
         self._saving: dict[str, Any] = {}
@@ -223,11 +215,13 @@ class ResumableCheckpoint(pl.Callback):
             settle(checkpoint["loops"]["fit_loop"], self._saving["boundary"])
 
     def _boundary(self, trainer: pl.Trainer, boundary: Boundary, due: bool) -> None:
-        self._observer(
-            trainer,
-            lambda path: trainer.strategy.save_checkpoint(self._dump(trainer, boundary), path),
-        )
-        interruption = _first_of_ranks(trainer, self._interruption())
+        if self._observer is not None:
+            self._observer(
+                trainer,
+                lambda path: trainer.strategy.save_checkpoint(self._dump(trainer, boundary), path),
+            )
+        asked = None if self._interruption is None else self._interruption()
+        interruption = _first_of_ranks(trainer, asked)
         step = trainer.global_step
         every = self.every_n_steps
         due = due or (every is not None and step // every > self._step_of_last // every)

@@ -14,8 +14,8 @@ from pydantic_core import PydanticUndefined
 from coreai_opt.config.schemas.nodes import Node, nodes
 from coreai_opt.config.schemas.settings import RootSettings
 from coreai_opt.config.validation import OWN_NODES, described
-from coreai_opt.plugin.served import names_of
-from coreai_opt.plugin.sweep_settings import AnySweepSettings
+from coreai_opt.plugin.settings import AnySweepSettings
+from coreai_opt.plugin.sweeps.served import names_of
 from coreai_opt.pruning.config.module import ModuleMagnitudePrunerConfig, OpMagnitudePrunerConfig
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.spec.schemes import PruningScheme

@@ -130,7 +130,7 @@ class CoreaiConfigSource(ConfigSource):
         if ConfigStore.instance().get_type(f"{group}/{name}.yaml") == ObjectType.CONFIG:
             return False
         if group in SHARED:
-            from coreai_opt.plugin.served import names_of
+            from coreai_opt.plugin.sweeps.served import names_of
 
             return name in names_of(group) and self.is_group(group)
         from coreai_opt.plugin.options import SCHEDULES
@@ -140,7 +140,7 @@ class CoreaiConfigSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         group, _, name = config_path.strip("/").removesuffix(".yaml").rpartition("/")
         if group in SHARED:
-            from coreai_opt.plugin.served import served
+            from coreai_opt.plugin.sweeps.served import served
 
             return self._result(config_path, *served(group, name))
         from coreai_opt.plugin.clashes import refuse
@@ -160,7 +160,7 @@ class CoreaiConfigSource(ConfigSource):
                 return []
             return ["coreai_prune" if self._is_taken("prune") else "prune"]
         if group in SHARED and results_filter != ObjectType.GROUP:
-            from coreai_opt.plugin.served import names_of
+            from coreai_opt.plugin.sweeps.served import names_of
 
             return sorted(names_of(group)) if self.is_group(group) else []
         if group not in GROUPS or results_filter == ObjectType.GROUP:
@@ -219,10 +219,10 @@ class OptunaSearch(_Deferred, Sweeper):
 class AnyAppGrid(_Deferred, Sweeper):
     """``hydra/sweeper=grid`` of any other app."""
 
-    made_by = "coreai_opt.plugin.sweeps:AnyGrid"
+    made_by = "coreai_opt.plugin.sweeps.sweepers:AnyGrid"
 
 
 class AnyAppSearch(_Deferred, Sweeper):
     """``hydra/sweeper=coreai_optuna`` of any other app."""
 
-    made_by = "coreai_opt.plugin.search:AnySearch"
+    made_by = "coreai_opt.plugin.sweeps.search:AnySearch"

@@ -6,11 +6,12 @@ from coreai_opt._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .job import PruneJob
-    from .record_run import RecordRun
-    from .resumable import Resumable
+    from .jobs.record_run import RecordRun
+    from .jobs.resumable import Resumable
 
 __all__ = ["PruneJob", "RecordRun", "Resumable"]
 
 __getattr__, __dir__ = lazy_exports(
-    __name__, {".job": ["PruneJob"], ".record_run": ["RecordRun"], ".resumable": ["Resumable"]}
+    __name__,
+    {".job": ["PruneJob"], ".jobs.record_run": ["RecordRun"], ".jobs.resumable": ["Resumable"]},
 )

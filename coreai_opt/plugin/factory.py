@@ -47,7 +47,7 @@ def _beside(root: str, hydra: Any) -> list[Any]:
     values = sys.modules.get("coreai_opt.runs.values")
     told = None if values is None else values.open_values()
     if "resumable" in (hydra.callbacks or ()) or (told is not None and told.is_resumable):
-        from coreai_opt.plugin.resumable import resumables_of
+        from coreai_opt.plugin.jobs.resumable import resumables_of
 
         found += resumables_of(root, hydra)
     if told is not None:

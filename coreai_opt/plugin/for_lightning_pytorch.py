@@ -3,7 +3,8 @@
 import importlib
 from typing import Any
 
-from coreai_opt.plugin import trainer_callbacks, trainer_record, trainer_warmup
+from coreai_opt.plugin import trainer_callbacks
+from coreai_opt.plugin.jobs import trainer_record, trainer_warmup
 
 # As a value without types: the package need not be there where types are checked.
 _Callback: Any = importlib.import_module("lightning.pytorch.callbacks").Callback

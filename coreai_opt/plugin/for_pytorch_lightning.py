@@ -2,7 +2,8 @@
 
 import pytorch_lightning as pl
 
-from coreai_opt.plugin import trainer_callbacks, trainer_record, trainer_warmup
+from coreai_opt.plugin import trainer_callbacks
+from coreai_opt.plugin.jobs import trainer_record, trainer_warmup
 
 
 class JobCallback(trainer_callbacks.JobCallback, pl.Callback):

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from coreai_opt.report.arguments import Parser, check_together, knobs_trouble, report_parser
 from coreai_opt.report.collect import SWEEP_FILE, collect
-from coreai_opt.report.difference import difference
+from coreai_opt.report.comparing.difference import difference
+from coreai_opt.report.comparing.side_by_side import print_difference
 from coreai_opt.report.files import results_csv, write_file
-from coreai_opt.report.made import MISSING, Report, make_report, missing_package
 from coreai_opt.report.metric_choice import MetricError
+from coreai_opt.report.page.made import MISSING, Report, make_report, missing_package
 from coreai_opt.report.records import Collected
-from coreai_opt.report.side_by_side import print_difference
 from coreai_opt.report.terminal import print_report
 from coreai_opt.report.text import safe_text
 
@@ -67,7 +67,7 @@ def _report(parser: Parser, arguments: argparse.Namespace) -> None:
 
 def _serve(parser: Parser, arguments: argparse.Namespace) -> None:
     try:
-        from coreai_opt.report.live import Live, serve
+        from coreai_opt.report.page.live import Live, serve
     except ModuleNotFoundError as error:
         parser.error(f"--live: {missing_package(error)} {MISSING}")
     live = Live(tuple(arguments.sweep), arguments.metric, arguments.mode, arguments.knobs)
@@ -110,7 +110,7 @@ def _write(out: Path, made: Report, arguments: argparse.Namespace) -> list[str]:
     write_file(out / "results.csv", results_csv(made.collected, made.board))
     sentences = [f"written: {out / 'results.csv'}"]
     try:
-        from coreai_opt.report.html import report_html
+        from coreai_opt.report.page.html import report_html
     except ModuleNotFoundError as error:
         sentences.append(f"no report.html: {missing_package(error)} {MISSING}")
     else:
@@ -119,7 +119,7 @@ def _write(out: Path, made: Report, arguments: argparse.Namespace) -> list[str]:
     if arguments.no_figures:
         return sentences
     try:
-        from coreai_opt.report.static import draw_figures
+        from coreai_opt.report.figures.static import draw_figures
     except ModuleNotFoundError as error:
         return [*sentences, f"no figures: {missing_package(error)} {MISSING}"]
     board, knobs = made.board, arguments.knobs

@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from coreai_opt.config.training_length import planned_length, schedule_of
+from coreai_opt.report.comparing.protocol import series_knob
 from coreai_opt.report.formatting import evenly
-from coreai_opt.report.protocol import series_knob
 from coreai_opt.report.records import RunRow, mapping, number
 from coreai_opt.report.tables import Leaderboard, SeedGroup, pareto_front, sample_std, value_order
 

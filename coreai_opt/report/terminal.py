@@ -7,11 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from coreai_opt.report.commands import rerun_command
-from coreai_opt.report.comparison import TOO_FEW, Comparison, comparison_sentences
-from coreai_opt.report.comparison_table import COLUMNS, pair_rows
+from coreai_opt.report.comparing.comparison import TOO_FEW, Comparison, comparison_sentences
+from coreai_opt.report.comparing.table import COLUMNS, pair_rows
 from coreai_opt.report.formatting import n_m_patterns
-from coreai_opt.report.made import Report
-from coreai_opt.report.page_knobs import importance_sentence
+from coreai_opt.report.page.knobs import importance_sentence
+from coreai_opt.report.page.made import Report
 from coreai_opt.report.records import Collected, RunRow
 from coreai_opt.report.tables import Leaderboard, LeaderboardRow, SeedGroup
 from coreai_opt.report.text import counts_sentence, error_line, run_name, safe_text, times

@@ -21,8 +21,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from coreai_opt.config.aliases import alias_of
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.hydra_internals import apply_overrides, raw_text, writable
+from coreai_opt.sweep.apps.swept_app import PointConfig, SweptApp
 from coreai_opt.sweep.axes import Assignment
-from coreai_opt.sweep.swept_app import PointConfig, SweptApp
 
 # Stands for a directory that is not there yet; what can change the result does not depend on it.
 SOMEWHERE = Path("RUN_DIR")

@@ -14,10 +14,10 @@ from coreai_opt.config.errors import Problem
 from coreai_opt.runs.existing_run import ExistingRun, State, read_json
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.run_record import write_json
+from coreai_opt.sweep.apps.own_app import OwnApp
+from coreai_opt.sweep.apps.swept_app import SweptApp
 from coreai_opt.sweep.launchers.slurm_queue import Job, read_job, slurm_queue
-from coreai_opt.sweep.own_app import OwnApp
 from coreai_opt.sweep.plan import Plan, Point
-from coreai_opt.sweep.swept_app import SweptApp
 
 OWN = OwnApp()
 SCHEMA = 1

@@ -14,11 +14,11 @@ from hydra.core.override_parser.types import Override
 from coreai_opt.config.aliases import keys_of
 from coreai_opt.config.errors import ConfigError, Problem
 from coreai_opt.config.schemas.settings import SweepSettings
+from coreai_opt.sweep.apps.own_app import OwnApp
+from coreai_opt.sweep.apps.swept_app import PointConfig, SweptApp, is_grid
 from coreai_opt.sweep.axes import Assignment, Axis, parse, read_axes, replaced, without_dicts
 from coreai_opt.sweep.composing import Composer
 from coreai_opt.sweep.names import run_folder, slug, sweep_name
-from coreai_opt.sweep.own_app import OwnApp
-from coreai_opt.sweep.swept_app import PointConfig, SweptApp, is_grid
 
 MOST_POINTS = 20_000
 

@@ -9,10 +9,10 @@ from coreai_opt.config.schemas.settings import SweepSettings
 from coreai_opt.runs.data_files import changed_files, forget_files
 from coreai_opt.runs.existing_run import ExistingRun, same_code
 from coreai_opt.runs.run_record import code_and_versions
+from coreai_opt.sweep.apps.swept_app import SweptApp
 from coreai_opt.sweep.crashed import LostProcessError
 from coreai_opt.sweep.folder import OWN, EntryState, SweepJob
 from coreai_opt.sweep.scheduler import Outcome, outcome_of
-from coreai_opt.sweep.swept_app import SweptApp
 
 # What a run has died of that is not its own doing: a process of it is gone.
 LOST = (LostProcessError.__name__, "RankLostError")

@@ -18,13 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.hydra_internals import writable
 from coreai_opt.runs.job_environment import JobEnvironment
+from coreai_opt.sweep.apps.swept_app import SweptApp
 from coreai_opt.sweep.folder import OWN, SweepFolder, SweepJob
 from coreai_opt.sweep.launchers.base import JobEnd, SweepLauncher
 from coreai_opt.sweep.launchers.select import sweep_launcher
 from coreai_opt.sweep.plan import Plan, Planner
 from coreai_opt.sweep.scheduler import Outcome, Scheduler
 from coreai_opt.sweep.selection import Selection, select
-from coreai_opt.sweep.swept_app import SweptApp
 from coreai_opt.sweep.warmups import add_warmups
 
 RUN_FAILED = 2  # the exit code

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coreai_opt.config.errors import ConfigError
-from coreai_opt.plugin.resume_key import newest_in, resume_key
+from coreai_opt.plugin.jobs.resume_key import newest_in, resume_key
 from coreai_opt.runs.paths import INNER, RunPaths
 
 LIGHTNING = b"pytorch-lightning_version"

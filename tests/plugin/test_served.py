@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coreai_opt.plugin.served import LAUNCHERS, names_of, served
+from coreai_opt.plugin.sweeps.served import LAUNCHERS, names_of, served
 from tests.helpers.any_sweeps import AnyApp, copied, written
 from tests.plugin.conftest import MakeApp
 

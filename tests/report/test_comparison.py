@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coreai_opt.report.__main__ import main
-from coreai_opt.report.comparison import (
+from coreai_opt.report.comparing.comparison import (
     Comparison,
     comparison,
     comparison_sentences,

@@ -7,7 +7,7 @@ import pytest
 
 from coreai_opt.report.__main__ import main
 from coreai_opt.report.collect import row_of
-from coreai_opt.report.difference import MetricPair, ValuePair, difference
+from coreai_opt.report.comparing.difference import MetricPair, ValuePair, difference
 from coreai_opt.report.records import RunRow
 from tests.helpers.synthetic_records import any_record, make_record, write_run
 

@@ -4,8 +4,8 @@ import itertools
 import random
 from typing import Any
 
-from coreai_opt.report.importance import importance
-from coreai_opt.report.page_knobs import importance_sentence
+from coreai_opt.report.comparing.importance import importance
+from coreai_opt.report.page.knobs import importance_sentence
 from coreai_opt.report.tables import Leaderboard, board_of
 from tests.helpers.synthetic_records import any_record
 from tests.report.test_any_app import collected_from

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from coreai_opt.report.live import Live, server_of
+from coreai_opt.report.page.live import Live, server_of
 from tests.conftest import ROOT
 from tests.helpers.synthetic_records import any_record, make_record, write_run
 

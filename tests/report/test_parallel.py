@@ -2,7 +2,7 @@
 
 import pytest
 
-from coreai_opt.report.parallel import MAX_LINES, parallel
+from coreai_opt.report.comparing.parallel import MAX_LINES, parallel
 from coreai_opt.report.tables import board_of
 from tests.helpers.synthetic_records import any_record
 from tests.report.test_any_app import collected_from

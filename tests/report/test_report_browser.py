@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coreai_opt.report.__main__ import main
-from coreai_opt.report.live import Live, server_of
+from coreai_opt.report.page.live import Live, server_of
 from tests.helpers.synthetic_records import hostile_sweep, make_record, make_sweep, write_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from coreai_opt.report import charts
+from coreai_opt.report.comparing.protocol import protocol_warnings, series_knob
 from coreai_opt.report.metric_choice import MetricError
-from coreai_opt.report.protocol import protocol_warnings, series_knob
 from coreai_opt.report.records import Collected, RunRow, SweepFile
 from coreai_opt.report.tables import board_of, pareto_front, varied_knobs
 from tests.helpers.synthetic_records import make_record

@@ -1,11 +1,8 @@
 """Record of a run of any app: what is known when it begins, and what was told while it ran."""
 
-import os
 import platform
-import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from coreai_opt.config.identity import flatten
-from coreai_opt.plugin.any_app import AnyConfig
+from coreai_opt.plugin.experiment import AnyConfig
+from coreai_opt.plugin.jobs.command import Command
 from coreai_opt.runs.existing_run import read_json
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.run_record import Record
 from coreai_opt.runs.values import RunValues
 from coreai_opt.sweep.folder import SweepFolder
-
-
-@dataclass(frozen=True)
-class Command:
-    """The command that a sweep was begun with.
-
-    Attributes:
-        name: of the app.
-        program: how it is called, ``python their_app.py``.
-        flags: what was typed besides overrides, as ``--config-dir=DIR``.
-        process: host and number of its process.
-    """
-
-    name: str
-    program: str
-    flags: tuple[str, ...]
-    process: tuple[str, int]
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this very process is it."""
-        return self.process == (socket.gethostname(), os.getpid())
 
 
 def new_record(

@@ -1,12 +1,8 @@
 """Sweeps of any app: ``hydra/sweeper=grid``, made by Hydra through the plugin."""
 
-import os
-import shlex
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -15,12 +11,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from coreai_opt.config.composing import flags_of
 from coreai_opt.config.errors import ConfigError, Problem, refuse
-from coreai_opt.config.hydra_internals import get_args_parser, writable
-from coreai_opt.plugin.any_app import AnyApp
-from coreai_opt.plugin.any_record import Command
-from coreai_opt.plugin.recorded_task import RecordedTask
+from coreai_opt.config.hydra_internals import writable
+from coreai_opt.plugin.jobs.command import command_of
+from coreai_opt.plugin.jobs.task import RecordedTask
+from coreai_opt.plugin.sweeps.app import AnyApp
 from coreai_opt.runs.signals import CTRL_C
 from coreai_opt.sweep.jobs import job_of
 from coreai_opt.sweep.plan import Planner
@@ -44,29 +39,6 @@ def as_sentences() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted by Ctrl-C", file=sys.stderr)
         sys.exit(CTRL_C)
-
-
-def command_of(config: DictConfig) -> Command:
-    """Return the command that this process was started with.
-
-    Args:
-        config: as Hydra has composed it.
-    """
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    script = Path(sys.argv[0])
-    if spec is not None:
-        program = f"python -m {spec.name.removesuffix('.__main__')}"
-    else:
-        is_file = script.suffix == ".py"
-        program = shlex.join(["python", sys.argv[0]]) if is_file else script.name
-    try:
-        typed, _ = get_args_parser().parse_known_args(sys.argv[1:])
-        flags = tuple(flags_of(typed))
-    except SystemExit:  # words of a program that is not Hydra's own main function
-        flags = ()
-    here = (socket.gethostname(), os.getpid())
-    return Command(str(config.hydra.job.name), program, flags, here)
 
 
 def _quiet_launchers(config: DictConfig) -> None:

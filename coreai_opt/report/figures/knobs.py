@@ -6,9 +6,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from coreai_opt.report.importance import Importance
-from coreai_opt.report.parallel import Parallel
-from coreai_opt.report.static_text import plain
+from coreai_opt.report.comparing.importance import Importance
+from coreai_opt.report.comparing.parallel import Parallel
+from coreai_opt.report.figures.text import plain
 
 BLUE, ORANGE = "#0072b2", "#d55e00"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from coreai_opt.report.arguments import knobs_trouble
 from coreai_opt.report.collect import collect
-from coreai_opt.report.html import report_html
-from coreai_opt.report.made import Report, make_report
 from coreai_opt.report.metric_choice import MetricError
+from coreai_opt.report.page.html import report_html
+from coreai_opt.report.page.made import Report, make_report
 from coreai_opt.report.records import Collected
 
 LOOPBACK = "127.0.0.1"

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.field_problems import validated
 from coreai_opt.config.schemas.settings import SweepSettings
-from coreai_opt.sweep.swept_app import is_grid
+from coreai_opt.sweep.apps.swept_app import is_grid
 
 NODE = "hydra.sweeper"
 

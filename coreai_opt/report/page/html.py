@@ -14,14 +14,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from coreai_opt.report.commands import rerun_command
-from coreai_opt.report.comparison import Comparison, comparison_sentences
-from coreai_opt.report.comparison_table import COLUMNS, TableCell, pair_rows
+from coreai_opt.report.comparing.comparison import Comparison, comparison_sentences
+from coreai_opt.report.comparing.side_by_side import side_by_side_data
+from coreai_opt.report.comparing.table import COLUMNS, TableCell, pair_rows
 from coreai_opt.report.environment import environment
 from coreai_opt.report.files import link_to
-from coreai_opt.report.made import Report
-from coreai_opt.report.page_charts import page_charts
+from coreai_opt.report.page.charts import page_charts
+from coreai_opt.report.page.made import Report
 from coreai_opt.report.records import STATES, Collected, Pending, RunRow
-from coreai_opt.report.side_by_side import side_by_side_data
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.terminal import (
     SIZES,

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from coreai_opt.report.comparison import Comparison, comparison
-from coreai_opt.report.importance import Importance, importance
-from coreai_opt.report.protocol import protocol_warnings
+from coreai_opt.report.comparing.comparison import Comparison, comparison
+from coreai_opt.report.comparing.importance import Importance, importance
+from coreai_opt.report.comparing.protocol import protocol_warnings
 from coreai_opt.report.records import Collected
 from coreai_opt.report.tables import Leaderboard, board_of
 

@@ -1,6 +1,6 @@
 """Table of a pairwise comparison, for the terminal and the page alike."""
 
-from coreai_opt.report.comparison import Comparison, Pair
+from coreai_opt.report.comparing.comparison import Comparison, Pair
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.text import safe_text
 

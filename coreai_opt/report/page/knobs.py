@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from coreai_opt.report.importance import Importance
-from coreai_opt.report.page_chart import Chart
-from coreai_opt.report.parallel import Parallel, parallel
+from coreai_opt.report.comparing.importance import Importance
+from coreai_opt.report.comparing.parallel import Parallel, parallel
+from coreai_opt.report.page.chart import Chart
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.text import plural, safe_text
 

@@ -18,8 +18,8 @@ from coreai_opt.config.validation import ResolvedConfig, resolve
 from coreai_opt.report.formatting import command_for
 from coreai_opt.runs.existing_run import ExistingRun, differing_keys
 from coreai_opt.runs.outcome import summary_line
+from coreai_opt.sweep.apps.swept_app import SweptApp, is_grid
 from coreai_opt.sweep.axes import HOW_TO_SEARCH
-from coreai_opt.sweep.swept_app import SweptApp, is_grid
 from coreai_opt.warmup.key import warmup_key
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 Their settings are those of ``conf/hydra``, under names that leave those of other plugins alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from coreai_opt.config.locations import conf_dir
-from coreai_opt.plugin.sweep_settings import defaults_of_sweep
+from coreai_opt.plugin.settings import defaults_of_sweep
 
 PLUGIN = "hydra_plugins.hydra_coreai_opt"
 
@@ -31,32 +31,51 @@ LAUNCHERS = {
     "coreai_ray": ("ray", "hydra_ray_launcher", "ray_launcher.RayLauncher", {}),
 }  # fmt: skip
 
-SAMPLERS = ("tpe", "random", "nsgaii", "cmaes")
+# Group -> what it has from us.
+NAMES = {
+    "hydra/sweeper": ("grid", "coreai_optuna", "coreai_optuna_pareto"),
+    "hydra/sweeper/sampler": ("tpe", "random", "nsgaii", "cmaes"),
+    "hydra/launcher": tuple(LAUNCHERS),
+    "record": ("on",),
+    "resumable": ("on",),
+}
+
+# Groups whose options go into Hydra's part of a config, where a typed root takes them too.
+PACKAGES = {"record": "hydra.callbacks.record", "resumable": "hydra.callbacks.resumable"}
 
 # What a search asks of a sweep; the others are of the grid.
 OF_A_SEARCH = ("n_trials", "n_jobs", "study_name", "storage", "max_failure_rate")
 
 
-def names_of(group: str) -> list[str]:
+def names_of(group: str) -> tuple[str, ...]:
     """Return the options that a group has from us."""
-    return list(_GROUPS[group]())
+    return NAMES[group]
 
 
 def served(group: str, name: str) -> tuple[DictConfig, str | None]:
     """Return an option, and its package where it is not that of its group."""
-    node, package = _GROUPS[group]()[name]()
-    return OmegaConf.create(dict(node)), package
-
-
-Option = Callable[[], tuple[Mapping[str, Any], str | None]]
-
-
-def _sweepers() -> dict[str, Option]:
-    return {
-        "grid": lambda: ({"_target_": f"{PLUGIN}.AnyAppGrid", **defaults_of_sweep()}, None),
-        "coreai_optuna": lambda: (_search(), None),
-        "coreai_optuna_pareto": lambda: (_pareto(), None),
+    makers: dict[str, Callable[[str], dict[str, Any]]] = {
+        "hydra/sweeper": _sweeper,
+        "hydra/sweeper/sampler": lambda name: _content("sweeper/sampler", name),
+        "hydra/launcher": _launcher,
+        "record": lambda _: {"_target_": "coreai_opt.plugin.RecordRun"},
+        "resumable": lambda _: dict(RESUMABLE),
     }
+    return OmegaConf.create(makers[group](name)), PACKAGES.get(group)
+
+
+RESUMABLE = {
+    "_target_": "coreai_opt.plugin.Resumable",
+    "every_n_steps": None,
+    "every_n_epochs": 1,
+    "keep": 2,
+}
+
+
+def _sweeper(name: str) -> dict[str, Any]:
+    if name == "grid":
+        return {"_target_": f"{PLUGIN}.AnyAppGrid", **defaults_of_sweep()}
+    return _search() if name == "coreai_optuna" else _pareto()
 
 
 def _search() -> dict[str, Any]:
@@ -82,14 +101,6 @@ def _pareto() -> dict[str, Any]:
     }
 
 
-def _samplers() -> dict[str, Option]:
-    return {name: lambda name=name: (_content("sweeper/sampler", name), None) for name in SAMPLERS}  # type: ignore[misc]
-
-
-def _launchers() -> dict[str, Option]:
-    return {name: lambda name=name: (_launcher(name), None) for name in LAUNCHERS}  # type: ignore[misc]
-
-
 def _launcher(name: str) -> dict[str, Any]:
     extra, plugin, kind, begins = LAUNCHERS[name]
     if find_spec(f"hydra_plugins.{plugin}") is None:
@@ -100,26 +111,6 @@ def _launcher(name: str) -> dict[str, Any]:
         return own  # begins with submitit_slurm, which that plugin has registered
     own.pop("defaults")
     return {"_target_": f"hydra_plugins.{plugin}.{kind}", **begins, **own}
-
-
-def _records() -> dict[str, Option]:
-    node = {"_target_": "coreai_opt.plugin.RecordRun"}
-    return {"on": lambda: (node, "hydra.callbacks.record")}
-
-
-def _resumables() -> dict[str, Option]:
-    node = {"_target_": "coreai_opt.plugin.Resumable", "every_n_steps": None, "every_n_epochs": 1,
-            "keep": 2}  # fmt: skip
-    return {"on": lambda: (node, "hydra.callbacks.resumable")}
-
-
-_GROUPS: dict[str, Callable[[], dict[str, Option]]] = {
-    "hydra/sweeper": _sweepers,
-    "hydra/sweeper/sampler": _samplers,
-    "hydra/launcher": _launchers,
-    "record": _records,
-    "resumable": _resumables,
-}
 
 
 @cache

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from coreai_opt.report.difference import (
+from coreai_opt.report.comparing.difference import (
     Difference,
     ValuePair,
     config_texts,

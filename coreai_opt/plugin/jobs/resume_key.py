@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.config.identity import flatten
-from coreai_opt.plugin.sweep_settings import GUESS, NODE
+from coreai_opt.plugin.settings import GUESS, NODE
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.runs.paths import RunPaths
 from lightning_callbacks._resume.checkpoint_files import CheckpointFile

@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any, Literal
 
 from coreai_opt.plugin.asked import knobs_in
-from coreai_opt.plugin.resume_key import newest_in
-from coreai_opt.plugin.sweep_settings import GUESS
+from coreai_opt.plugin.jobs.resume_key import newest_in
+from coreai_opt.plugin.settings import GUESS
 from coreai_opt.runs.existing_run import read_json
 from coreai_opt.runs.paths import INNER, RunPaths
 from coreai_opt.sweep.folder import EntryState, SweepJob

@@ -20,12 +20,13 @@ from coreai_opt.config.errors import ConfigError, RunBusyError, RunFailedError, 
 from coreai_opt.distributed.gpu_slots import gpu_slot
 from coreai_opt.distributed.handoff import await_start, publish_start, refusal_published
 from coreai_opt.distributed.ranks import rank_arguments, run_dir_text
-from coreai_opt.plugin.any_app import any_config, result_of
-from coreai_opt.plugin.any_record import Command, new_record, take
-from coreai_opt.plugin.any_warmup import finish_warmup, start_from, warmup_end
 from coreai_opt.plugin.asked import knobs_in
-from coreai_opt.plugin.resume_key import hand_over, newest_in, resume_key
-from coreai_opt.plugin.sweep_settings import GUESS, AnySweepSettings
+from coreai_opt.plugin.experiment import any_config, result_of
+from coreai_opt.plugin.jobs.command import Command
+from coreai_opt.plugin.jobs.record import new_record, take
+from coreai_opt.plugin.jobs.resume_key import hand_over, newest_in, resume_key
+from coreai_opt.plugin.jobs.warmup import finish_warmup, start_from, warmup_end
+from coreai_opt.plugin.settings import GUESS, AnySweepSettings
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.report.formatting import quoted
 from coreai_opt.runs.context import only_process_in

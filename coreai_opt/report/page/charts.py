@@ -5,9 +5,9 @@ from statistics import fmean
 from typing import Any
 
 from coreai_opt.report import charts
-from coreai_opt.report.importance import Importance
-from coreai_opt.report.page_chart import Chart, Choice
-from coreai_opt.report.page_knobs import importance_chart, parallel_chart
+from coreai_opt.report.comparing.importance import Importance
+from coreai_opt.report.page.chart import Chart, Choice
+from coreai_opt.report.page.knobs import importance_chart, parallel_chart
 from coreai_opt.report.records import Collected
 from coreai_opt.report.tables import Leaderboard
 from coreai_opt.report.text import plural, safe_text

@@ -10,12 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from coreai_opt.report import charts
+from coreai_opt.report.comparing.importance import Importance
+from coreai_opt.report.comparing.parallel import parallel
+from coreai_opt.report.figures.knobs import draw_importance, draw_parallel
+from coreai_opt.report.figures.text import plain
 from coreai_opt.report.files import write_file
-from coreai_opt.report.importance import Importance
-from coreai_opt.report.parallel import parallel
 from coreai_opt.report.records import Collected
-from coreai_opt.report.static_knobs import draw_importance, draw_parallel
-from coreai_opt.report.static_text import plain
 from coreai_opt.report.tables import Leaderboard, SeedGroup
 
 NAMES = ("accuracy", "heatmap", "parallel", "importance", "schedules", "layers")

@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 
 from coreai_opt.config.any_config import plain_config
 from coreai_opt.config.hydra_internals import raised_by, writable
-from coreai_opt.plugin.any_app import any_config, result_of
-from coreai_opt.plugin.any_record import new_record, take
-from coreai_opt.plugin.sweep_settings import AnySweepSettings
-from coreai_opt.plugin.sweeps import command_of
+from coreai_opt.plugin.experiment import any_config, result_of
+from coreai_opt.plugin.jobs.command import command_of
+from coreai_opt.plugin.jobs.record import new_record, take
+from coreai_opt.plugin.settings import AnySweepSettings
 from coreai_opt.runs.context import only_process_in
 from coreai_opt.runs.paths import INNER, RunPaths
 from coreai_opt.runs.processes import is_main_process

@@ -1,7 +1,7 @@
 """Searches in any app: ``hydra/sweeper=coreai_optuna``; imports Optuna once it is chosen."""
 
 from coreai_opt.config.errors import Problem
-from coreai_opt.plugin.sweeps import OfAnyApp
+from coreai_opt.plugin.sweeps.sweepers import OfAnyApp
 from coreai_opt.sweep.search.sweeper import SearchSweeps
 
 
@@ -10,7 +10,7 @@ class AnySearch(OfAnyApp, SearchSweeps):
 
     def preview(self) -> list[Problem]:
         """Print what is searched, and how long that takes: the points are not known before."""
-        from coreai_opt.plugin.any_forecast import AnyForecast
+        from coreai_opt.plugin.sweeps.forecast import AnyForecast
         from coreai_opt.sweep.preview.search_space import search_space
         from coreai_opt.sweep.preview.show import show_space, time_of_search
 

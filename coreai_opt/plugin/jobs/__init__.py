@@ -1,0 +1,1 @@
+"""One job of any Hydra app: its record, going on, and what its Trainers tell."""

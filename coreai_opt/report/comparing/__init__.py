@@ -1,0 +1,1 @@
+"""Comparison of runs: pairs, differences, which knob mattered, and whether they are enough."""

@@ -1,0 +1,1 @@
+"""Report as figures in files."""

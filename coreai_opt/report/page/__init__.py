@@ -1,0 +1,1 @@
+"""Report as a page: written once, or served while a sweep runs."""

@@ -1,0 +1,1 @@
+"""Apps as sweeps see them: what a sweep must know of one, and our own."""
