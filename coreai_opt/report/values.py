@@ -34,7 +34,8 @@ def knob_value(row: RunRow, key: str) -> str | None:
     if typed is None and key in row.choices:
         return value_text(row.choices[key])
     # Scalars at the root are aliases of pruning settings, which a dense run lacks.
-    is_alias = row.is_dense and "." not in key and not isinstance(value, Mapping)
+    of_ours = row.is_dense and not row.is_of_another_app
+    is_alias = of_ours and "." not in key and not isinstance(value, Mapping)
     if value is MISSING or (is_alias and value is not None):
         return None
     if isinstance(value, Mapping):

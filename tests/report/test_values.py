@@ -80,9 +80,11 @@ def test_a_dense_control_of_another_app_has_no_knobs_of_pruning() -> None:
     knobs = {"schedule": "none", "target_sparsity": 0.8, "power": 3.0, "masks_from": "schedule"}
     record = {
         "app": {"name": "a"},
-        "config": {"prune": knobs, "lr": 1},
+        "config": {"prune": knobs, "lr": 1, "width": 8},
         "overrides": ["prune.target_sparsity=0.8", "prune.schedule=none", "lr=1"],
     }
     row = RunRow(Path("a"), "", "completed", record)
     assert knob_value(row, "prune.target_sparsity") is None
     assert (knob_value(row, "prune.schedule"), knob_value(row, "lr")) == ("none", "1")
+    # What is not typed is the app's own, and no alias of ours.
+    assert knob_value(row, "width") == "8"
