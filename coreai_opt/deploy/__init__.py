@@ -1,0 +1,1 @@
+"""Deployment: what a sparse model becomes on a target, and what that gains."""
