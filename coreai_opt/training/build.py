@@ -67,14 +67,28 @@ def build(
         ConfigError: a class that cannot be imported, or that refuses its arguments, or a file
             whose weights are not those of the model.
     """
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
-    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    data = _of_our_root(_make(config["data"], "data", given), config, "data")
-    model, network = _build_model(config, given)
+    model, network, data = build_parts(config, overrides)
     if config.get("init_from") is not None:
         start_from(model, network, typed_path(config["init_from"]))
     trainer = _build_trainer(config, quiet, schedule)
     return Objects(model, network, data, trainer)
+
+
+def build_parts(
+    config: Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[pl.LightningModule, nn.Module, pl.LightningDataModule]:
+    """Seed all random numbers, and build the module, its network and the data, without a trainer.
+
+    Args:
+        config, overrides: as for ``build``.
+
+    Raises:
+        ConfigError: as ``build`` does.
+    """
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    data = _of_our_root(_make(config["data"], "data", given), config, "data")
+    return *_build_model(config, given), data
 
 
 def locate(target: str, name: str) -> Any:

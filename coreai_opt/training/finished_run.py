@@ -1,0 +1,141 @@
+"""Finished run, loaded again: its network with the weights of a file, and its data.
+
+What is done to a trained model afterwards (deployment, sensitivity) begins here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from coreai_opt.config.errors import ConfigError
+from coreai_opt.runs.existing_run import ExistingRun
+from coreai_opt.runs.paths import RunPaths
+from coreai_opt.training.build import build_parts
+from coreai_opt.training.initial_weights import start_from
+
+ALLOWED = "allowed: the directory of a completed run, or a checkpoint or weights.pt in one"
+
+
+class NoRunError(ValueError):
+    """A path does not lead to a run that can be loaded again."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that is loaded again.
+
+    Attributes:
+        paths: of the run directory.
+        record: the run's ``result.json``.
+        weights: the file that the weights are from.
+        module: the Lightning module, in evaluation mode, with masks folded into its weights.
+        network: the part of it whose weights are exported.
+        data: the data module, set up for no stage yet.
+    """
+
+    paths: RunPaths
+    record: Mapping[str, Any]
+    weights: Path
+    module: pl.LightningModule
+    network: nn.Module
+    data: pl.LightningDataModule
+
+    def trainer(self) -> pl.Trainer:
+        """Return a trainer that validates and tests on the CPU, and writes nothing."""
+        return _trainer()
+
+    def test_inputs(self, limit: int) -> Tensor:
+        """Return up to ``limit`` inputs of the test data, or of the validation data without it.
+
+        Raises:
+            NoRunError: the data gives no tensors.
+        """
+        self.data.prepare_data()
+        stage = "test" if _has_loader(self.data, "test") else "validate"
+        self.data.setup(stage)
+        loader = self.data.test_dataloader() if stage == "test" else self.data.val_dataloader()
+        parts: list[Tensor] = []
+        for inputs in _inputs_of(loader):
+            parts.append(inputs[: limit - sum(map(len, parts))])
+            if sum(map(len, parts)) >= limit:
+                break
+        if not parts:
+            raise NoRunError(f"the {stage} data of {str(self.paths.root)!r} gives no tensors")
+        return torch.cat(parts)
+
+
+def load_run(path: str | Path) -> FinishedRun:
+    """Load a finished run again.
+
+    Args:
+        path: a run directory (its ``weights.pt`` is taken), or a checkpoint or ``weights.pt`` in
+            one, however deep.
+
+    Raises:
+        NoRunError: there is no such run, it has not come to its weights, or the file does not fit.
+        ConfigError: what its config names cannot be made any more.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NoRunError(f"there is no {str(path)!r}; {ALLOWED}")
+    run = _run_around(path)
+    record = run.record
+    weights = path if path.is_file() else run.paths.weights
+    if not weights.is_file():
+        status = record.get("status")
+        raise NoRunError(f"{str(path)!r} has no weights.pt, its status is {status}; {ALLOWED}")
+    module, network, data = build_parts(record["config"], record.get("overrides") or [])
+    try:
+        start_from(module, network, weights)
+        _set_up(module)
+    except ConfigError as error:
+        raise NoRunError(str(error).removeprefix("init_from=")) from error
+    return FinishedRun(run.paths, record, weights, module.eval(), network.eval(), data)
+
+
+def _trainer() -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _run_around(path: Path) -> ExistingRun:
+    found = (ExistingRun.at(folder) for folder in (path, *path.resolve().parents))
+    run = next((one for one in found if one is not None), None)
+    if run is None:
+        raise NoRunError(f"{str(path)!r} is not in the directory of a run; {ALLOWED}")
+    if run.paths.inner:
+        raise NoRunError(f"{str(path)!r} is of another app, whose model only that app can make")
+    return run
+
+
+def _set_up(module: pl.LightningModule) -> None:
+    # Layers that are made in these hooks get their weights there; a hook may ask for the trainer.
+    module.trainer = _trainer()
+    module.configure_model()
+    module.setup("test")
+    module.trainer = None
+
+
+def _has_loader(data: pl.LightningDataModule, stage: str) -> bool:
+    own = getattr(type(data), f"{stage}_dataloader", None)
+    return own is not getattr(pl.LightningDataModule, f"{stage}_dataloader")
+
+
+def _inputs_of(loaders: Any) -> Iterator[Tensor]:
+    loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
+    for batch in loaders[0] if loaders else ():
+        inputs = batch[0] if isinstance(batch, tuple | list) and batch else batch
+        if not isinstance(inputs, Tensor) or inputs.ndim == 0:
+            return
+        yield inputs
