@@ -82,7 +82,7 @@ def test_layers_that_compute_otherwise_stay(layer: nn.Module) -> None:
 
 
 @pytest.mark.usefixtures("all_gain")
-@pytest.mark.filterwarnings("ignore::coreai_opt.pruning.LeftDenseWarning")
+@pytest.mark.filterwarnings("ignore::coreai_opt.pruning.errors.LeftDenseWarning")
 @pytest.mark.parametrize("make", [MLP, TransformerClassifier])
 def test_a_model_is_converted_saved_and_loaded(tmp_path: Path, make: type[nn.Module]) -> None:
     model = pruned(make((1, 8, 8), 10))
