@@ -16,6 +16,13 @@ def preview() -> None:
     train()
 
 
+def deploy() -> None:
+    """``coreai-deploy``: make artefacts of a trained model, and measure what they gain."""
+    from coreai_opt.cli.deploy_command import main
+
+    main()
+
+
 def report() -> None:
     """``coreai-report``: report on sweeps from their records."""
     from coreai_opt.report.__main__ import main

@@ -29,7 +29,7 @@ def target_of(name: str) -> Target:
         DeployError: a package that it needs is not installed.
     """
     if name not in TARGETS:
-        raise ValueError(f"no target is called {name!r}; {nearest(name, list(TARGETS))}")
+        raise ValueError(f"no target is called {name!r}; {nearest(name, [*TARGETS])}")
     entry = TARGETS[name]
     try:
         module = import_module(f"coreai_opt.deploy.{entry.module}")

@@ -26,10 +26,10 @@ def deployment_table(deployment: Mapping[str, Any]) -> Table:
 
 def deployment_sentences(deployment: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is to be said of each target: an error, why it cannot run here, a note."""
-    for name, one in deployment["targets"].items():
+    for name, one in (deployment.get("targets") or {}).items():
         if one["error"] is not None:
             yield f"not deployed to {one['error']}"
-        for sentence in (one["cannot_run"], one["note"]):
+        for sentence in (one.get("cannot_run"), one.get("note")):
             if sentence is not None:
                 yield f"{name}: {sentence}"
 

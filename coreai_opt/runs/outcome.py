@@ -31,6 +31,20 @@ def shortfall(sparsity: Mapping[str, Any]) -> str | None:
     return f"sparsity {100 * achieved:.2f} % is below the target, {100 * target:.2f} %"
 
 
+def missing_targets(config: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """Return the targets of ``deploy`` that a config asks for and a record has no artefact of.
+
+    Example:
+        >>> record = {"deploy": {"targets": {"torch": {"error": None}, "onnx": {"error": "no"}}}}
+        >>> missing_targets({"deploy": ["torch", "onnx"]}, record)
+        ['onnx']
+    """
+    asked = config.get("deploy") or ()
+    there = (record.get("deploy") or {}).get("targets") or {}
+    made = {name for name, one in there.items() if isinstance(one, Mapping) and not one["error"]}
+    return [name for name in asked if name not in made]
+
+
 def sparsity_facts(report: "SparsityReport") -> dict[str, Any]:
     """Return what a record says of the zeros that were counted in a model."""
     known = ("name", "shape", "elements", "nonzero", "target")

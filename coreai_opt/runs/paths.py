@@ -23,6 +23,7 @@ WRITTEN = (
     "checkpoints",
     "resume",
     "weights.pt",
+    "deploy",
     "run.png",
 )
 
@@ -69,6 +70,11 @@ class RunPaths:
     @property
     def weights(self) -> Path:
         return self.root / "weights.pt"
+
+    @property
+    def deploy(self) -> Path:
+        """A folder for each target that the model was deployed to."""
+        return self.root / "deploy"
 
     @property
     def resume(self) -> Path:

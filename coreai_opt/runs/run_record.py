@@ -121,6 +121,7 @@ class Record:
             "sparsity": None,
             "parameters": None,
             "operations": None,
+            "deploy": None,
             "checkpoints": None,
             "warmup": None,
             "error": None,

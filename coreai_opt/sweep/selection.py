@@ -76,7 +76,9 @@ def _place(
 ) -> None:
     state = selection.states[entry.config_hash]
     wanted = retry == "all" or is_rerun
-    left = ("completed", "failed") if retry == "none" else ("completed",)
+    left: tuple[str, ...] = ("completed", "failed") if retry == "none" else ("completed",)
+    if run is not None and state == "completed" and retry != "none":
+        left = left if entry.app.is_whole(entry.point, run.record) else ()
     if run is not None and state in left and not wanted:
         outcome = outcome_of(entry, run, was_done=True)
         selection.settled.append(outcome)

@@ -3,26 +3,32 @@
 What is done to a trained model afterwards (deployment, sensitivity) begins here.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
+    LightningEnvironment,
+)
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from coreai_opt.config.errors import ConfigError
 from coreai_opt.runs.existing_run import ExistingRun
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.training.build import build_parts
-from coreai_opt.training.initial_weights import start_from
+from coreai_opt.training.initial_weights import load_initial_weights, start_from
 
 ALLOWED = "allowed: the directory of a completed run, or a checkpoint or weights.pt in one"
 
 
 class NoRunError(ValueError):
-    """A path does not lead to a run that can be loaded again."""
+    """A path does not lead to a trained model that can be loaded again."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +96,14 @@ def load_run(path: str | Path) -> FinishedRun:
         status = record.get("status")
         raise NoRunError(f"{str(path)!r} has no weights.pt, its status is {status}; {ALLOWED}")
     module, network, data = build_parts(record["config"], record.get("overrides") or [])
-    try:
+    with _about_the_file():
         start_from(module, network, weights)
         _set_up(module)
-    except ConfigError as error:
-        raise NoRunError(str(error).removeprefix("init_from=")) from error
     return FinishedRun(run.paths, record, weights, module.eval(), network.eval(), data)
 
 
 def _trainer() -> pl.Trainer:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # "GPU available: False"
     return pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -106,7 +111,26 @@ def _trainer() -> pl.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        plugins=[LightningEnvironment()],  # within SLURM as well: one process
     )
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load the weights of any checkpoint into a network, as ``init_from`` does.
+
+    Raises:
+        NoRunError: the file is no checkpoint, or not one of this network.
+    """
+    with _about_the_file():
+        load_initial_weights(network, path)
+
+
+@contextmanager
+def _about_the_file() -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise NoRunError(str(error).removeprefix("init_from=")) from error
 
 
 def _run_around(path: Path) -> ExistingRun:
@@ -121,6 +145,8 @@ def _run_around(path: Path) -> ExistingRun:
 
 def _set_up(module: pl.LightningModule) -> None:
     # Layers that are made in these hooks get their weights there; a hook may ask for the trainer.
+    if not any(is_overridden(name, module) for name in ("configure_model", "setup")):
+        return
     module.trainer = _trainer()
     module.configure_model()
     module.setup("test")

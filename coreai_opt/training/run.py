@@ -25,6 +25,7 @@ from coreai_opt.distributed.ranks import is_command, launch_problem
 from coreai_opt.runs.context import RunContext, only_process_in
 from coreai_opt.runs.existing_run import ExistingRun, read_json
 from coreai_opt.runs.job_environment import JobEnvironment
+from coreai_opt.runs.outcome import missing_targets
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.runs.processes import is_main_process, launch_id, starts_ranks
 from coreai_opt.runs.resume import Start, follow_start, plan_start
@@ -60,6 +61,10 @@ def run(cfg: DictConfig) -> float | None:
         if not start.is_done:
             return _run_in(config, paths, start)
         assert start.earlier is not None
+        if is_main and missing_targets(config.values, start.earlier.record):
+            from coreai_opt.training.deploy_run import complete_deployment
+
+            complete_deployment(start.earlier, config.values)
         objective = start.earlier.record.get("objective") or {}
         value: float | None = objective.get("value")
         return value

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from coreai_opt.deploy.terminal import deployment_sentences, deployment_table
 from coreai_opt.runs.outcome import percent, summary_line
 from coreai_opt.runs.paths import RunPaths
 from coreai_opt.training.plot import draw_run
@@ -29,6 +30,11 @@ def show_result(
         return
     if not quiet:
         console.print(layer_table(result))
+    deployed = result.get("deploy") or {}
+    if not quiet and any(one["error"] is None for one in (deployed.get("targets") or {}).values()):
+        console.print(deployment_table(deployed))
+    for sentence in deployment_sentences(deployed):
+        console.print(sentence)
     if missing is not None:
         console.print(f"no picture of the run: {missing}")
     console.print(summary_line(result, paths.root))

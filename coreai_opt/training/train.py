@@ -24,6 +24,7 @@ from coreai_opt.runs.run_record import Progress
 from coreai_opt.runs.signals import Interruptions
 from coreai_opt.training.build import Objects
 from coreai_opt.training.checkpoint_content import PlainHyperparameters, refuse_foreign
+from coreai_opt.training.deploy_run import deployed_at_the_end
 from coreai_opt.training.final_model import FinalValidation, checkpoints_of
 from coreai_opt.training.operations_count import ExampleBatch, count_operations
 from coreai_opt.warmup.make import MakeWarmup, WarmupEnded
@@ -112,12 +113,15 @@ def train(config: Mapping[str, Any], objects: Objects, session: RunContext) -> f
     parameters = _export(objects, paths)
     name, mode = config["objective"]["name"], config["objective"]["mode"]
     value = metrics.get(name, metrics.get(f"last/{name}"))
+    operations = count_operations(trainer, model)  # last: nothing that is kept comes after
+    if trainer.is_global_zero:
+        record.update(deploy=deployed_at_the_end(paths, record.content["config"]))
     record.update(
         objective={"name": name, "mode": mode, "value": value},
         metrics=metrics,
         sparsity=sparsity_facts(report),
         parameters=parameters,
-        operations=count_operations(trainer, model),  # last: nothing that is kept comes after
+        operations=operations,
         checkpoints={
             "best": best and paths.relative(best),
             "last": last and paths.relative(last),

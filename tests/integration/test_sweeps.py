@@ -34,6 +34,28 @@ LONG = ["experiment=quick", "trainer.max_epochs=15", "total_iters=60", "warmup=o
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
+def test_runs_that_were_done_before_are_deployed_and_not_trained_again(
+    command: Command, work: Path
+) -> None:
+    sweep = ["-m", *SHORT, "power=1,2"]
+    assert command(*sweep, timeout=200).returncode == 0
+    before = [(path / "weights.pt").stat().st_mtime_ns for path in folders(work).values()]
+    again = command(*sweep, "deploy=[torch,sparse_cpu]", timeout=200)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert [(path / "weights.pt").stat().st_mtime_ns for path in folders(work).values()] == before
+    for path in folders(work).values():
+        record = record_in(path)
+        assert record["status"] == "completed"
+        for target in ("torch", "sparse_cpu"):
+            made = record["deploy"]["targets"][target]
+            assert made["error"] is None
+            assert made["largest_difference"] < 1e-4
+            assert made["latency"].keys() == {"1", "32"}
+            assert made["peak_bytes"] > 0
+    third = command(*sweep, "deploy=[torch,sparse_cpu]")
+    assert ": 2 runs, 2 done before\n" in third.stdout
+
+
 def test_a_sweep_run_again_does_what_is_not_done(command: Command, work: Path) -> None:
     one = command("-m", *SHORT, "schedule=poly,constant", "power=1,2", timeout=200)
     assert (one.returncode, one.stderr) == (0, "")

@@ -241,3 +241,19 @@ def test_a_file_in_the_place_of_the_directory_is_refused(made: Plan) -> None:
     made.root.write_text("")
     (problem,) = SweepFolder(made.root).problems(made)
     assert "is not a directory" in str(problem)
+
+
+def test_a_completed_run_without_an_artefact_that_is_asked_for_gets_it(
+    plan: Planning, tmp_path: Path
+) -> None:
+    made = replace(plan("power=1,2", "deploy=[torch]"), root=tmp_path / "sweep")
+    entries = SweepFolder(made.root).entries(made.points)
+    SweepFolder(made.root).enter(made, entries)
+    for entry in entries:
+        complete(entry)
+    record = json.loads(entries[0].paths.result.read_text())
+    record["deploy"] = {"targets": {"torch": {"error": None}}}
+    write_json(entries[0].paths.result, record)
+    selection = select(entries, SweepSettings())
+    assert (selection.to_run, selection.restarts) == ([entries[1]], [])
+    assert select(entries, SweepSettings(retry="none")).to_run == []

@@ -240,4 +240,4 @@ def test_every_file_that_is_loaded_is_loaded_with_weights_only() -> None:
                 said = {word.arg: ast.unparse(word.value) for word in call.keywords}
                 assert said.get("weights_only") == "True", f"{file}: {ast.unparse(call)}"
                 found += 1
-    assert found == 4
+    assert found == 6

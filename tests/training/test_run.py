@@ -25,7 +25,7 @@ QuickRun = Callable[..., dict[str, Any]]
 FIELDS = (
     "schema kind run_id sweep status started finished wall_seconds attempts resumed_at overrides "
     "choices flags config config_hash planned_hash seed git versions data threads device training "
-    "objective metrics sparsity parameters operations checkpoints warmup error"
+    "objective metrics sparsity parameters operations deploy checkpoints warmup error"
 )
 
 

@@ -77,6 +77,9 @@ class RootSettings(Settings):
         None, min_length=1, description="file with the weights to start from, null = fresh ones"
     )
 
+    deploy: list[Literal["torch", "sparse_cpu", "onnx", "coreml", "coreai"]] = Field(
+        [], description="a list of torch, sparse_cpu, onnx, coreml, coreai"
+    )
     resume: str = Field("auto", description="auto, never, or the path of a run or a checkpoint")
     warmup: Annotated[Literal["auto", "off"], BeforeValidator(_off_of_yaml)] = Field(
         "auto", description="auto or off"

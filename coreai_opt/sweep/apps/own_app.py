@@ -17,7 +17,7 @@ from coreai_opt.config.schemas.trainer import processes_of
 from coreai_opt.config.validation import ResolvedConfig, resolve
 from coreai_opt.report.formatting import command_for
 from coreai_opt.runs.existing_run import ExistingRun, differing_keys
-from coreai_opt.runs.outcome import summary_line
+from coreai_opt.runs.outcome import missing_targets, summary_line
 from coreai_opt.sweep.apps.swept_app import SweptApp, is_grid
 from coreai_opt.sweep.axes import HOW_TO_SEARCH
 from coreai_opt.warmup.key import warmup_key
@@ -102,6 +102,10 @@ class OwnApp(SweptApp):
 
     def differences(self, point: "Point", run: ExistingRun) -> list[str]:
         return differing_keys(point.config, run.record.get("config") or {})
+
+    def is_whole(self, point: "Point", record: Mapping[str, Any]) -> bool:
+        # A warm-up run has no model to deploy.
+        return point.warmup_key is not None or not missing_targets(point.config, record)
 
     def summary(self, record: Mapping[str, Any], name: str) -> str:
         return summary_line(record, Path(name))

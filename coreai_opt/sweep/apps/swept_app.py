@@ -146,6 +146,10 @@ class SweptApp(ABC):
     def differences(self, point: "Point", run: ExistingRun) -> list[str]:
         """Return what is another value in a run than in its plan, ``key: planned -> run``."""
 
+    def is_whole(self, point: "Point", record: Mapping[str, Any]) -> bool:
+        """Return whether a completed run has all that its plan asks of it once it is trained."""
+        return True
+
     @abstractmethod
     def summary(self, record: Mapping[str, Any], name: str) -> str:
         """Return what a run came to, in one line.
