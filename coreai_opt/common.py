@@ -64,8 +64,8 @@ class ExportBackend(StrEnum, metaclass=_FormerNames):
 class CoreMLExportError(ValueError, NotImplementedError):
     """A model cannot be exported to Core ML.
 
-    ``finalize(backend=ExportBackend.CoreML)`` raises it: the converters are no part of this
-    package.
+    ``finalize(backend=ExportBackend.CoreML)`` raises it for weights of types that
+    Core ML does not have.
     """
 
 

@@ -7,6 +7,7 @@ from coreai_opt._lazy import lazy_exports
 if TYPE_CHECKING:
     from coreai_opt.pruning.model.model_summary import summary
     from coreai_opt.pruning.model.stats import count_sparsity
+    from coreai_opt.pruning.saving.backends import to_backend
     from coreai_opt.pruning.saving.export import load_pruned, save_pruned, to_semi_structured
     from coreai_opt.pruning.saving.state_dicts import (
         masks_of_state_dict,
@@ -36,6 +37,7 @@ __all__ = [
     "plain_state_dict",
     "save_pruned",
     "summary",
+    "to_backend",
     "to_semi_structured",
 ]
 
@@ -49,6 +51,7 @@ __getattr__, __dir__ = lazy_exports(
         ".magnitude_pruner": ["MagnitudePruner"],
         ".model.model_summary": ["summary"],
         ".model.stats": ["count_sparsity"],
+        ".saving.backends": ["to_backend"],
         ".saving.export": ["load_pruned", "save_pruned", "to_semi_structured"],
         ".saving.state_dicts": ["masks_of_state_dict", "plain_optimizer_state", "plain_state_dict"],
         ".spec.spec": ["PruningSpec"],

@@ -8,13 +8,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from coreai_opt.common import CoreMLExportError, ExportBackend
+from coreai_opt.common import ExportBackend
 from coreai_opt.pruning._torch_internals import give_masked_weights
 from coreai_opt.pruning.config.pruner import MagnitudePrunerConfig
 from coreai_opt.pruning.errors import MissingZerosWarning
 from coreai_opt.pruning.masks.masking import mask_in_place
 from coreai_opt.pruning.model.excluded import refuse_merging
 from coreai_opt.pruning.model.targets import PrunedTensor, Target, masked_names, pruned_tensors
+from coreai_opt.pruning.saving.backends import check_backend, to_backend
 from coreai_opt.pruning.saving.finalized_zeros import MaskedZeros, masked_zeros, missing_zeros
 from coreai_opt.pruning.saving.folding import fold_masks, remember_order
 from coreai_opt.pruning.saving.loading import load_prepared
@@ -172,33 +173,38 @@ class MagnitudePruner(ScheduledMasks):
 
         Args:
             model: a prepared model, None = the pruner's own.
-            backend: the format that the model is meant for, a backend or its string; only
-                ``"torch"`` is here.
+            backend: the format that the model is meant for, a backend or its string: ``"torch"``,
+                plain weights; ``"coreml"``, plain weights and buffers that coremltools reads;
+                ``"coreai"``, sparse parametrizations that coreai-torch reads. See ``to_backend``.
 
         Returns:
-            The model without parametrizations; its state dict has the keys of the unpruned one.
+            The model without masks. For ``"torch"`` its state dict has the keys of the unpruned
+            one.
 
         Raises:
             RuntimeError: the model must be prepared first.
             ValueError: no backend has that name.
-            NotImplementedError: the backend is ``"coreai"`` or ``"coreml"``; for ``"coreml"`` it is
-                a ``CoreMLExportError``.
+            CoreMLExportError: Core ML has no numbers of the type of a pruned weight.
+            NotImplementedError: Core AI has none, or coreai-torch is not installed.
 
         Warns:
             MissingZerosWarning: another model has fewer zeros than the pruner's own, as an average
                 whose masks did not follow.
         """
-        _refuse_other_backends(ExportBackend(backend))
+        backend = ExportBackend(backend)
         if model is not None and model is not self.model:
-            return self._finalize_other(model)
+            _check_backend(model, backend)
+            return to_backend(self._finalize_other(model), backend)
         self._check_prepared()
+        _check_backend(self.model, backend)
         self.check_weights()
         self.release_optimizers()
         self._final = masked_zeros(pruned_tensors(self.model))
         self._prepared = False
         self._groups.clear()
         # A config may leave every weight dense.
-        return fold_masks(self.model) if any(pruned_tensors(self.model)) else self.model
+        final = fold_masks(self.model) if any(pruned_tensors(self.model)) else self.model
+        return to_backend(final, backend)
 
     def _finalize_other(self, model: nn.Module) -> nn.Module:
         final = fold_masks(model)
@@ -229,11 +235,7 @@ class MagnitudePruner(ScheduledMasks):
             self._masking = None
 
 
-def _refuse_other_backends(backend: ExportBackend) -> None:
-    if backend is ExportBackend.Torch:
-        return
-    text = (
-        f"exporting to {backend.value!r} needs Apple's converters, which are not part of this "
-        f"package; allowed: {ExportBackend.Torch.value!r}, whose result they convert"
-    )
-    raise CoreMLExportError(text) if backend is ExportBackend.CoreML else NotImplementedError(text)
+def _check_backend(model: nn.Module, backend: ExportBackend) -> None:
+    # Before anything is folded in: where the backend refuses, the model is as it was.
+    dtypes = {tensor.name: tensor.original.dtype for tensor in pruned_tensors(model)}
+    check_backend(dtypes, backend)

@@ -62,7 +62,7 @@ class FinishedRun:
             NoRunError: the data gives no tensors.
         """
         self.data.prepare_data()
-        stage = "test" if _has_loader(self.data, "test") else "validate"
+        stage = "test" if is_overridden("test_dataloader", self.data) else "validate"
         self.data.setup(stage)
         loader = self.data.test_dataloader() if stage == "test" else self.data.val_dataloader()
         parts: list[Tensor] = []
@@ -151,11 +151,6 @@ def _set_up(module: pl.LightningModule) -> None:
     module.configure_model()
     module.setup("test")
     module.trainer = None
-
-
-def _has_loader(data: pl.LightningDataModule, stage: str) -> bool:
-    own = getattr(type(data), f"{stage}_dataloader", None)
-    return own is not getattr(pl.LightningDataModule, f"{stage}_dataloader")
 
 
 def _inputs_of(loaders: Any) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 SEAMS = {
     "coreai_opt/config/hydra_internals.py": "Hydra and OmegaConf",
     "coreai_opt/pruning/_torch_internals.py": "torch",
+    "coreai_opt/pruning/saving/_coreai_internals.py": "coreai-torch",
     "coreai_opt/sweep/launchers/joblib_launcher.py": "Hydra's joblib launcher",
     "coreai_opt/sweep/launchers/ray_launcher.py": "Hydra's Ray launcher",
     "lightning_callbacks/_lightning_internals.py": "Lightning, torchmetrics and TensorBoard",
