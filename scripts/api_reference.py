@@ -13,6 +13,7 @@ PACKAGES = [
     "coreai_opt.pruning.config",
     "coreai_opt.pruning.spec",
     "coreai_opt.common",
+    "coreai_opt.deploy",
     "coreai_opt.huggingface",
     "coreai_opt.runs",
     "lightning_callbacks",

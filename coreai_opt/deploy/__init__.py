@@ -10,7 +10,7 @@ from coreai_opt._lazy import lazy_exports
 if TYPE_CHECKING:
     from .artefact import Artefact, DeployError, Target
     from .deployment import Deployed, Deployment, deploy
-    from .to_sparse import LayerGain, SparseModel, load_sparse, save_sparse, to_sparse
+    from .sparse_inference import LayerGain, SparseModel, load_sparse, save_sparse, to_sparse
 
 __all__ = [
     "Artefact",
@@ -31,6 +31,12 @@ __getattr__, __dir__ = lazy_exports(
     {
         ".artefact": ["Artefact", "DeployError", "Target"],
         ".deployment": ["Deployed", "Deployment", "deploy"],
-        ".to_sparse": ["LayerGain", "SparseModel", "load_sparse", "save_sparse", "to_sparse"],
+        ".sparse_inference": [
+            "LayerGain",
+            "SparseModel",
+            "load_sparse",
+            "save_sparse",
+            "to_sparse",
+        ],
     },
 )

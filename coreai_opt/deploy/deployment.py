@@ -16,8 +16,8 @@ from coreai_opt.deploy.comparing import compare
 from coreai_opt.deploy.peak_memory import peak_bytes
 from coreai_opt.deploy.registry import TARGETS, target_of
 from coreai_opt.deploy.sizes import compressed_bytes, dense_twin, share_of_zeros, written_bytes
+from coreai_opt.deploy.sparse_inference import batch_of
 from coreai_opt.deploy.timing import latencies, threads
-from coreai_opt.deploy.to_sparse import batch_of
 from coreai_opt.pruning._registry import nearest
 from coreai_opt.pruning.model.copying import copy_of
 

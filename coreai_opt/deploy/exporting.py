@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from coreai_opt.deploy.artefact import DeployError
-from coreai_opt.deploy.to_sparse import batch_of
+from coreai_opt.deploy.sparse_inference import batch_of
 
 
 def exported(target: str, model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

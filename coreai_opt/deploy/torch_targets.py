@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from coreai_opt.deploy.artefact import Artefact
-from coreai_opt.deploy.to_sparse import LayerGain, load_sparse, save_sparse, to_sparse
+from coreai_opt.deploy.sparse_inference import LayerGain, load_sparse, save_sparse, to_sparse
 from coreai_opt.pruning.model.copying import copy_of
 
 

@@ -189,7 +189,7 @@ def test_the_picture_of_the_schedules_is_what_they_do() -> None:
 
 def test_every_knob_says_what_it_is() -> None:
     knobs = {"init_from", "seed", "resume", "resume_force", "warmup", "trunk", "preview"}
-    knobs.add("sweep_name")
+    knobs |= {"sweep_name", "deploy"}
     assert {knob.name for knob in root_knobs()} == knobs
     for group in config_groups():
         for option in group.options:

@@ -1,6 +1,8 @@
 """Deployment at the end of a run, of a finished run, and in a sweep that was done before."""
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from coreai_opt.cli.deploy_command import main
 from coreai_opt.deploy import registry
 from coreai_opt.training.run import run
 from tests.conftest import composed
+from tests.helpers.documents import blocks
 from tests.helpers.quick_runs import QUICK
+
+FILE = Path(__file__).name
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +80,19 @@ def test_a_finished_run_is_deployed_by_the_command(
         [str(finished / "weights.pt"), "--targets", "torch", "--out", str(tmp_path / "out"), *words]
     )
     assert (tmp_path / "out/torch/weights.pt").is_file()
+
+
+def test_commands_of_the_page_work(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outputs").mkdir()
+    shutil.copytree(finished, tmp_path / "outputs/mine")
+    monkeypatch.chdir(tmp_path)
+    commands = [one.code for one in blocks("bash") if one.tested_by == f"tests/training/{FILE}"]
+    lines = [shlex.split(line) for code in commands for line in code.splitlines()]
+    assert [words[0] for words in lines] == ["coreai-deploy"] * 2
+    for words in lines:
+        main(words[1:])
 
 
 def make_network() -> nn.Module:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coreai_opt.deploy import to_sparse as module
+from coreai_opt.deploy import sparse_inference as module
+from coreai_opt.deploy.sparse_inference import load_sparse, save_sparse, to_sparse
 from coreai_opt.deploy.sparse_layers import SparseLinear, SparsePointwise, sparse_kind
-from coreai_opt.deploy.to_sparse import load_sparse, save_sparse, to_sparse
 from coreai_opt.models import MLP, TransformerClassifier
 from coreai_opt.pruning import MagnitudePruner, MagnitudePrunerConfig
 
