@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from coreai_opt.common import CoreMLExportError, ExportBackend
 from coreai_opt.pruning._text import listed
 from coreai_opt.pruning.errors import PruningError
+from coreai_opt.pruning.model.targets import pruned_tensors
 
 __all__ = ["SparseWeight", "to_backend"]
 
@@ -86,10 +87,10 @@ def to_backend(model: nn.Module, backend: ExportBackend | str) -> nn.Module:
         NotImplementedError: Core AI has none, or ``coreai-torch`` is not installed.
     """
     backend = ExportBackend(backend)
-    if any("parametrizations." in name for name, _ in model.named_parameters()):
-        raise PruningError(
-            "the model carries parametrizations; allowed: a plain model (pruner.finalize())"
-        )
+    if backend is ExportBackend.Torch:
+        return model
+    if any(not tensor.is_beside for tensor in pruned_tensors(model)):
+        raise PruningError("the model carries masks; allowed: a plain model (pruner.finalize())")
     sparse_weights = list(_sparse_weights(model))
     check_backend({one.name: one.value.dtype for one in sparse_weights}, backend)
     if backend is ExportBackend.CoreML:
@@ -123,6 +124,8 @@ def check_backend(dtypes: Mapping[str, torch.dtype], backend: ExportBackend) -> 
 
 def _sparse_weights(model: nn.Module) -> Iterator[_Weight]:
     for module_name, module in model.named_modules():
+        if isinstance(module, parametrize.ParametrizationList):
+            continue  # what a weight is computed from is somebody else's
         for parameter, value in module.named_parameters(recurse=False):
             zeros = value.numel() - int(torch.count_nonzero(value))
             if value.ndim > 1 and zeros and zeros >= WORTH * value.numel():

@@ -79,12 +79,23 @@ def test_the_form_of_torch_is_plain() -> None:
 def test_what_cannot_be_exported_is_refused_in_a_sentence() -> None:
     prepared = net()
     MagnitudePruner(prepared, CONFIG).prepare()
-    with pytest.raises(PruningError, match=r"carries parametrizations; .*pruner.finalize\(\)"):
+    with pytest.raises(PruningError, match=r"carries masks; .*pruner.finalize\(\)"):
         to_backend(prepared, "coreml")
     model = nn.Linear(4, 4).to(torch.bfloat16)
     nn.init.zeros_(model.weight)
     with pytest.raises(CoreMLExportError, match=r"weight \(bfloat16\); allowed: float16, float32"):
         to_backend(model, "coreml")
+
+
+def test_weights_that_others_compute_are_left_to_them() -> None:
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert [name for name, _ in to_backend(model, "coreml").named_buffers()] == [
+        "_COREML_/metadata_version",
+        "1._COREML_/weight/compression_type",
+    ]
 
 
 @pytest.mark.skipif(find_spec("coreai_torch") is not None, reason="coreai-torch is installed")
